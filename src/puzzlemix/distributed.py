@@ -1,0 +1,93 @@
+"""One or many processes: who this is, and the few exchanges between them. Everything works unchanged on one process."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+import torch
+import torch.distributed as dist
+from torch import Tensor, nn
+
+from puzzlemix.errors import require, require_choice
+
+
+def rank() -> int:
+    """Number of this process, 0 the first."""
+    return dist.get_rank() if _joined() else 0
+
+
+def world_size() -> int:
+    """How many processes train together."""
+    return dist.get_world_size() if _joined() else 1
+
+
+def is_main() -> bool:
+    """Whether this process is the one that writes and prints."""
+    return rank() == 0
+
+
+def sum_over_processes(values: Tensor) -> Tensor:
+    """The sum of every process's `values`, on every process."""
+    if _joined():
+        dist.all_reduce(values)
+    return values
+
+
+def from_first_process(number: int) -> int:
+    """Rank 0's number, on every process."""
+    numbers = [number]
+    if _joined():
+        dist.broadcast_object_list(numbers, src=0)
+    return numbers[0]
+
+
+def wait_for_all() -> None:
+    """Go on once every process has come here."""
+    if _joined():
+        dist.barrier()
+
+
+def pick_device(wanted: str) -> torch.device:
+    """`auto`, `cpu` or `cuda`: this process's device; under torchrun each takes the GPU of its local rank.
+
+    Raises:
+        InputError: CUDA is asked for and absent.
+    """
+    require_choice("device", wanted, ("auto", "cpu", "cuda"))
+    present = torch.cuda.is_available()
+    require(wanted != "cuda" or present, "device=cuda, but torch sees no GPU here: use device=cpu or device=auto")
+    if wanted == "cpu" or not present:
+        return torch.device("cpu")
+    local_rank = int(os.environ.get("LOCAL_RANK", 0))
+    gpus = torch.cuda.device_count()
+    require(local_rank < gpus, f"{local_rank + 1} processes on a machine of {gpus} GPUs: lower --nproc-per-node")
+    return torch.device("cuda", local_rank)
+
+
+@contextmanager
+def process_group(device: torch.device) -> Iterator[None]:
+    """Join the processes that torchrun started, and leave them at the end; nothing on a single process."""
+    if "RANK" not in os.environ or _joined():
+        yield
+        return
+    on_gpu = device.type == "cuda"
+    if on_gpu:
+        torch.cuda.set_device(device)
+    dist.init_process_group("nccl" if on_gpu else "gloo", device_id=device if on_gpu else None)
+    try:
+        yield
+    finally:
+        dist.destroy_process_group()
+
+
+def unwrap(model: nn.Module) -> nn.Module:
+    """The network itself, out of DistributedDataParallel and torch.compile."""
+    while isinstance(model, nn.parallel.DistributedDataParallel) or hasattr(model, "_orig_mod"):
+        model = model._orig_mod if hasattr(model, "_orig_mod") else model.module
+    return model
+
+
+def _joined() -> bool:
+    return dist.is_available() and dist.is_initialized()

@@ -1,0 +1,29 @@
+"""Input that cannot work: one line that names it and says what to do instead."""
+
+from __future__ import annotations
+
+import difflib
+from collections.abc import Iterable
+
+
+class InputError(ValueError):
+    """What the user gave cannot work. The message is one line and holds the remedy; the scripts print just that."""
+
+
+def require(condition: bool, message: str) -> None:
+    """Raise `InputError(message)` unless `condition` holds."""
+    if not condition:
+        raise InputError(message)
+
+
+def nearest(name: str, valid: Iterable[str]) -> str:
+    """`"; did you mean 'x'?"` with the valid name nearest to `name`, or the list of all where none is near."""
+    valid = [str(v) for v in valid]
+    close = difflib.get_close_matches(str(name), valid, n=1, cutoff=0.5)
+    return f"; did you mean '{close[0]}'?" if close else f"; valid: {', '.join(sorted(valid))}"
+
+
+def require_choice(what: str, value: str, valid: Iterable[str]) -> None:
+    """Raise `InputError` with the nearest valid name unless `value` is one of `valid`."""
+    valid = list(valid)
+    require(value in valid, f"unknown {what} '{value}'{nearest(value, valid)}")

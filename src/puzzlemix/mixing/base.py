@@ -1,0 +1,123 @@
+"""What every mixing method is: a callable that turns a batch into what the network sees and what it should answer.
+
+    mixed, targets = mixer(model, images, labels)
+    loss = criterion(model(mixed), targets)
+
+The loop that calls it never asks which method it is. A method draws the batch's random numbers in `draw` and uses them
+in `mix`; whatever it draws can be given by keyword instead, so that a test fixes it without seeding:
+`mixer(model, images, labels, lam=0.3, partner=permutation)`.
+
+Throughout, `lam` is the wanted share of the FIRST image, and the targets use the share that was really mixed.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from puzzlemix.errors import InputError, nearest, require
+from puzzlemix.mixing.draws import Draws
+from puzzlemix.stopwatch import Stopwatch
+
+
+class Mixer:
+    """Base of all methods, and by itself the vanilla one: images as they are, one-hot targets.
+
+    Attributes:
+        draws: the random streams, `mixer.draws.seed(...)` to fix them; without that they follow `torch.manual_seed`.
+        epoch: set by the loop; for methods that change during training.
+        stopwatch: seconds spent on "saliency" and "mixing"; a loop may replace it by its own.
+        counts: what went wrong and was mended, summed until `pop_counts`, as tensors, so that no GPU waits.
+    """
+
+    given_names: tuple[str, ...] = ("lam", "partner")  # what `draw` draws and a caller may give instead
+
+    def __init__(self, *, num_classes: int, prob: float = 1.0):
+        """
+        Args:
+            num_classes: K of the targets.
+            prob: probability that a batch is mixed at all.
+
+        Raises:
+            InputError: (a ValueError) on a parameter out of range.
+        """  # noqa: D205
+        require(num_classes >= 2, f"num_classes must be at least 2, not {num_classes}")
+        require(0 <= prob <= 1, f"prob must lie in [0, 1], not {prob}")
+        self.num_classes, self.prob = num_classes, prob
+        self.draws = Draws()
+        self.epoch = 0
+        self.stopwatch = Stopwatch()
+        self.counts: dict[str, Tensor] = {}
+
+    def __call__(self, model: nn.Module, images: Tensor, labels: Tensor, **given: Any) -> tuple[Tensor, Tensor]:
+        """Mix a batch.
+
+        Args:
+            model: the network in training; DDP-wrapped or not.
+            images: (B, C, H, W).
+            labels: (B,) int64.
+            **given: any of `given_names`, used instead of a random draw.
+
+        Returns:
+            The images to feed `model`, (B, C, H, W), and soft targets, (B, K) float.
+
+        Raises:
+            InputError: on a batch of one, an unknown keyword, or input that the method cannot mix.
+        """
+        for name in sorted(set(given) - set(self.given_names)):
+            raise InputError(f"unknown argument '{name}'{nearest(name, self.given_names)}")
+        if self.draws.coin(self.prob):
+            return self.mix(model, images, labels, {**self.draw(images, given), **given})
+        return images, self.one_hot(labels)
+
+    def draw(self, images: Tensor, given: Mapping[str, Any]) -> dict[str, Any]:
+        """The random numbers of one batch; what stands in `given` need not be drawn."""
+        return {}
+
+    def mix(
+        self, model: nn.Module, images: Tensor, labels: Tensor, drawn: Mapping[str, Any]
+    ) -> tuple[Tensor, Tensor]:
+        """The method itself, with everything random in `drawn`."""
+        return images, self.one_hot(labels)
+
+    def one_hot(self, labels: Tensor) -> Tensor:
+        """(B,) int64 -> (B, K) float32."""
+        return F.one_hot(labels, self.num_classes).float()
+
+    def mixed_targets(self, labels: Tensor, partner: Tensor, share: float | Tensor) -> Tensor:
+        """share onehot(y) + (1 - share) onehot(y[partner]); share a number or (B,), of the first image. (B, K)."""
+        share = torch.as_tensor(share, device=labels.device, dtype=torch.float32).view(-1, 1)  # (1 or B, 1)
+        return share * self.one_hot(labels) + (1 - share) * self.one_hot(labels[partner])
+
+    def count(self, name: str, happened: Tensor) -> None:
+        """Add the number of true values in `happened` to the count `name`."""
+        self.counts[name] = self.counts.get(name, 0) + happened.sum()
+
+    def pop_counts(self) -> dict[str, int]:
+        """The counts since the last call, which start anew."""
+        counts = {name: int(value) for name, value in self.counts.items()}
+        self.counts = {}
+        return counts
+
+
+class PairMixer(Mixer):
+    """A method that mixes each image with a partner of the batch, in one share lam ~ Beta(alpha, alpha) a batch."""
+
+    def __init__(self, alpha: float = 1.0, *, num_classes: int, prob: float = 1.0):
+        super().__init__(num_classes=num_classes, prob=prob)
+        require(alpha > 0, f"alpha must be above 0, not {alpha}")
+        self.alpha = alpha
+
+    def draw(self, images: Tensor, given: Mapping[str, Any]) -> dict[str, Any]:
+        """`lam`, one for the global batch, and `partner`, a permutation of this process's images (B,)."""
+        require_partners(images)
+        return {"lam": self.draws.beta(self.alpha), "partner": self.draws.permutation(len(images), images.device)}
+
+
+def require_partners(images: Tensor) -> None:
+    """Raise `InputError` on a batch of one."""
+    require(len(images) >= 2, "a batch of one image has no partner to mix with: use batches of 2 or more")

@@ -1,0 +1,82 @@
+"""Images as grids of cells: pooling to cells, enlarging to pixels, and moving cells about.
+
+A grid of n cells over a side of L pixels cuts it at floor(i L / n), i = 0..n: equal cells where n divides L, sizes that
+differ by one pixel where it does not. Everything in Puzzle Mix that speaks of blocks goes through these functions.
+"""
+
+from __future__ import annotations
+
+from itertools import pairwise
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+Grid = tuple[int, int]  # cells (down, across)
+
+
+def cell_edges(length: int, cells: int) -> list[int]:
+    """Where `cells` cells cut a side of `length` pixels: cells + 1 pixel positions, from 0 to `length`."""
+    return [i * length // cells for i in range(cells + 1)]
+
+
+def pool_to_grid(pixels: Tensor, grid: Grid) -> Tensor:
+    """Mean of the pixels in each cell: (B, C, H, W) -> (B, C, n_h, n_w)."""
+    (height, width), (n_h, n_w) = pixels.shape[-2:], grid
+    if height % n_h == 0 and width % n_w == 0:
+        return F.avg_pool2d(pixels, (height // n_h, width // n_w))
+    rows = torch.stack([pixels[..., a:b, :].mean(-2) for a, b in pairwise(cell_edges(height, n_h))], dim=-2)
+    return torch.stack([rows[..., a:b].mean(-1) for a, b in pairwise(cell_edges(width, n_w))], dim=-1)
+
+
+def cell_of_pixel(length: int, cells: int, device: torch.device) -> Tensor:
+    """The cell in which each of `length` pixels along a side lies: (length,) int64."""
+    inner_edges = torch.tensor(cell_edges(length, cells)[1:-1], device=device, dtype=torch.int64)
+    return torch.bucketize(torch.arange(length, device=device), inner_edges, right=True)
+
+
+def enlarge(values: Tensor, size: tuple[int, int]) -> Tensor:
+    """Repeat each cell's value over its pixels: (..., n_h, n_w) -> (..., H, W). Undone by `pool_to_grid`."""
+    rows = cell_of_pixel(size[0], values.shape[-2], values.device)  # (H,)
+    columns = cell_of_pixel(size[1], values.shape[-1], values.device)  # (W,)
+    return values[..., rows[:, None], columns]
+
+
+def resample_grid(values: Tensor, grid: Grid) -> Tensor:
+    """Nearest neighbour to another grid, by the cells' centres: (..., n_h, n_w) -> (..., *grid)."""
+    rows, columns = (
+        (torch.arange(to, device=values.device) * 2 + 1) * source // (2 * to)
+        for source, to in zip(values.shape[-2:], grid, strict=True)
+    )
+    return values[..., rows[:, None], columns]
+
+
+def move_cells(images: Tensor, source: Tensor, grid: Grid) -> Tensor:
+    """Fill every cell of the grid with the cell that `source` names: one gather over pixels.
+
+    Where cells differ in size by a pixel, a smaller source repeats its last row or column and a larger one loses it.
+
+    Args:
+        images: (B, C, H, W).
+        source: (B, n_h * n_w) int64, for each target cell, row by row, the index of the cell to put there.
+        grid: (n_h, n_w).
+
+    Returns:
+        (B, C, H, W), a new tensor.
+    """
+    batch, channels, height, width = images.shape
+    n_h, n_w = grid
+    device = images.device
+    top, left = (
+        torch.tensor(cell_edges(length, n), device=device) for length, n in ((height, n_h), (width, n_w))
+    )  # (n_h + 1,), (n_w + 1,)
+    row_cell = cell_of_pixel(height, n_h, device)  # (H,)
+    column_cell = cell_of_pixel(width, n_w, device)  # (W,)
+    source = enlarge(source.view(batch, n_h, n_w), (height, width))  # (B, H, W), cell from which each pixel comes
+    source_row, source_column = source // n_w, source % n_w
+    row_in_cell = (torch.arange(height, device=device) - top[row_cell])[:, None]  # (H, 1)
+    column_in_cell = torch.arange(width, device=device) - left[column_cell]  # (W,)
+    y = torch.minimum(top[source_row] + row_in_cell, top[source_row + 1] - 1)  # (B, H, W)
+    x = torch.minimum(left[source_column] + column_in_cell, left[source_column + 1] - 1)  # (B, H, W)
+    from_pixel = (y * width + x).view(batch, 1, height * width).expand(-1, channels, -1)
+    return images.reshape(batch, channels, height * width).gather(-1, from_pixel).view_as(images)

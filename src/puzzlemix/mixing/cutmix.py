@@ -1,0 +1,46 @@
+"""CutMix (Yun et al., ICCV 2019): a box of the partner pasted into the image."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from puzzlemix.mixing.base import PairMixer
+
+
+class CutMix(PairMixer):
+    """A box with a share 1 - lam of the area, clipped at the border; the targets use the area that was really kept.
+
+    As in Puzzle Mix's release the box centre is a float, and every batch is mixed (`prob=1`; CutMix's own code, 0.5).
+    """
+
+    given_names = ("lam", "partner", "centre")
+
+    def draw(self, images: Tensor, given: Mapping[str, Any]) -> dict[str, Any]:
+        """Also `centre`: row and column of the box's centre, pixels, one for the global batch."""
+        height, width = images.shape[-2:]
+        centre = (self.draws.uniform(high=height), self.draws.uniform(high=width))
+        return {**super().draw(images, given), "centre": centre}
+
+    def mix(
+        self, model: nn.Module, images: Tensor, labels: Tensor, drawn: Mapping[str, Any]
+    ) -> tuple[Tensor, Tensor]:
+        partner = drawn["partner"]
+        height, width = images.shape[-2:]
+        top, bottom, left, right = box(drawn["lam"], drawn["centre"], height, width)
+        keep = torch.ones(height, width, dtype=torch.bool, device=images.device)
+        keep[top:bottom, left:right] = False
+        kept_share = 1 - (bottom - top) * (right - left) / (height * width)
+        return torch.where(keep, images, images[partner]), self.mixed_targets(labels, partner, kept_share)
+
+
+def box(lam: float, centre: tuple[float, float], height: int, width: int) -> tuple[int, int, int, int]:
+    """Top, bottom, left and right (exclusive ends), in pixels, of a box of area (1 - lam) H W before clipping."""
+    edges = []
+    for middle, length in zip(centre, (height, width), strict=True):
+        half = (1 - lam) ** 0.5 * length / 2
+        edges += [int(min(max(middle - half, 0), length)), int(min(max(middle + half, 0), length))]
+    return tuple(edges)

@@ -1,0 +1,69 @@
+"""The random streams of a mixer.
+
+Shared draws (lambda, the block grid, coins, scales) are equal on every process, so that a global batch has one of each;
+own draws (partners, noise) differ from process to process. Neither touches the random state of the caller.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from puzzlemix import distributed
+
+
+class Draws:
+    """Two streams, shared and own. Without `seed` they start, at the first draw, from rank 0's `torch.initial_seed()`."""
+
+    def __init__(self) -> None:
+        self._shared: np.random.Generator | None = None
+        self._own: np.random.Generator | None = None
+
+    def seed(self, *entropy: int) -> None:
+        """Start both streams anew. Give the same integers (a seed, an epoch) on every process."""
+        self._shared = np.random.default_rng([*entropy, 0])
+        self._own = np.random.default_rng([*entropy, 1, distributed.rank()])
+
+    def _streams(self) -> tuple[np.random.Generator, np.random.Generator]:
+        if self._shared is None:
+            self.seed(distributed.from_first_process(torch.initial_seed()))
+        return self._shared, self._own
+
+    def coin(self, probability: float) -> bool:
+        """True with this probability; shared."""
+        return bool(self._streams()[0].random() < probability)
+
+    def beta(self, alpha: float) -> float:
+        """A share from Beta(alpha, alpha); shared."""
+        return float(self._streams()[0].beta(alpha, alpha))
+
+    def choice(self, options: Sequence[Any]) -> Any:
+        """One of the options; shared."""
+        return options[int(self._streams()[0].integers(len(options)))]
+
+    def uniform(self, low: float = 0.0, high: float = 1.0) -> float:
+        """A number from U(low, high); shared."""
+        return float(self._streams()[0].uniform(low, high))
+
+    def permutation(self, length: int, device: torch.device) -> Tensor:
+        """A permutation of 0..length - 1, (length,) int64; own."""
+        return torch.from_numpy(self._streams()[1].permutation(length)).to(device)
+
+    def uniform_like(self, images: Tensor, low: float, high: float) -> Tensor:
+        """U(low, high) noise of the images' shape, made on their device; own."""
+        generator = torch.Generator(images.device).manual_seed(int(self._streams()[1].integers(2**63)))
+        return torch.empty_like(images).uniform_(low, high, generator=generator)
+
+    def state_dict(self) -> dict[str, Any]:
+        """Where both streams stand, in plain numbers and strings."""
+        shared, own = self._streams()
+        return {"shared": shared.bit_generator.state, "own": own.bit_generator.state}
+
+    def load_state_dict(self, state: dict[str, Any]) -> None:
+        """Go on from a `state_dict`."""
+        shared, own = self._streams()
+        shared.bit_generator.state, own.bit_generator.state = state["shared"], state["own"]

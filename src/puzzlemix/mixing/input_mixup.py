@@ -1,0 +1,20 @@
+"""Input mixup (Zhang et al., ICLR 2018): pixels and labels of two images in one proportion."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+from torch import Tensor, nn
+
+from puzzlemix.mixing.base import PairMixer
+
+
+class InputMixup(PairMixer):
+    """mixed = lam x + (1 - lam) x[partner], targets likewise."""
+
+    def mix(
+        self, model: nn.Module, images: Tensor, labels: Tensor, drawn: Mapping[str, Any]
+    ) -> tuple[Tensor, Tensor]:
+        lam, partner = drawn["lam"], drawn["partner"]
+        return lam * images + (1 - lam) * images[partner], self.mixed_targets(labels, partner, lam)

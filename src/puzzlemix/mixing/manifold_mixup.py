@@ -1,0 +1,56 @@
+"""Manifold mixup (Verma et al., ICML 2019): mixup of a hidden state at a random depth."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from torch import Tensor, nn
+
+from puzzlemix.distributed import unwrap
+from puzzlemix.errors import require
+from puzzlemix.mixing.base import PairMixer
+
+
+class ManifoldMixup(PairMixer):
+    """Mixup after stage `layerk` of the network, k drawn for each batch; k = 0 is the input.
+
+    The network knows nothing of it: a hook on the stage mixes its output in the NEXT forward pass, and is gone.
+
+    Args:
+        layers: the depths to draw from; as released 0, 1, 2.
+    """
+
+    given_names = ("lam", "partner", "layer")
+
+    def __init__(
+        self, alpha: float = 2.0, layers: Sequence[int] = (0, 1, 2), *, num_classes: int, prob: float = 1.0
+    ):
+        super().__init__(alpha, num_classes=num_classes, prob=prob)
+        require(len(layers) > 0 and min(layers) >= 0, f"layers must be depths of 0 or more, not {list(layers)}")
+        self.layers = tuple(layers)
+
+    def draw(self, images: Tensor, given: Mapping[str, Any]) -> dict[str, Any]:
+        """Also `layer`: the depth, one for the global batch."""
+        return {**super().draw(images, given), "layer": self.draws.choice(self.layers)}
+
+    def mix(
+        self, model: nn.Module, images: Tensor, labels: Tensor, drawn: Mapping[str, Any]
+    ) -> tuple[Tensor, Tensor]:
+        lam, partner, layer = drawn["lam"], drawn["partner"], drawn["layer"]
+
+        def mixed(hidden: Tensor) -> Tensor:
+            return lam * hidden + (1 - lam) * hidden[partner]
+
+        targets = self.mixed_targets(labels, partner, lam)
+        if layer == 0:
+            return mixed(images), targets
+        stage = getattr(unwrap(model), f"layer{layer}", None)
+        require(stage is not None, f"manifold mixup needs a stage 'layer{layer}' in the network: change mixup.layers")
+
+        def mix_once(module: nn.Module, inputs: tuple[Tensor, ...], hidden: Tensor) -> Tensor:
+            hook.remove()
+            return mixed(hidden)
+
+        hook = stage.register_forward_hook(mix_once)
+        return images, targets

@@ -1,0 +1,256 @@
+"""Puzzle Mix (Kim, Choo, Song, ICML 2020): mix two images so that both stay recognisable.
+
+A mask shows each image where it is salient (a graph cut over blocks), and each image's salient blocks move to where the
+mask shows it (transport). One batch is: draw; saliency; costs; cut; transport; mix. Each step is entered once, in its
+own file: `saliency.py`, `costs.py`, `graphcut.py`, `transport.py`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any, NamedTuple
+
+import torch
+from torch import Tensor, nn
+
+from puzzlemix.errors import require, require_choice
+from puzzlemix.mixing.base import PairMixer, require_partners
+from puzzlemix.mixing.blocks import Grid, enlarge, move_cells, resample_grid
+from puzzlemix.mixing.costs import block_saliency, mask_costs
+from puzzlemix.mixing.graphcut import SOLVERS, solve_mask
+from puzzlemix.mixing.saliency import input_gradient, input_gradient_and_backward, saliency_of
+from puzzlemix.mixing.transport import transport_grid, transport_plan
+
+
+class Puzzle(NamedTuple):
+    """A mixed batch and its pieces."""
+
+    images: Tensor  # (B, C, H, W) in [0, 1]
+    share: Tensor  # (B,), of the first image: the mean of its mask
+    mask: Tensor  # (B, n_h, n_w), 1 keeps the first image
+    moved_first: Tensor  # (B, C, H, W), x0 after its transport
+    moved_second: Tensor  # (B, C, H, W), x1 after its transport
+    uniform: Tensor  # (B,) bool: this image's saliency was unusable and counted as uniform
+
+
+def puzzle_mix(
+    images: Tensor,
+    saliency: Tensor,
+    partner: Tensor,
+    *,
+    lam: float,
+    blocks: int | Grid,
+    beta: float = 1.2,
+    gamma: float = 0.5,
+    eta: float = 0.2,
+    neigh_size: int = 4,
+    n_labels: int = 3,
+    transport: bool = True,
+    t_eps: float = 0.8,
+    t_size: int | None = None,
+    noise: Tensor | None = None,
+    noisy: tuple[bool, bool] = (False, False),
+    solver: str = "swap",
+) -> Puzzle:
+    """Puzzle Mix of every image with its partner, the saliency given. Nothing is random, nothing is changed in place.
+
+    Args:
+        images: x (B, C, H, W), pixels in [0, 1].
+        saliency: s (B, H, W), not negative, in any scale.
+        partner: (B,) int64, each image's partner in the batch.
+        lam: wanted share of the first image, in [0, 1].
+        blocks: n, blocks a side of the mask, or (down, across).
+        beta: label smoothness of the mask, 0 or more.
+        gamma: data smoothness, in [0, 1].
+        eta: weight of the prior that draws the share towards lam, 0 or more.
+        neigh_size: pixels a side averaged before borders are compared.
+        n_labels: m, mask values 0, 1/(m-1), ..., 1; 2 or more.
+        transport: move salient blocks, or mix in place.
+        t_eps: xi, cost of a move across the whole image, in saliency shares.
+        t_size: pixels a side of the cells that move where the mask's blocks are larger; None moves the mask's blocks.
+        noise: (B, C, H, W), added (and clipped to [0, 1]) to a side that is `noisy` once the mask is solved.
+        noisy: whether the first and the second image of each pair carry the noise: the adversarial variant.
+        solver: "swap", the released behaviour.
+
+    Returns:
+        A `Puzzle`.
+
+    Raises:
+        InputError: (a ValueError) on a parameter out of range, shapes that do not fit, or more blocks than pixels.
+
+    Source: `mixup_graph` of the authors' release; equations (3) to (9) of the paper.
+    """
+    check_puzzle_parameters(beta, gamma, eta, neigh_size, n_labels, t_eps, t_size, solver)
+    grid = (blocks, blocks) if isinstance(blocks, int) else tuple(blocks)
+    _check_batch(images, saliency, partner, lam, grid)
+    require(noise is not None or not any(noisy), "noisy asks for noise: give noise=, of the images' shape")
+    size = images.shape[-2:]
+
+    share, uniform = block_saliency(saliency, grid)  # (B, n_h, n_w)
+    costs = mask_costs(images, images[partner], share, share[partner], beta, gamma, neigh_size)
+    mask = solve_mask(costs, lam, eta, n_labels, solver)  # (B, n_h, n_w)
+
+    perturbed = (images + noise).clamp(0, 1) if any(noisy) else images
+    first = perturbed if noisy[0] else images
+    second = (perturbed if noisy[1] else images)[partner]
+    if transport:
+        fine = transport_grid(grid, size, t_size)
+        share = share if fine == grid else block_saliency(saliency, fine)[0]  # (B, N_h, N_w)
+        fine_mask = resample_grid(mask, fine)
+        first = move_cells(first, transport_plan(share, fine_mask > 0, t_eps), fine)
+        second = move_cells(second, transport_plan(share[partner], fine_mask < 1, t_eps), fine)
+
+    pixel_mask = enlarge(mask, size)[:, None]  # (B, 1, H, W)
+    mixed = pixel_mask * first + (1 - pixel_mask) * second
+    return Puzzle(mixed, pixel_mask.mean((1, 2, 3)), mask, first, second, uniform)
+
+
+class PuzzleMix(PairMixer):
+    """Puzzle Mix for any training loop.
+
+        mix = PuzzleMix(num_classes=100)
+        mixed, targets = mix(model, images, labels)  # after optimizer.zero_grad(), before the forward pass
+
+    With `clean_lam > 0` the call leaves parameter gradients behind, which the mixed loss's backward adds to: zero them
+    before the call, not after. Otherwise it changes nothing of the model.
+
+    Args:
+        alpha: lam ~ Beta(alpha, alpha), one a (global) batch.
+        blocks: grids to draw from, blocks a side or (down, across) pairs; one a (global) batch.
+        beta, gamma, eta, neigh_size, n_labels, transport, t_eps, t_size, solver: see `puzzle_mix`.
+        clean_lam: weight of the loss on unmixed images; 0 takes saliency in eval mode and leaves no gradients.
+        clean_until_epoch: from this epoch on `clean_lam` counts as 0; None never, as released.
+        adv_p: probability, for each image of a pair, of stochastic adversarial noise on that side.
+        adv_eps: bound of the noise, in 1/255 of the pixel range.
+        num_classes: K of the targets.
+        prob: probability that a batch is mixed at all.
+        mean, std: None where images are pixels in [0, 1] and the model normalises; else what they come normalised
+            with, channel by channel, and the mixed ones are normalised likewise.
+
+    Raises:
+        InputError: (a ValueError) on a parameter out of range.
+    """
+
+    given_names = ("lam", "partner", "blocks", "noisy", "start_noise", "noise_scale")
+
+    def __init__(
+        self,
+        alpha: float = 1.0,
+        beta: float = 1.2,
+        gamma: float = 0.5,
+        eta: float = 0.2,
+        neigh_size: int = 4,
+        n_labels: int = 3,
+        blocks: Sequence[int | Grid] = (2, 4, 8, 16),
+        transport: bool = True,
+        t_eps: float = 0.8,
+        t_size: int | None = None,
+        clean_lam: float = 0.0,
+        adv_p: float = 0.0,
+        adv_eps: float = 10.0,
+        solver: str = "swap",
+        *,
+        num_classes: int,
+        prob: float = 1.0,
+        mean: Sequence[float] | None = None,
+        std: Sequence[float] | None = None,
+        clean_until_epoch: int | None = None,
+    ):
+        super().__init__(alpha, num_classes=num_classes, prob=prob)
+        check_puzzle_parameters(beta, gamma, eta, neigh_size, n_labels, t_eps, t_size, solver)
+        require(len(blocks) > 0, "blocks must name at least one grid, such as (2, 4, 8, 16)")
+        require(clean_lam >= 0, f"clean_lam must be 0 or more, not {clean_lam}")
+        require(0 <= adv_p <= 1, f"adv_p must lie in [0, 1], not {adv_p}")
+        require(0 <= adv_eps <= 255, f"adv_eps is in 1/255 of the pixel range, in [0, 255], not {adv_eps}")
+        require((mean is None) == (std is None), "give both mean and std, or neither")
+        self.blocks = tuple(b if isinstance(b, int) else tuple(b) for b in blocks)
+        self.clean_lam, self.clean_until_epoch = clean_lam, clean_until_epoch
+        self.adv_p, self.adv_eps = adv_p, adv_eps
+        self.mean, self.std = (None if v is None else torch.tensor(v).view(-1, 1, 1) for v in (mean, std))
+        self.puzzle = {
+            "beta": beta, "gamma": gamma, "eta": eta, "neigh_size": neigh_size, "n_labels": n_labels,
+            "transport": transport, "t_eps": t_eps, "t_size": t_size, "solver": solver,
+        }  # fmt: skip
+
+    def draw(self, images: Tensor, given: Mapping[str, Any]) -> dict[str, Any]:
+        """Also `blocks`, the two coins `noisy`, and, where a coin is up, `noise_scale` (shared) and `start_noise`."""
+        drawn = super().draw(images, given) | {
+            "blocks": self.draws.choice(self.blocks),
+            "noisy": (self.draws.coin(self.adv_p), self.draws.coin(self.adv_p)),
+        }
+        if any(given.get("noisy", drawn["noisy"])):
+            eps = self.adv_eps / 255
+            drawn |= {"noise_scale": self.draws.uniform(), "start_noise": self.draws.uniform_like(images, -eps, eps)}
+        return drawn
+
+    def mix(
+        self, model: nn.Module, images: Tensor, labels: Tensor, drawn: Mapping[str, Any]
+    ) -> tuple[Tensor, Tensor]:
+        pixels, noise = self._to_pixels(images), None
+        if any(drawn["noisy"]):
+            noise = (pixels + drawn["start_noise"]).clamp(0, 1) - pixels
+        with self.stopwatch("saliency"):
+            gradient = self._gradient(model, images if noise is None else self._from_pixels(pixels + noise), labels)
+            saliency = saliency_of(gradient, model)  # (B, H, W)
+        with self.stopwatch("mixing"), torch.no_grad():
+            if noise is not None:
+                noise = self._adversarial_noise(noise, gradient, drawn["noise_scale"])
+            lam, partner, blocks, noisy = (drawn[k] for k in ("lam", "partner", "blocks", "noisy"))
+            puzzle = puzzle_mix(
+                pixels, saliency, partner, lam=lam, blocks=blocks, noise=noise, noisy=noisy, **self.puzzle
+            )
+            self.count("uniform_saliency", puzzle.uniform)
+            return self._from_pixels(puzzle.images), self.mixed_targets(labels, partner, puzzle.share)
+
+    def _gradient(self, model: nn.Module, images: Tensor, labels: Tensor) -> Tensor:
+        """Input gradient (B, C, H, W), from the clean-regularised pass while that is on."""
+        over = self.clean_until_epoch is not None and self.epoch >= self.clean_until_epoch
+        if self.clean_lam == 0 or over:
+            return input_gradient(model, images, labels)
+        return input_gradient_and_backward(model, images, labels, self.clean_lam, self.num_classes)
+
+    def _adversarial_noise(self, noise: Tensor, gradient: Tensor, scale: float) -> Tensor:
+        """One sign step of (adv_eps + 2) / 255 from the start noise, clipped to adv_eps / 255, shrunk by `scale`."""
+        eps, step = self.adv_eps / 255, (self.adv_eps + 2) / 255
+        return (noise + step * gradient.sign()).clamp(-eps, eps) * scale
+
+    def _to_pixels(self, images: Tensor) -> Tensor:
+        return images if self.mean is None else images * self.std.to(images) + self.mean.to(images)
+
+    def _from_pixels(self, pixels: Tensor) -> Tensor:
+        return pixels if self.mean is None else (pixels - self.mean.to(pixels)) / self.std.to(pixels)
+
+
+def check_puzzle_parameters(
+    beta: float,
+    gamma: float,
+    eta: float,
+    neigh_size: int,
+    n_labels: int,
+    t_eps: float,
+    t_size: int | None,
+    solver: str,
+) -> None:
+    """Raise `InputError`, naming the parameter and its range, on a value that Puzzle Mix cannot use."""
+    require(beta >= 0, f"beta must be 0 or more, not {beta}")
+    require(0 <= gamma <= 1, f"gamma must lie in [0, 1], not {gamma}: above 1 a border weight could be negative")
+    require(eta >= 0, f"eta must be 0 or more, not {eta}")
+    require(neigh_size >= 1, f"neigh_size must be at least 1 pixel, not {neigh_size}")
+    require(n_labels >= 2, f"n_labels must be at least 2, not {n_labels}")
+    require(t_eps >= 0, f"t_eps must be 0 or more, not {t_eps}")
+    require(t_size is None or t_size >= 1, f"t_size must be at least 1 pixel, or None for the mask's grid, not {t_size}")
+    require_choice("solver", solver, SOLVERS)
+
+
+def _check_batch(images: Tensor, saliency: Tensor, partner: Tensor, lam: float, grid: Grid) -> None:
+    require(images.ndim == 4, f"images must have shape (B, C, H, W), not {tuple(images.shape)}")
+    batch, _, height, width = images.shape
+    require_partners(images)
+    require(
+        saliency.shape == (batch, height, width),
+        f"saliency must have shape (B, H, W) = {(batch, height, width)}, not {tuple(saliency.shape)}",
+    )
+    require(partner.shape == (batch,), f"partner must have shape (B,) = ({batch},), not {tuple(partner.shape)}")
+    require(0 <= lam <= 1, f"lam must lie in [0, 1], not {lam}")
+    fits = 1 <= grid[0] <= height and 1 <= grid[1] <= width
+    require(fits, f"images of {height} x {width} pixels are smaller than a grid of {grid[0]} x {grid[1]} blocks")

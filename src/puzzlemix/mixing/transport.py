@@ -1,0 +1,71 @@
+"""Transport: which block of an image moves where, so that what is salient lands where the mask shows the image.
+
+Algorithm 1 of the paper (equation (9) is its problem) as released: sources bid for targets, round by round.
+"""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+
+from puzzlemix.mixing.blocks import Grid
+
+
+def transport_grid(mask_grid: Grid, size: tuple[int, int], t_size: int | None) -> Grid:
+    """The grid on which blocks move: the mask's own, or finer where its blocks are larger than `t_size` pixels."""
+    if t_size is None:
+        return mask_grid
+    return tuple(max(n, length // t_size) for n, length in zip(mask_grid, size, strict=True))
+
+
+def transport_plan(saliency: Tensor, visible: Tensor, t_eps: float) -> Tensor:
+    """For every target cell the source cell that moves there.
+
+    cost(i, j) = t_eps |pos_i - pos_j|^2 / (N - 1)^2 - s_i v_j. In each of N rounds every source bids on its cheapest
+    target, every target keeps its cheapest bidder, and every loser finds that one cost raised by 1. All ties go to the
+    lowest index. Only losers bid again, so the rounds end early once nobody loses.
+
+    Args:
+        saliency: s (B, N_h, N_w), an image's shares.
+        visible: v (B, N_h, N_w) bool, where the mask shows this image.
+        t_eps: xi, what a move costs.
+
+    Returns:
+        (B, N_h N_w) int64. A target that nobody won (never a visible one) names itself.
+
+    Source: `method.md` step 6; `transport_image` of the authors' release, whose plan is the same at visible targets.
+    """
+    batch, n_h, n_w = saliency.shape
+    cells = n_h * n_w
+    gain = saliency.reshape(batch, cells, 1) * visible.reshape(batch, 1, cells)  # (B, source, target)
+    cost = t_eps * _squared_distances((n_h, n_w), saliency.device, saliency.dtype) - gain
+    image = torch.arange(batch, device=cost.device)[:, None]  # (B, 1)
+    source = torch.arange(cells, device=cost.device)  # (N_h N_w,)
+    bid = cost.argmin(-1)  # (B, source): the target of each source
+    for turn in range(max(n_h, n_w)):
+        offer = cost[image, source, bid]  # (B, source)
+        winner = _cheapest_bidder(bid, offer)  # (B, target), `cells` where none
+        lost = winner.gather(-1, bid) != source  # (B, source)
+        if turn == max(n_h, n_w) - 1 or not lost.any():
+            break
+        b, i = lost.nonzero(as_tuple=True)
+        cost[b, i, bid[b, i]] += 1
+        bid[b, i] = cost[b, i].argmin(-1)
+    return torch.where(winner < cells, winner, source)
+
+
+def _cheapest_bidder(bid: Tensor, offer: Tensor) -> Tensor:
+    """The source with the lowest offer at each target, lowest index on ties, (B, N); N where there is no bid."""
+    cells = bid.shape[-1]
+    best = torch.full_like(offer, torch.inf).scatter_reduce(-1, bid, offer, "amin")  # (B, target)
+    index = torch.arange(cells, device=bid.device).expand_as(bid)
+    index = torch.where(offer == best.gather(-1, bid), index, cells)
+    return torch.full_like(bid, cells).scatter_reduce(-1, bid, index, "amin")
+
+
+def _squared_distances(grid: Grid, device: torch.device, dtype: torch.dtype) -> Tensor:
+    """|pos_i - pos_j|^2 / (N - 1)^2 between all cells, (N_h N_w, N_h N_w), N the longer side."""
+    rows, columns = torch.meshgrid(*(torch.arange(n, device=device) for n in grid), indexing="ij")
+    position = torch.stack([rows.flatten(), columns.flatten()], dim=-1)  # (N_h N_w, 2)
+    squared = (position[:, None] - position).square().sum(-1)
+    return squared.to(dtype) / max(max(grid) - 1, 1) ** 2

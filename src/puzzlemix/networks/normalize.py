@@ -1,0 +1,33 @@
+"""Normalisation as the first layer, so that a network takes pixels in [0, 1] and attacks work in pixels."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import torch
+from torch import Tensor, nn
+
+from puzzlemix.errors import require
+
+
+class Normalize(nn.Module):
+    """(x - mean) / std, channel by channel. Its buffers are constants and not in the state dict.
+
+    Args:
+        mean: of each channel, pixels in [0, 1].
+        std: likewise, above 0.
+    """
+
+    mean: Tensor  # (C, 1, 1)
+    std: Tensor  # (C, 1, 1)
+
+    def __init__(self, mean: Sequence[float], std: Sequence[float]):
+        super().__init__()
+        require(len(mean) == len(std) > 0, f"mean and std need one value a channel, not {list(mean)} and {list(std)}")
+        require(min(std) > 0, f"std must be above 0, not {list(std)}")
+        self.register_buffer("mean", torch.tensor(list(mean)).view(-1, 1, 1), persistent=False)
+        self.register_buffer("std", torch.tensor(list(std)).view(-1, 1, 1), persistent=False)
+
+    def forward(self, pixels: Tensor) -> Tensor:
+        """(B, C, H, W) in [0, 1] -> (B, C, H, W)."""
+        return (pixels - self.mean) / self.std

@@ -1,0 +1,94 @@
+"""Wide ResNet (Zagoruyko, Komodakis, 2016) as the Puzzle Mix release has it.
+
+Its peculiarities are kept, since published numbers depend on them: convolutions with biases, momentum 0.9 in the last
+batch norm, default initialisation. State-dict names are the release's, so that the authors' checkpoints load.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from puzzlemix.errors import require
+from puzzlemix.networks.normalize import Normalize
+
+
+class WideBlock(nn.Module):
+    """Two 3 x 3 convolutions, each after batch norm and ReLU; the second one strides."""
+
+    def __init__(self, in_channels: int, channels: int, stride: int):
+        super().__init__()
+        self.bn1 = nn.BatchNorm2d(in_channels)
+        self.conv1 = nn.Conv2d(in_channels, channels, 3, padding=1)
+        self.bn2 = nn.BatchNorm2d(channels)
+        self.conv2 = nn.Conv2d(channels, channels, 3, stride, padding=1)
+        self.shortcut = nn.Sequential()
+        if stride != 1 or in_channels != channels:
+            self.shortcut.append(nn.Conv2d(in_channels, channels, 1, stride))
+
+    def forward(self, x: Tensor) -> Tensor:
+        """(B, in_channels, H, W) -> (B, channels, H / stride, W / stride)."""
+        out = self.conv1(F.relu(self.bn1(x)))
+        return self.conv2(F.relu(self.bn2(out))) + self.shortcut(x)
+
+
+class WideResNet(nn.Module):
+    """Pixels in [0, 1] to logits, through stages `layer1` to `layer3`. See `wide_resnet` for the arguments."""
+
+    def __init__(
+        self,
+        depth: int,
+        widen_factor: int,
+        num_classes: int,
+        stride: int,
+        mean: Sequence[float],
+        std: Sequence[float],
+    ):
+        super().__init__()
+        require(depth >= 10 and (depth - 4) % 6 == 0, f"the depth of a wide ResNet is 6 n + 4 (10, 16, 28), not {depth}")
+        blocks = (depth - 4) // 6
+        wide = [width * widen_factor for width in (16, 32, 64)]
+        self.normalize = Normalize(mean, std)
+        self.conv1 = nn.Conv2d(len(mean), 16, 3, stride, padding=1)
+        self.layer1 = self._stage(16, wide[0], blocks, stride=1)
+        self.layer2 = self._stage(wide[0], wide[1], blocks, stride=2)
+        self.layer3 = self._stage(wide[1], wide[2], blocks, stride=2)
+        self.bn1 = nn.BatchNorm2d(wide[2], momentum=0.9)
+        self.linear = nn.Linear(wide[2], num_classes)
+
+    @staticmethod
+    def _stage(in_channels: int, channels: int, blocks: int, stride: int) -> nn.Sequential:
+        rest = [WideBlock(channels, channels, stride=1) for _ in range(blocks - 1)]
+        return nn.Sequential(WideBlock(in_channels, channels, stride), *rest)
+
+    def forward(self, pixels: Tensor) -> Tensor:
+        """(B, C, H, W) in [0, 1] -> logits (B, K)."""
+        hidden = self.conv1(self.normalize(pixels))
+        hidden = F.relu(self.bn1(self.layer3(self.layer2(self.layer1(hidden)))))
+        return self.linear(hidden.mean((2, 3)))
+
+
+def wide_resnet(
+    depth: int,
+    widen_factor: int,
+    num_classes: int,
+    stride: int = 1,
+    *,
+    mean: Sequence[float],
+    std: Sequence[float],
+) -> WideResNet:
+    """WRN-depth-widen_factor.
+
+    Args:
+        depth: 6 n + 4, n blocks a stage.
+        widen_factor: channels of the stages in units of 16, 32 and 64.
+        num_classes: K.
+        stride: of the stem; 2 for 64 x 64 pixels.
+        mean, std: channel statistics that the first layer normalises with; their length is the number of channels.
+
+    Raises:
+        InputError: (a ValueError) on a depth that is not 6 n + 4.
+    """
+    return WideResNet(depth, widen_factor, num_classes, stride, mean, std)
