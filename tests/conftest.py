@@ -13,7 +13,7 @@ GOLDEN = Path(__file__).parent / "golden"
 
 @pytest.fixture
 def golden():
-    """`golden("mix_tiny_b2")`: the arrays as tensors, `meta` as a namespace, images as pixels (B, 3, H, W) in [0, 1]."""
+    """`golden("mix_tiny_b2")`: arrays as tensors, `meta` as a namespace, images (B, 3, H, W) in [0, 1]."""
 
     def load(name):
         with np.load(GOLDEN / f"{name}.npz") as arrays:

@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
+import atexit
 import os
-from collections.abc import Iterator
-from contextlib import contextmanager
 
 import torch
 import torch.distributed as dist
@@ -28,6 +27,12 @@ def is_main() -> bool:
     return rank() == 0
 
 
+def print_once(line: str) -> None:
+    """Print on the first process alone."""
+    if is_main():
+        print(line)
+
+
 def sum_over_processes(values: Tensor) -> Tensor:
     """The sum of every process's `values`, on every process."""
     if _joined():
@@ -41,6 +46,13 @@ def from_first_process(number: int) -> int:
     if _joined():
         dist.broadcast_object_list(numbers, src=0)
     return numbers[0]
+
+
+def share_buffers(network: nn.Module) -> None:
+    """Give every process rank 0's buffers (batch norm statistics), so that all evaluate the network that is saved."""
+    if _joined():
+        for buffer in network.buffers():
+            dist.broadcast(buffer, src=0)
 
 
 def wait_for_all() -> None:
@@ -66,20 +78,16 @@ def pick_device(wanted: str) -> torch.device:
     return torch.device("cuda", local_rank)
 
 
-@contextmanager
-def process_group(device: torch.device) -> Iterator[None]:
-    """Join the processes that torchrun started, and leave them at the end; nothing on a single process."""
-    if "RANK" not in os.environ or _joined():
-        yield
-        return
+def join(wanted_device: str) -> torch.device:
+    """Join the processes that torchrun started, if it did, until this one exits; returns this process's device."""
+    device = pick_device(wanted_device)
     on_gpu = device.type == "cuda"
     if on_gpu:
         torch.cuda.set_device(device)
-    dist.init_process_group("nccl" if on_gpu else "gloo", device_id=device if on_gpu else None)
-    try:
-        yield
-    finally:
-        dist.destroy_process_group()
+    if "RANK" in os.environ and not _joined():
+        dist.init_process_group("nccl" if on_gpu else "gloo", device_id=device if on_gpu else None)
+        atexit.register(dist.destroy_process_group)
+    return device
 
 
 def unwrap(model: nn.Module) -> nn.Module:

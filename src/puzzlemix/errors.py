@@ -10,6 +10,10 @@ class InputError(ValueError):
     """What the user gave cannot work. The message is one line and holds the remedy; the scripts print just that."""
 
 
+class RunError(RuntimeError):
+    """A run that started well cannot go on. The message is one line and says what is left to go on from."""
+
+
 def require(condition: bool, message: str) -> None:
     """Raise `InputError(message)` unless `condition` holds."""
     if not condition:

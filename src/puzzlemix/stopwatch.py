@@ -11,37 +11,44 @@ import torch
 
 
 class Stopwatch:
-    """Sums the seconds of `with stopwatch("name"):` blocks.
+    """Sums the seconds of `with stopwatch("name"):` blocks; a block inside another counts for the inner one alone.
 
-    On a GPU the kernels run behind the host, so spans are taken by CUDA events and read only in `pop`, which waits once.
+    On a GPU kernels run behind the host, so spans are taken by CUDA events and read only in `pop`, which waits once.
     """
 
     def __init__(self, device: torch.device | str = "cpu"):
         self._on_gpu = torch.device(device).type == "cuda"
-        self._seconds: dict[str, float] = defaultdict(float)
-        self._events: list[tuple[str, torch.cuda.Event, torch.cuda.Event]] = []
+        self._open: list[str] = []
+        self._spans: list[tuple[str, str | None, object, object]] = []  # name, the block around it, start, end
 
     @contextmanager
     def __call__(self, name: str) -> Iterator[None]:
         """Add the time this block takes to the span `name`."""
-        if self._on_gpu:
-            start, end = (torch.cuda.Event(enable_timing=True) for _ in range(2))
-            start.record()
+        around = self._open[-1] if self._open else None
+        self._open.append(name)
+        start = self._now()
+        try:
             yield
-            end.record()
-            self._events.append((name, start, end))
-        else:
-            start_s = time.perf_counter()
-            yield
-            self._seconds[name] += time.perf_counter() - start_s
+        finally:
+            self._open.pop()
+            self._spans.append((name, around, start, self._now()))
 
     def pop(self) -> dict[str, float]:
         """Seconds by name since the last call."""
-        if self._events:
+        if self._on_gpu:
             torch.cuda.synchronize()
-        for name, start, end in self._events:
-            self._seconds[name] += start.elapsed_time(end) / 1000  # milliseconds
-        seconds = dict(self._seconds)
-        self._seconds.clear()
-        self._events.clear()
-        return seconds
+        seconds: dict[str, float] = defaultdict(float)
+        for name, around, start, end in self._spans:
+            elapsed_s = start.elapsed_time(end) / 1000 if self._on_gpu else end - start
+            seconds[name] += elapsed_s
+            if around is not None:
+                seconds[around] -= elapsed_s
+        self._spans.clear()
+        return dict(seconds)
+
+    def _now(self) -> object:
+        if not self._on_gpu:
+            return time.perf_counter()
+        event = torch.cuda.Event(enable_timing=True)
+        event.record()
+        return event

@@ -30,7 +30,7 @@ class Mixer:
     Attributes:
         draws: the random streams, `mixer.draws.seed(...)` to fix them; without that they follow `torch.manual_seed`.
         epoch: set by the loop; for methods that change during training.
-        stopwatch: seconds spent on "saliency" and "mixing"; a loop may replace it by its own.
+        stopwatch: takes the seconds of the "saliency" pass; a loop replaces it by its own.
         counts: what went wrong and was mended, summed until `pop_counts`, as tensors, so that no GPU waits.
     """
 
@@ -44,7 +44,7 @@ class Mixer:
 
         Raises:
             InputError: (a ValueError) on a parameter out of range.
-        """  # noqa: D205
+        """
         require(num_classes >= 2, f"num_classes must be at least 2, not {num_classes}")
         require(0 <= prob <= 1, f"prob must lie in [0, 1], not {prob}")
         self.num_classes, self.prob = num_classes, prob
@@ -78,9 +78,7 @@ class Mixer:
         """The random numbers of one batch; what stands in `given` need not be drawn."""
         return {}
 
-    def mix(
-        self, model: nn.Module, images: Tensor, labels: Tensor, drawn: Mapping[str, Any]
-    ) -> tuple[Tensor, Tensor]:
+    def mix(self, model: nn.Module, images: Tensor, labels: Tensor, drawn: Mapping[str, Any]) -> tuple[Tensor, Tensor]:
         """The method itself, with everything random in `drawn`."""
         return images, self.one_hot(labels)
 

@@ -51,28 +51,27 @@ def resample_grid(values: Tensor, grid: Grid) -> Tensor:
     return values[..., rows[:, None], columns]
 
 
-def move_cells(images: Tensor, source: Tensor, grid: Grid) -> Tensor:
+def move_cells(images: Tensor, source: Tensor) -> Tensor:
     """Fill every cell of the grid with the cell that `source` names: one gather over pixels.
 
     Where cells differ in size by a pixel, a smaller source repeats its last row or column and a larger one loses it.
 
     Args:
         images: (B, C, H, W).
-        source: (B, n_h * n_w) int64, for each target cell, row by row, the index of the cell to put there.
-        grid: (n_h, n_w).
+        source: (B, n_h, n_w) int64, for each target cell the cell to put there, counted row by row.
 
     Returns:
         (B, C, H, W), a new tensor.
     """
     batch, channels, height, width = images.shape
-    n_h, n_w = grid
+    n_h, n_w = source.shape[-2:]
     device = images.device
     top, left = (
         torch.tensor(cell_edges(length, n), device=device) for length, n in ((height, n_h), (width, n_w))
     )  # (n_h + 1,), (n_w + 1,)
     row_cell = cell_of_pixel(height, n_h, device)  # (H,)
     column_cell = cell_of_pixel(width, n_w, device)  # (W,)
-    source = enlarge(source.view(batch, n_h, n_w), (height, width))  # (B, H, W), cell from which each pixel comes
+    source = enlarge(source, (height, width))  # (B, H, W), cell from which each pixel comes
     source_row, source_column = source // n_w, source % n_w
     row_in_cell = (torch.arange(height, device=device) - top[row_cell])[:, None]  # (H, 1)
     column_in_cell = torch.arange(width, device=device) - left[column_cell]  # (W,)

@@ -1,6 +1,6 @@
 """The energy of a mask: block saliency, what each block costs, and how strongly neighbours hold together.
 
-Equations (5) to (8) of the paper as the authors' release computes them. Their E(z) is
+The paper's objective of the mask, as the authors' release computes it:
 
     sum_p [ z_p c1(p) + (1 - z_p) c0(p) + eta / (n_h n_w) prior(z_p) ] + sum_(p,q) w(p, q) (z_p - z_q)^2
 
@@ -71,7 +71,7 @@ def mask_costs(
         gamma: data smoothness, in [0, 1]: above 1 a weight could be negative.
         neigh_size: pixels a side that are averaged before borders are compared.
 
-    Source: `method.md` step 4; `mixup_process` and `neigh_penalty` of the authors' release.
+    Source: the paper's data and smoothness terms; `mixup_graph` of the authors' release.
     """
     grid = tuple(first_saliency.shape[-2:])
     smoothness = beta / (16 * (grid[0] * grid[1]) ** 0.5)  # beta'
@@ -105,6 +105,6 @@ def _border_differences(first: Tensor, second: Tensor, grid: Grid, neigh_size: i
 
 
 def label_prior(lam: float, n_labels: int) -> np.ndarray:
-    """prior(z) for z = 1, ..., 0: minus the log of a binomial in lam, (m,) float64. Equation (7) of the paper."""
+    """prior(z) for z = 1, ..., 0: minus the log of a binomial in lam, (m,) float64. The paper's prior."""
     m = n_labels
     return np.array([-log(comb(m - 1, i) * lam ** (m - 1 - i) * (1 - lam) ** i + 1e-8) for i in range(m)])

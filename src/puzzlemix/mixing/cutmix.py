@@ -25,9 +25,7 @@ class CutMix(PairMixer):
         centre = (self.draws.uniform(high=height), self.draws.uniform(high=width))
         return {**super().draw(images, given), "centre": centre}
 
-    def mix(
-        self, model: nn.Module, images: Tensor, labels: Tensor, drawn: Mapping[str, Any]
-    ) -> tuple[Tensor, Tensor]:
+    def mix(self, model: nn.Module, images: Tensor, labels: Tensor, drawn: Mapping[str, Any]) -> tuple[Tensor, Tensor]:
         partner = drawn["partner"]
         height, width = images.shape[-2:]
         top, bottom, left, right = box(drawn["lam"], drawn["centre"], height, width)

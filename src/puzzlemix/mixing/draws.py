@@ -17,7 +17,10 @@ from puzzlemix import distributed
 
 
 class Draws:
-    """Two streams, shared and own. Without `seed` they start, at the first draw, from rank 0's `torch.initial_seed()`."""
+    """Two streams, shared and own.
+
+    Without `seed` they start at the first draw, from rank 0's `torch.initial_seed()`.
+    """
 
     def __init__(self) -> None:
         self._shared: np.random.Generator | None = None
@@ -57,13 +60,3 @@ class Draws:
         """U(low, high) noise of the images' shape, made on their device; own."""
         generator = torch.Generator(images.device).manual_seed(int(self._streams()[1].integers(2**63)))
         return torch.empty_like(images).uniform_(low, high, generator=generator)
-
-    def state_dict(self) -> dict[str, Any]:
-        """Where both streams stand, in plain numbers and strings."""
-        shared, own = self._streams()
-        return {"shared": shared.bit_generator.state, "own": own.bit_generator.state}
-
-    def load_state_dict(self, state: dict[str, Any]) -> None:
-        """Go on from a `state_dict`."""
-        shared, own = self._streams()
-        shared.bit_generator.state, own.bit_generator.state = state["shared"], state["own"]

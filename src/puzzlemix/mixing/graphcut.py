@@ -37,17 +37,16 @@ def solve_mask(costs: MaskCosts, lam: float, eta: float, n_labels: int, solver: 
 def swap(costs: MaskCosts, lam: float, eta: float, n_labels: int) -> Tensor:
     """Alpha-beta swap on costs cut to integers, as `graphcut_multi` of the authors' release.
 
-    The release scales E(z) by 1000 n_h n_w and truncates to int32; gco then multiplies by 100,000, in int32 too, so that
-    a cost above 21474 wraps silently (one block holding over 8.4 % of the saliency at n = 16). Kept: it is what the
-    published numbers were made with.
+    The release scales E(z) by 1000 n_h n_w and truncates to int32; gco then multiplies by 100,000, in int32 too, so
+    that a cost above 21474 wraps silently (one block holding over 8.4 % of the saliency at n = 16). Kept: it is what
+    the published numbers were made with.
     """
     gco = _import_gco()
     batch, n_h, n_w = costs.keep_first.shape
     scale = 1000 * n_h * n_w
     z = np.linspace(1, 0, n_labels)  # gco's label i stands for mask value z[i]
     keep_first, take_second, down, right = (
-        t.detach().cpu().numpy()
-        for t in (costs.keep_first, costs.take_second, costs.weight_down, costs.weight_right)
+        t.detach().cpu().numpy() for t in (costs.keep_first, costs.take_second, costs.weight_down, costs.weight_right)
     )
     prior = eta / (n_h * n_w) * label_prior(lam, n_labels)  # (m,)
     unary = keep_first[..., None] * z + take_second[..., None] * (1 - z) + prior  # (B, n_h, n_w, m)

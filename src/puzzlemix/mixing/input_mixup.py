@@ -13,8 +13,6 @@ from puzzlemix.mixing.base import PairMixer
 class InputMixup(PairMixer):
     """mixed = lam x + (1 - lam) x[partner], targets likewise."""
 
-    def mix(
-        self, model: nn.Module, images: Tensor, labels: Tensor, drawn: Mapping[str, Any]
-    ) -> tuple[Tensor, Tensor]:
+    def mix(self, model: nn.Module, images: Tensor, labels: Tensor, drawn: Mapping[str, Any]) -> tuple[Tensor, Tensor]:
         lam, partner = drawn["lam"], drawn["partner"]
         return lam * images + (1 - lam) * images[partner], self.mixed_targets(labels, partner, lam)

@@ -23,9 +23,7 @@ class ManifoldMixup(PairMixer):
 
     given_names = ("lam", "partner", "layer")
 
-    def __init__(
-        self, alpha: float = 2.0, layers: Sequence[int] = (0, 1, 2), *, num_classes: int, prob: float = 1.0
-    ):
+    def __init__(self, alpha: float = 2.0, layers: Sequence[int] = (0, 1, 2), *, num_classes: int, prob: float = 1.0):
         super().__init__(alpha, num_classes=num_classes, prob=prob)
         require(len(layers) > 0 and min(layers) >= 0, f"layers must be depths of 0 or more, not {list(layers)}")
         self.layers = tuple(layers)
@@ -34,9 +32,7 @@ class ManifoldMixup(PairMixer):
         """Also `layer`: the depth, one for the global batch."""
         return {**super().draw(images, given), "layer": self.draws.choice(self.layers)}
 
-    def mix(
-        self, model: nn.Module, images: Tensor, labels: Tensor, drawn: Mapping[str, Any]
-    ) -> tuple[Tensor, Tensor]:
+    def mix(self, model: nn.Module, images: Tensor, labels: Tensor, drawn: Mapping[str, Any]) -> tuple[Tensor, Tensor]:
         lam, partner, layer = drawn["lam"], drawn["partner"], drawn["layer"]
 
         def mixed(hidden: Tensor) -> Tensor:

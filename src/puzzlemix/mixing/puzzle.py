@@ -30,6 +30,8 @@ class Puzzle(NamedTuple):
     mask: Tensor  # (B, n_h, n_w), 1 keeps the first image
     moved_first: Tensor  # (B, C, H, W), x0 after its transport
     moved_second: Tensor  # (B, C, H, W), x1 after its transport
+    source_first: Tensor | None  # (B, N_h, N_w), the cell of x0 that moved to each cell; None without transport
+    source_second: Tensor | None  # (B, N_h, N_w), likewise of x1
     uniform: Tensor  # (B,) bool: this image's saliency was unusable and counted as uniform
 
 
@@ -78,7 +80,7 @@ def puzzle_mix(
     Raises:
         InputError: (a ValueError) on a parameter out of range, shapes that do not fit, or more blocks than pixels.
 
-    Source: `mixup_graph` of the authors' release; equations (3) to (9) of the paper.
+    Source: `mixup_graph` of the authors' release, function by function the paper's section on the method.
     """
     check_puzzle_parameters(beta, gamma, eta, neigh_size, n_labels, t_eps, t_size, solver)
     grid = (blocks, blocks) if isinstance(blocks, int) else tuple(blocks)
@@ -93,16 +95,18 @@ def puzzle_mix(
     perturbed = (images + noise).clamp(0, 1) if any(noisy) else images
     first = perturbed if noisy[0] else images
     second = (perturbed if noisy[1] else images)[partner]
+    source_first = source_second = None
     if transport:
         fine = transport_grid(grid, size, t_size)
         share = share if fine == grid else block_saliency(saliency, fine)[0]  # (B, N_h, N_w)
         fine_mask = resample_grid(mask, fine)
-        first = move_cells(first, transport_plan(share, fine_mask > 0, t_eps), fine)
-        second = move_cells(second, transport_plan(share[partner], fine_mask < 1, t_eps), fine)
+        source_first = transport_plan(share, fine_mask > 0, t_eps)  # (B, N_h, N_w)
+        source_second = transport_plan(share[partner], fine_mask < 1, t_eps)
+        first, second = move_cells(first, source_first), move_cells(second, source_second)
 
     pixel_mask = enlarge(mask, size)[:, None]  # (B, 1, H, W)
     mixed = pixel_mask * first + (1 - pixel_mask) * second
-    return Puzzle(mixed, pixel_mask.mean((1, 2, 3)), mask, first, second, uniform)
+    return Puzzle(mixed, pixel_mask.mean((1, 2, 3)), mask, first, second, source_first, source_second, uniform)
 
 
 class PuzzleMix(PairMixer):
@@ -183,16 +187,14 @@ class PuzzleMix(PairMixer):
             drawn |= {"noise_scale": self.draws.uniform(), "start_noise": self.draws.uniform_like(images, -eps, eps)}
         return drawn
 
-    def mix(
-        self, model: nn.Module, images: Tensor, labels: Tensor, drawn: Mapping[str, Any]
-    ) -> tuple[Tensor, Tensor]:
+    def mix(self, model: nn.Module, images: Tensor, labels: Tensor, drawn: Mapping[str, Any]) -> tuple[Tensor, Tensor]:
         pixels, noise = self._to_pixels(images), None
         if any(drawn["noisy"]):
             noise = (pixels + drawn["start_noise"]).clamp(0, 1) - pixels
         with self.stopwatch("saliency"):
             gradient = self._gradient(model, images if noise is None else self._from_pixels(pixels + noise), labels)
             saliency = saliency_of(gradient, model)  # (B, H, W)
-        with self.stopwatch("mixing"), torch.no_grad():
+        with torch.no_grad():
             if noise is not None:
                 noise = self._adversarial_noise(noise, gradient, drawn["noise_scale"])
             lam, partner, blocks, noisy = (drawn[k] for k in ("lam", "partner", "blocks", "noisy"))
@@ -238,7 +240,7 @@ def check_puzzle_parameters(
     require(neigh_size >= 1, f"neigh_size must be at least 1 pixel, not {neigh_size}")
     require(n_labels >= 2, f"n_labels must be at least 2, not {n_labels}")
     require(t_eps >= 0, f"t_eps must be 0 or more, not {t_eps}")
-    require(t_size is None or t_size >= 1, f"t_size must be at least 1 pixel, or None for the mask's grid, not {t_size}")
+    require(t_size is None or t_size >= 1, f"t_size must be at least 1 pixel, or None, not {t_size}")
     require_choice("solver", solver, SOLVERS)
 
 

@@ -1,7 +1,7 @@
-"""Saliency: how strongly the loss depends on each pixel. Equation (4) of the paper.
+"""Saliency: how strongly the loss depends on each pixel.
 
-s = sqrt(mean over channels of g^2), g the gradient of the cross-entropy with respect to the *normalised* input. A network
-that takes pixels and normalises inside gives g_pixel; g = g_pixel * std, channel by channel.
+s = sqrt(mean over channels of g^2), g the gradient of the cross-entropy with respect to the *normalised* input. A
+network that takes pixels and normalises inside gives g_pixel; g = g_pixel * std, channel by channel.
 """
 
 from __future__ import annotations

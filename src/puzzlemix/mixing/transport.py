@@ -1,6 +1,6 @@
 """Transport: which block of an image moves where, so that what is salient lands where the mask shows the image.
 
-Algorithm 1 of the paper (equation (9) is its problem) as released: sources bid for targets, round by round.
+The paper's Algorithm 1 for masked transport, as released: sources bid for targets, round by round.
 """
 
 from __future__ import annotations
@@ -31,9 +31,9 @@ def transport_plan(saliency: Tensor, visible: Tensor, t_eps: float) -> Tensor:
         t_eps: xi, what a move costs.
 
     Returns:
-        (B, N_h N_w) int64. A target that nobody won (never a visible one) names itself.
+        (B, N_h, N_w) int64, cells counted row by row. A target that nobody won (never a visible one) names itself.
 
-    Source: `method.md` step 6; `transport_image` of the authors' release, whose plan is the same at visible targets.
+    Source: Algorithm 1; `transport_image` of the authors' release, whose plan is the same at visible targets.
     """
     batch, n_h, n_w = saliency.shape
     cells = n_h * n_w
@@ -51,7 +51,7 @@ def transport_plan(saliency: Tensor, visible: Tensor, t_eps: float) -> Tensor:
         b, i = lost.nonzero(as_tuple=True)
         cost[b, i, bid[b, i]] += 1
         bid[b, i] = cost[b, i].argmin(-1)
-    return torch.where(winner < cells, winner, source)
+    return torch.where(winner < cells, winner, source).view_as(saliency)
 
 
 def _cheapest_bidder(bid: Tensor, offer: Tensor) -> Tensor:

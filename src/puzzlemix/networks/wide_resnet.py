@@ -47,7 +47,7 @@ class WideResNet(nn.Module):
         std: Sequence[float],
     ):
         super().__init__()
-        require(depth >= 10 and (depth - 4) % 6 == 0, f"the depth of a wide ResNet is 6 n + 4 (10, 16, 28), not {depth}")
+        require(depth >= 10 and (depth - 4) % 6 == 0, f"a wide ResNet has depth 6 n + 4 (10, 16, 28), not {depth}")
         blocks = (depth - 4) // 6
         wide = [width * widen_factor for width in (16, 32, 64)]
         self.normalize = Normalize(mean, std)

@@ -1,4 +1,4 @@
-"""L-infinity attacks: one loop. FGSM (Goodfellow et al., 2015) is PGD (Madry et al., 2018) in one step without a start."""
+"""L-infinity attacks in one loop: FGSM (Goodfellow et al., 2015) is PGD (Madry et al., 2018) of one step, no start."""
 
 from __future__ import annotations
 

@@ -1,0 +1,28 @@
+# make demo: five mixing methods side by side on real digits, in minutes on a CPU
+# make test: the whole test suite
+PYTHON ?= python3
+METHODS = vanilla,input,manifold,cutmix,puzzlemix
+DEMO = results/runs/digits_preactresnet18_narrow_puzzlemix/seed0/checkpoints
+
+.PHONY: demo test lint
+.DELETE_ON_ERROR:
+
+demo: .venv/installed
+	.venv/bin/python scripts/train.py -m mixup=$(METHODS) seed=0,1,2
+	.venv/bin/python scripts/visualize.py checkpoint=$(DEMO)/last.pt
+	.venv/bin/python scripts/compare.py
+	@echo "runs: results/runs   checkpoint: $(DEMO)/last.pt   picture: $(DEMO)/puzzles.png"
+
+test: .venv/installed
+	OMP_NUM_THREADS=1 .venv/bin/python -m pytest -n 2
+
+lint: .venv/installed
+	.venv/bin/ruff check
+	.venv/bin/ruff format --check
+
+.venv/installed: requirements.txt pyproject.toml
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "error: Python 3.11 or newer is needed: make PYTHON=python3.12")'
+	$(PYTHON) -m venv .venv
+	.venv/bin/python -m pip install --quiet --requirement requirements.txt
+	.venv/bin/python -m pip install --quiet --no-deps --editable .
+	touch $@

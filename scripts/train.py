@@ -1,0 +1,44 @@
+"""Train a network with a mixing method, evaluate it clean and attacked, and log it all.
+
+python scripts/train.py mixup=puzzlemix
+python scripts/train.py experiment=cifar100_preactresnet18_puzzlemix seed=0
+torchrun --nproc-per-node=4 scripts/train.py dataset=cifar100 network=wrn28_10 mixup=cutmix recipe=cifar100_wrn
+python scripts/train.py -m mixup=vanilla,puzzlemix seed=0,1,2
+"""
+
+from omegaconf import DictConfig
+
+from puzzlemix import cli, distributed
+from puzzlemix.checkpoint import keep_weights
+from puzzlemix.evaluation import attack_errors
+from puzzlemix.experiment import build, check_torchvision, plain
+from puzzlemix.runlog import RunLog
+from puzzlemix.training import Trainer
+
+
+@cli.script("train")
+def main(config: DictConfig) -> None:
+    check_torchvision()
+    config = plain(config)
+    device = distributed.join(config["device"])
+    log = RunLog(config)
+    if log.finished:
+        distributed.print_once(f"{log.folder}: finished before, nothing to do")
+        return
+    data, network, mixer, recipe = build(config)
+    data.load(device)
+    network.to(device)
+
+    Trainer(network, mixer, data, recipe, log).train()
+    errors = attack_errors(network, data, device, config["attack"], config["seed"])
+    if distributed.is_main():
+        metrics = log.finish({"evaluated_on": data.evaluated_on, **errors})
+        if config["keep_weights"]:
+            keep_weights(log.checkpoint_path, metrics)
+        shown = {"top1_error": metrics["top1_error"]["median10"], **errors}
+        print(f"{log.folder}: " + ", ".join(f"{name} {value:.2f} %" for name, value in shown.items()))
+    distributed.wait_for_all()
+
+
+if __name__ == "__main__":
+    main()

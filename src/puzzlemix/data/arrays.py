@@ -1,0 +1,153 @@
+"""Datasets that fit in memory: two npz files on disk, uint8 tensors on the training device, whole batches augmented.
+
+On disk `<root>/<name>/{train,test}.npz` holds `x` (N, H, W, C) uint8, `y` (N,) int64 and `classes` (K,) str, made by
+`scripts/prepare_data.py`.
+"""
+
+from __future__ import annotations
+
+import os
+import zipfile
+import zlib
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import NamedTuple
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from puzzlemix import distributed
+from puzzlemix.data.augment import crop_and_flip
+from puzzlemix.data.checks import check_dataset
+from puzzlemix.data.sharding import epoch_shards
+from puzzlemix.errors import InputError, require
+
+
+class Arrays(NamedTuple):
+    """One split of a dataset."""
+
+    x: np.ndarray  # (N, H, W, C) uint8
+    y: np.ndarray  # (N,) int64
+    classes: np.ndarray  # (K,) str
+
+
+class ArrayData:
+    """A dataset in memory.
+
+    Args:
+        name: of the dataset and of its folder.
+        num_classes: K.
+        image_size: height and width in pixels.
+        mean, std: channel statistics for the network's first layer, pixels in [0, 1].
+        crop_padding: random crops are taken from images padded with this many zeros a side; 0 for none.
+        flip: mirror half of the training images.
+        train_images, test_images: how many the dataset must have; None where any number will do.
+        validation_per_class: hold out the last images of each class from training and evaluate on them instead of the
+            test images; 0 as released.
+        root: the folder that holds the datasets' folders.
+    """
+
+    def __init__(
+        self,
+        name: str,
+        num_classes: int,
+        image_size: Sequence[int],
+        mean: Sequence[float],
+        std: Sequence[float],
+        crop_padding: int = 0,
+        flip: bool = False,
+        train_images: int | None = None,
+        test_images: int | None = None,
+        validation_per_class: int = 0,
+        root: str = "data",
+    ):
+        self.name, self.num_classes, self.image_size = name, num_classes, tuple(image_size)
+        self.mean, self.std = tuple(mean), tuple(std)
+        self.crop_padding, self.flip = crop_padding, flip
+        self.expected_images = {"train": train_images, "test": test_images}
+        self.validation_per_class = validation_per_class
+        self.folder = Path(root) / name
+
+    def read(self, split: str) -> Arrays:
+        """One split as it stands on disk.
+
+        Raises:
+            InputError: the file is missing or damaged.
+        """
+        path = self.folder / f"{split}.npz"
+        remedy = f"run `python scripts/prepare_data.py dataset={self.name}`"
+        require(path.is_file(), f"{path} is not there: {remedy}")
+        try:
+            with np.load(path, allow_pickle=False) as arrays:
+                return Arrays(arrays["x"], arrays["y"], arrays["classes"])
+        except (OSError, ValueError, KeyError, EOFError, zipfile.BadZipFile, zlib.error) as error:
+            raise InputError(f"{path} is damaged ({error}): delete it and {remedy}") from error
+
+    def load(self, device: torch.device) -> None:
+        """Read both splits, check them, and put them on `device`.
+
+        Raises:
+            InputError: a file is missing or damaged, or the dataset is not what its config says.
+        """
+        train, test = self.read("train"), self.read("test")
+        check_dataset(self.name, train, test, self.num_classes, self.image_size, len(self.mean), self.expected_images)
+        if self.validation_per_class:
+            train, test = self._hold_out(train)
+        self.classes = [str(c) for c in train.classes]
+        self._train, self._test = (
+            (
+                torch.from_numpy(split.x).permute(0, 3, 1, 2).contiguous().to(device),
+                torch.from_numpy(split.y).to(device),
+            )
+            for split in (train, test)
+        )
+
+    @property
+    def evaluated_on(self) -> str:
+        """Which images the errors in the log are of."""
+        return "validation" if self.validation_per_class else "test"
+
+    def steps(self, batch_size: int, drop_last: bool) -> int:
+        """Training steps an epoch."""
+        return len(epoch_shards(len(self._train[1]), batch_size, drop_last, seed=0, epoch=0))
+
+    def train_batches(
+        self, batch_size: int, drop_last: bool, seed: int, epoch: int, **view: object
+    ) -> Iterator[tuple[Tensor, Tensor]]:
+        """This process's share of an epoch: images (B / P, C, H, W) in [0, 1], augmented, and labels (B / P,).
+
+        Order and augmentation depend on seed and epoch alone, so that a resumed run sees what it would have seen.
+        `view`, how a recipe's phase wants images cut, is for folders of large images; arrays have one size.
+        """
+        require(not view, f"{self.name} has images of one size: a recipe with phases ({sorted(view)}) needs ImageNet")
+        x, y = self._train
+        entropy = np.random.SeedSequence([seed, epoch, distributed.rank()]).generate_state(1, np.uint64)
+        generator = torch.Generator(x.device).manual_seed(int(entropy[0]))
+        for index in epoch_shards(len(y), batch_size, drop_last, seed, epoch):
+            index = torch.from_numpy(index).to(x.device)
+            images = crop_and_flip(x[index], self.crop_padding, self.flip, generator)
+            yield images.float() / 255, y[index]
+
+    def test_batches(self, batch_size: int) -> Iterator[tuple[Tensor, Tensor]]:
+        """This process's share of the test images, as they are; every image is in exactly one process's share."""
+        x, y = (t[distributed.rank() :: distributed.world_size()] for t in self._test)
+        for images, labels in zip(x.split(batch_size), y.split(batch_size), strict=True):
+            yield images.float() / 255, labels
+
+    def _hold_out(self, train: Arrays) -> tuple[Arrays, Arrays]:
+        k = self.validation_per_class
+        fewest = np.bincount(train.y).min()
+        require(0 < k < fewest, f"validation_per_class must lie between 1 and {fewest - 1}, not {k}")
+        held = np.zeros(len(train.y), bool)
+        for label in range(self.num_classes):
+            held[np.flatnonzero(train.y == label)[-k:]] = True
+        return tuple(Arrays(train.x[part], train.y[part], train.classes) for part in (~held, held))
+
+
+def write_arrays(path: Path, arrays: Arrays) -> None:
+    """Write one split so that a half-written file is never taken for a whole one."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    unfinished = path.with_suffix(".unfinished.npz")
+    np.savez(unfinished, x=arrays.x, y=arrays.y, classes=arrays.classes)
+    os.replace(unfinished, path)

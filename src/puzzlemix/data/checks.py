@@ -1,0 +1,73 @@
+"""A dataset is checked before an epoch is spent on it.
+
+Users of the authors' release were stuck at 0.50 %, chance, on Tiny-ImageNet because their validation folders were not
+the classes: what is checked here would have told them.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from puzzlemix.errors import require
+
+if TYPE_CHECKING:
+    from puzzlemix.data.arrays import Arrays
+
+
+def check_dataset(
+    name: str,
+    train: Arrays,
+    test: Arrays,
+    num_classes: int,
+    image_size: Sequence[int],
+    channels: int,
+    expected_images: Mapping[str, int | None],
+) -> None:
+    """Raise `InputError`, with the remedy, unless both splits are whole, alike, and what the config says."""
+    again = f"delete data/{name} and run `python scripts/prepare_data.py dataset={name}`"
+    for split, arrays in (("train", train), ("test", test)):
+        x, y = arrays.x, arrays.y
+        whole = x.ndim == 4 and x.dtype == np.uint8 and y.dtype == np.int64 and y.shape == x.shape[:1] and len(y) > 0
+        require(
+            whole,
+            f"{name} {split}: x {x.dtype}{list(x.shape)}, y {y.dtype}{list(y.shape)} are not uint8 images (N, H, W, C) "
+            f"and int64 labels (N,): {again}",
+        )
+        wanted = (*image_size, channels)
+        require(
+            x.shape[1:] == wanted,
+            f"{name} {split}: images are {x.shape[1:]} (H, W, C), the config says {wanted}: set dataset.image_size, "
+            "dataset.mean and dataset.std to fit",
+        )
+        expected = expected_images[split]
+        require(
+            expected is None or len(y) == expected, f"{name} {split}: {len(y)} images instead of {expected}: {again}"
+        )
+        check_labels(f"{name} {split}", y, num_classes, again)
+        require(
+            len(arrays.classes) == num_classes,
+            f"{name} {split}: names of {len(arrays.classes)} classes instead of {num_classes}: {again}",
+        )
+    require(
+        bool((train.classes == test.classes).all()),
+        f"{name}: train and test number their classes differently, so test labels mean other classes: {again}",
+    )
+
+
+def check_labels(what: str, labels: np.ndarray, num_classes: int, remedy: str) -> None:
+    """Raise `InputError` unless the labels are all of 0..num_classes - 1, each there at least once."""
+    low, high = int(labels.min()), int(labels.max())
+    require(
+        low >= 0 and high < num_classes,
+        f"{what}: labels from {low} to {high}, but num_classes={num_classes} allows 0 to {num_classes - 1}: "
+        f"set dataset.num_classes, or {remedy}",
+    )
+    missing = np.setdiff1d(np.arange(num_classes), labels)
+    require(
+        len(missing) == 0,
+        f"{what}: {len(missing)} of {num_classes} classes have no image (the first: {missing[:1].tolist()}); "
+        f"its folders are probably not the classes: {remedy}",
+    )

@@ -1,0 +1,31 @@
+"""Which images each process sees in an epoch."""
+
+from __future__ import annotations
+
+import numpy as np
+
+from puzzlemix import distributed
+
+
+def epoch_shards(images: int, batch_size: int, drop_last: bool, seed: int, epoch: int) -> list[np.ndarray]:
+    """This process's indices, batch by batch: equal shares of global batches in an order that all processes share.
+
+    The last, incomplete batch is kept unless `drop_last`, less what does not divide among the processes, and left out
+    where it would leave a process fewer than the two images that mixing needs. The order is new each epoch, so no
+    image is left out for long.
+
+    Args:
+        images: in the dataset.
+        batch_size: of the global batch; divisible by the number of processes.
+        drop_last: leave out the incomplete batch.
+        seed, epoch: fix the order.
+    """
+    world, rank = distributed.world_size(), distributed.rank()
+    order = np.random.default_rng([seed, epoch]).permutation(images)
+    shards = []
+    for start in range(0, images, batch_size):
+        batch = order[start : start + batch_size]
+        share = len(batch) // world
+        if len(batch) == batch_size or (not drop_last and share >= 2):
+            shards.append(batch[: share * world][rank::world])
+    return shards

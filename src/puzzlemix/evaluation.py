@@ -1,0 +1,79 @@
+"""Errors of a network on the images that its dataset is evaluated on, clean and under attack, in percent."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from tqdm import tqdm
+
+from puzzlemix import distributed
+from puzzlemix.errors import InputError, require
+from puzzlemix.robustness.attacks import attack
+
+BATCH_SIZE = 250  # images at a time of each process; no result depends on it
+
+
+def clean_errors(network: nn.Module, data: Any, device: torch.device) -> dict[str, float]:
+    """Top-1 and top-5 error on unchanged images."""
+    top1, top5 = _errors(network, data, device, lambda images, labels: images, "evaluation")
+    return {"top1_error": top1, "top5_error": top5}
+
+
+def attack_errors(
+    network: nn.Module, data: Any, device: torch.device, attacks: Mapping[str, Mapping[str, Any]], seed: int
+) -> dict[str, float]:
+    """Top-1 error under each attack, as `{name}_error`.
+
+    Args:
+        network: in any mode; evaluated in eval mode.
+        data: a dataset of `puzzlemix.data`.
+        device: of the network.
+        attacks: by name, each with `eps_255`, `step_255`, `steps` and `random_start`; the first two in 1/255.
+        seed: fixes the random starts, together with the process.
+    """
+    errors = {}
+    for name, settings in attacks.items():
+        options = _attack_options(name, settings)
+        generator = torch.Generator(device).manual_seed(seed * distributed.world_size() + distributed.rank())
+
+        def perturb(images: Tensor, labels: Tensor, options=options, generator=generator) -> Tensor:
+            return attack(network, images, labels, **options, generator=generator)
+
+        errors[f"{name}_error"] = _errors(network, data, device, perturb, name)[0]
+    return errors
+
+
+def _attack_options(name: str, settings: Mapping[str, Any]) -> dict[str, Any]:
+    """The arguments of `attack`, in its units."""
+    wanted = {"eps_255", "step_255", "steps", "random_start"}
+    require(set(settings) == wanted, f"attack '{name}' must have {sorted(wanted)}, not {sorted(settings)}")
+    eps, step = settings["eps_255"] / 255, settings["step_255"] / 255
+    return {"eps": eps, "step": step, "steps": settings["steps"], "random_start": settings["random_start"]}
+
+
+def _errors(
+    network: nn.Module,
+    data: Any,
+    device: torch.device,
+    perturb: Callable[[Tensor, Tensor], Tensor],
+    what: str,
+) -> tuple[float, float]:
+    """Top-1 and top-5 error of this and all other processes' images together, each image once."""
+    training = network.training
+    network.eval()
+    counts = torch.zeros(3, device=device, dtype=torch.float64)  # right in 1, right in 5, images
+    quiet = None if distributed.is_main() else True  # None: silent unless on a terminal
+    for images, labels in tqdm(data.test_batches(BATCH_SIZE), desc=what, unit="batch", leave=False, disable=quiet):
+        images = perturb(images, labels)
+        with torch.no_grad():
+            logits = network(images)  # (B, K)
+        best = logits.topk(min(5, logits.shape[1])).indices == labels[:, None]  # (B, 5)
+        counts += torch.stack([best[:, 0].sum(), best.any(1).sum(), torch.tensor(len(labels), device=device)])
+    network.train(training)
+    right1, right5, images = distributed.sum_over_processes(counts).tolist()
+    if images == 0:
+        raise InputError(f"{data.name} has no image to evaluate on")
+    return 100 * (1 - right1 / images), 100 * (1 - right5 / images)

@@ -1,0 +1,101 @@
+"""From a resolved config to the objects that a run is made of. With `cli.py`, the only place that knows Hydra."""
+
+from __future__ import annotations
+
+import importlib
+from collections.abc import Mapping
+from typing import Any, NamedTuple
+
+import hydra
+import torch
+from omegaconf import DictConfig, OmegaConf
+from torch import nn
+
+from puzzlemix import distributed
+from puzzlemix.checkpoint import load_checkpoint, load_weights
+from puzzlemix.errors import InputError, require
+from puzzlemix.mixing import Mixer
+from puzzlemix.recipe import Recipe
+
+
+class Experiment(NamedTuple):
+    """The four things that a run puts together; the data not yet loaded."""
+
+    data: Any
+    network: nn.Module
+    mixer: Mixer
+    recipe: Recipe
+
+
+def build(config: Mapping[str, Any]) -> Experiment:
+    """Make the parts of a run. The network's weights follow from the seed.
+
+    Raises:
+        InputError: a value in the config cannot work.
+    """
+    recipe = Recipe(**config["recipe"])
+    processes = distributed.world_size()
+    for batch_size in {recipe.batch_size, *(recipe.batch_size_at(p["until_epoch"] - 1) for p in recipe.phases)}:
+        require(
+            batch_size % processes == 0 and batch_size // processes >= 2,
+            f"a batch of {batch_size} does not give each of {processes} processes an equal share of 2 or more: "
+            "change recipe.batch_size or --nproc-per-node",
+        )
+    data = build_part(config["dataset"])
+    mixer = build_part(config["mixup"])
+    torch.manual_seed(config["seed"])
+    return Experiment(data, build_part(config["network"]), mixer, recipe)
+
+
+def load_experiment(checkpoint: str, device: torch.device) -> Experiment:
+    """The parts of the run that a checkpoint came from, with its weights, the data loaded, in eval mode, on `device`.
+
+    Raises:
+        InputError: the checkpoint is missing, damaged or does not fit its config, or the dataset is not there.
+    """
+    content = load_checkpoint(checkpoint)
+    experiment = build(content["config"])
+    load_weights(experiment.network, content["network"], checkpoint)
+    experiment.network.to(device).eval()
+    experiment.data.load(device)
+    return experiment
+
+
+def build_part(config: Mapping[str, Any]) -> Any:
+    """The object that a config group describes: `_target_` called with the rest.
+
+    Raises:
+        InputError: its library does not load, or its constructor refuses a value.
+    """
+    try:
+        return hydra.utils.instantiate(config)
+    except hydra.errors.InstantiationException as error:
+        cause = error.__cause__
+        if isinstance(cause, InputError):
+            raise cause from error
+        raise
+
+
+def plain(config: DictConfig) -> dict[str, Any]:
+    """The config with all references resolved, as dicts, lists and numbers.
+
+    Raises:
+        InputError: a value that has no default (`???`) was not given.
+    """
+    missing = sorted(OmegaConf.missing_keys(config))
+    require(not missing, f"{' and '.join(missing)} must be given: add {missing[0] if missing else ''}=...")
+    return OmegaConf.to_container(config, resolve=True)
+
+
+def check_torchvision() -> None:
+    """Raise `InputError` where the installed torchvision does not load with the installed torch."""
+    try:
+        importlib.import_module("torchvision")
+    except ModuleNotFoundError:
+        return  # only some datasets and networks need it, and they say so
+    except (ImportError, RuntimeError, OSError, AttributeError) as error:
+        reason = str(error).splitlines()[0]
+        raise InputError(
+            f"torchvision does not load with torch {torch.__version__} ({reason}): install matching releases from one "
+            "place, `pip install -r requirements.txt`"
+        ) from error

@@ -1,0 +1,197 @@
+"""A run's folder, `<results_dir>/<name>/seed<k>/`: what was run, what came of each epoch, and what it came to.
+
+    config.yaml          the resolved config
+    log.jsonl            a line an epoch
+    metrics.json         the results, written last: a folder that has it is finished
+    checkpoints/last.pt  to go on from, to evaluate
+
+The folder's name depends on the config alone, so every process and every restart finds the same one.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+import platform
+import subprocess
+from collections.abc import Mapping
+from pathlib import Path
+from statistics import median
+from typing import Any
+
+import torch
+import yaml
+
+from puzzlemix import distributed
+from puzzlemix.errors import InputError, require, require_choice
+
+RESULT_DEPENDS_ON = ("dataset", "network", "mixup", "recipe", "seed")
+
+
+class RunLog:
+    """Writes one run's folder. Only the first process writes; all read.
+
+    Args:
+        config: the resolved config, as plain containers.
+
+    Raises:
+        InputError: the folder holds a run of another config, or `resume=never` and it holds one at all.
+    """
+
+    def __init__(self, config: Mapping[str, Any]):
+        self.config = config
+        self.folder = Path(config["results_dir"]) / config["name"] / f"seed{config['seed']}"
+        self.checkpoint_path = self.folder / "checkpoints" / "last.pt"
+        self._wandb: Any = None
+        require_choice("resume", config["resume"], ("auto", "never"))
+        require_choice("logger.wandb", config["logger"]["wandb"], ("disabled", "offline", "online"))
+        self._check_folder()
+
+    @property
+    def finished(self) -> bool:
+        """Whether the run has its results."""
+        return (self.folder / "metrics.json").is_file()
+
+    def start(self, first_epoch: int) -> None:
+        """Write the config, drop the log's lines from `first_epoch` on, and start wandb if it is wanted."""
+        if not distributed.is_main():
+            return
+        self.folder.mkdir(parents=True, exist_ok=True)
+        write_text(self.folder / "config.yaml", yaml.safe_dump(dict(self.config), sort_keys=False))
+        kept = [record for record in self.epochs() if record["epoch"] < first_epoch]
+        write_text(self.folder / "log.jsonl", "".join(json.dumps(record) + "\n" for record in kept))
+        if self.config["logger"]["wandb"] != "disabled":
+            self._wandb = self._start_wandb()
+
+    def epochs(self) -> list[dict[str, Any]]:
+        """The log so far, a record an epoch; a line cut short by a crash is left out."""
+        path = self.folder / "log.jsonl"
+        records = []
+        for line in path.read_text().splitlines() if path.is_file() else []:
+            try:
+                records.append(json.loads(line))
+            except json.JSONDecodeError:
+                break
+        return records
+
+    def write_epoch(self, record: Mapping[str, Any]) -> None:
+        """Append an epoch's line."""
+        if not distributed.is_main():
+            return
+        with open(self.folder / "log.jsonl", "a") as log:
+            log.write(json.dumps(record) + "\n")
+        if self._wandb is not None:
+            self._wandb.log(_flat(record), step=record["epoch"])
+
+    def finish(self, results: Mapping[str, Any]) -> dict[str, Any]:
+        """Write `metrics.json`: the errors' `last`, `median10` and `best`, `results`, times, and what it ran on."""
+        records = self.epochs()
+        metrics = {
+            "name": self.config["name"],
+            "seed": self.config["seed"],
+            "epochs": len(records),
+            **{key: summary([record[key] for record in records]) for key in ("top1_error", "top5_error")},
+            **results,
+            "seconds_per_epoch": _mean_of_dicts([record["seconds"] for record in records]),
+            "config_hash": fingerprint(self.config),
+            **environment(),
+        }
+        write_text(self.folder / "metrics.json", json.dumps(metrics, indent=2) + "\n")
+        if self._wandb is not None:
+            self._wandb.summary.update(_flat(metrics))
+            self._wandb.finish()
+        return metrics
+
+    def _check_folder(self) -> None:
+        path = self.folder / "config.yaml"
+        if not path.is_file():
+            return
+        remedy = "give another name= or results_dir=, or delete it"
+        require(self.config["resume"] == "auto", f"{self.folder} holds a run, and resume=never: {remedy}")
+        try:
+            there = yaml.safe_load(path.read_text())
+            differences = _differences(
+                {key: there.get(key) for key in RESULT_DEPENDS_ON}, {key: self.config[key] for key in RESULT_DEPENDS_ON}
+            )
+        except (yaml.YAMLError, AttributeError) as error:
+            raise InputError(f"{path} is damaged: {remedy}") from error
+        require(
+            not differences, f"{self.folder} holds a run of another config ({'; '.join(differences[:3])}): {remedy}"
+        )
+
+    def _start_wandb(self) -> Any:
+        import wandb  # here, so that nothing else needs it
+
+        return wandb.init(
+            project="puzzlemix",
+            name=f"{self.config['name']}-seed{self.config['seed']}",
+            id=f"{self.config['name']}-seed{self.config['seed']}-{fingerprint(self.config)[:8]}",
+            dir=self.folder,
+            mode=self.config["logger"]["wandb"],
+            resume="allow",
+            config=dict(self.config),
+        )
+
+
+def summary(errors: list[float]) -> dict[str, float]:
+    """An error's `last` epoch, the `median10` of the last ten (what the paper's tables hold), and the `best`."""
+    return {"last": errors[-1], "median10": median(errors[-10:]), "best": min(errors)}
+
+
+def fingerprint(config: Mapping[str, Any]) -> str:
+    """A hash of all of a config that its results depend on."""
+    depends = {key: config[key] for key in RESULT_DEPENDS_ON}
+    return hashlib.sha256(json.dumps(depends, sort_keys=True).encode()).hexdigest()
+
+
+def environment() -> dict[str, Any]:
+    """Versions, git commit and machine, for a run's metadata."""
+    import numpy
+
+    gpu = torch.cuda.get_device_name() if torch.cuda.is_available() else None
+    versions = {"python": platform.python_version(), "torch": torch.__version__, "numpy": numpy.__version__}
+    git = subprocess.run(
+        ["git", "describe", "--always", "--dirty", "--abbrev=40", "--exclude=*"],
+        cwd=Path(__file__).parent,
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    return {
+        "versions": versions,
+        "git_commit": git.stdout.strip() or None,
+        "machine": {
+            "processor": platform.processor() or platform.machine(),
+            "cores": os.cpu_count(),
+            "gpu": gpu,
+            "processes": distributed.world_size(),
+        },
+    }
+
+
+def write_text(path: Path, text: str) -> None:
+    """Write a file so that it is never half there."""
+    unfinished = path.with_name(path.name + ".unfinished")
+    unfinished.write_text(text)
+    os.replace(unfinished, path)
+
+
+def _differences(there: Any, here: Any, key: str = "") -> list[str]:
+    """Where two nested containers differ, as `key: 30 there, 40 here`."""
+    if isinstance(there, Mapping) and isinstance(here, Mapping):
+        keys = [*there, *(k for k in here if k not in there)]
+        return [d for k in keys for d in _differences(there.get(k), here.get(k), f"{key}.{k}" if key else k)]
+    return [] if there == here else [f"{key}: {there} there, {here} here"]
+
+
+def _flat(nested: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
+    """`{"a": {"b": 1}}` -> `{"a/b": 1}`."""
+    flat: dict[str, Any] = {}
+    for key, value in nested.items():
+        flat |= _flat(value, f"{prefix}{key}/") if isinstance(value, Mapping) else {f"{prefix}{key}": value}
+    return flat
+
+
+def _mean_of_dicts(records: list[Mapping[str, float]]) -> dict[str, float]:
+    return {key: sum(record[key] for record in records) / len(records) for key in records[0]}

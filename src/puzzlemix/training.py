@@ -1,0 +1,149 @@
+"""The training loop: an epoch is mixed batches, an evaluation, a line in the log, a checkpoint."""
+
+from __future__ import annotations
+
+import math
+import time
+from collections.abc import Mapping
+from typing import Any
+
+import numpy as np
+import torch
+from torch import nn
+from torch.nn.parallel import DistributedDataParallel
+from tqdm import tqdm
+
+from puzzlemix import distributed
+from puzzlemix.checkpoint import load_checkpoint, load_weights, save_checkpoint
+from puzzlemix.errors import RunError
+from puzzlemix.evaluation import clean_errors
+from puzzlemix.losses import LOSSES
+from puzzlemix.mixing import Mixer
+from puzzlemix.recipe import Recipe
+from puzzlemix.runlog import RunLog
+from puzzlemix.stopwatch import Stopwatch
+
+LOSS_READ_STEPS = 50  # steps between two looks at the loss, for which a GPU has to be waited for
+
+
+class Trainer:
+    """Trains one network with one method, from a checkpoint where there is one.
+
+    Args:
+        network: on its device.
+        mixer: any method.
+        data: a dataset of `puzzlemix.data`, loaded onto the same device.
+        recipe: how long, how fast, which loss.
+        log: the run's folder.
+    """
+
+    def __init__(self, network: nn.Module, mixer: Mixer, data: Any, recipe: Recipe, log: RunLog):
+        self.network, self.mixer, self.data, self.recipe, self.log = network, mixer, data, recipe, log
+        self.device = next(network.parameters()).device
+        self.seed = log.config["seed"]
+        self.optimizer = recipe.optimizer(network)
+        self.criterion = LOSSES[recipe.loss]
+        self.first_epoch = self._restore()
+        one = distributed.world_size() == 1
+        self.model = network if one else DistributedDataParallel(network)
+        self.stopwatch = mixer.stopwatch = Stopwatch(self.device)
+
+    def train(self) -> None:
+        """Train to the recipe's last epoch."""
+        self.log.start(self.first_epoch)
+        quiet = None if distributed.is_main() else True  # None: silent unless on a terminal
+        name = f"{self.log.config['name']} seed {self.seed}"
+        with tqdm(total=self.recipe.epochs, initial=self.first_epoch, desc=name, unit="epoch", disable=quiet) as bar:
+            for epoch in range(self.first_epoch, self.recipe.epochs):
+                record = self.train_epoch(epoch, bar)
+                with self.stopwatch("evaluation"):
+                    distributed.share_buffers(self.network)
+                    errors = clean_errors(self.network, self.data, self.device)
+                record |= {**errors, "seconds": self._seconds(), **self.mixer.pop_counts()}
+                self._save(epoch + 1)
+                self.log.write_epoch(record)
+                bar.set_postfix_str(f"loss {record['train_loss']:.4f}, test error {errors['top1_error']:.2f} %")
+                bar.update()
+
+    def train_epoch(self, epoch: int, bar: tqdm) -> dict[str, Any]:
+        """One pass over the training images. Returns the epoch's record for the log."""
+        # Order, augmentation and draws follow from seed and epoch alone: a resumed run goes on as if never interrupted.
+        torch.manual_seed(int(np.random.SeedSequence([self.seed, epoch]).generate_state(1)[0]))
+        self.mixer.draws.seed(self.seed, epoch)
+        self.mixer.epoch = epoch
+        self.model.train()
+        batch_size, view = self.recipe.batch_size_at(epoch), self.recipe.view_at(epoch)
+        steps = self.data.steps(batch_size, self.recipe.drop_last)
+        batches = self.data.train_batches(batch_size, self.recipe.drop_last, self.seed, epoch, **view)
+        sums = torch.zeros(3, device=self.device, dtype=torch.float64)  # loss x images, right x images, images
+        start_s = time.perf_counter()
+
+        for step in range(steps):
+            with self.stopwatch("data"):
+                images, labels = next(batches)
+            lr = self.recipe.lr_at(epoch + step / steps)
+            for group in self.optimizer.param_groups:
+                group["lr"] = lr
+
+            # ------------------------------------------------------------------ one step
+            self.optimizer.zero_grad()  # before mixing, which may leave gradients behind (clean_lam > 0)
+            with self.stopwatch("mixing"):
+                mixed, targets = self.mixer(self.model, images, labels)  # (B, C, H, W), (B, K)
+            with self.stopwatch("network"):
+                logits = self.model(mixed)  # (B, K)
+                loss = self.criterion(logits, targets)
+                loss.backward()
+                self.optimizer.step()
+            # ---------------------------------------------------------------------------
+
+            with torch.no_grad():
+                right = targets.gather(1, logits.argmax(1, keepdim=True)).sum()  # by the share of the label that is hit
+                sums += torch.stack([loss.double() * len(labels), right.double(), sums.new_tensor(len(labels))])
+            if (step + 1) % LOSS_READ_STEPS == 0 or step + 1 == steps:
+                done = (step + 1) / (time.perf_counter() - start_s) * batch_size
+                self._check_loss(float(sums[0]), epoch, step, lr)
+                bar.set_postfix_str(f"step {step + 1}/{steps}, loss {loss.item():.4f}, {done:.0f} images/s")
+
+        loss_sum, right, images_seen = distributed.sum_over_processes(sums).tolist()
+        return {
+            "epoch": epoch,
+            "lr": lr,
+            "train_loss": loss_sum / images_seen,
+            "train_accuracy": 100 * right / images_seen,
+            "images": int(images_seen),
+        }
+
+    def _check_loss(self, loss_sum: float, epoch: int, step: int, lr: float) -> None:
+        if not math.isfinite(loss_sum):
+            last = self.log.checkpoint_path
+            kept = f"{last} is the last good checkpoint" if last.is_file() else "no epoch was finished"
+            raise RunError(
+                f"the loss is not finite by step {step} of epoch {epoch}, learning rate {lr:g}; {kept}: lower recipe.lr"
+            )
+
+    def _seconds(self) -> dict[str, float]:
+        """Seconds of this epoch by part; a method without a saliency pass spends 0 on it."""
+        spans = self.stopwatch.pop()
+        parts = {part: spans.get(part, 0.0) for part in ("data", "saliency", "mixing", "network", "evaluation")}
+        return {**parts, "total": sum(parts.values())}
+
+    def _save(self, epochs_done: int) -> None:
+        if distributed.is_main():
+            content = {
+                "config": self.log.config,
+                "epoch": epochs_done,
+                "network": self.network.state_dict(),
+                "optimizer": self.optimizer.state_dict(),
+            }
+            save_checkpoint(self.log.checkpoint_path, content)
+        distributed.wait_for_all()
+
+    def _restore(self) -> int:
+        """Go on from the run's checkpoint, if it has one; returns the first epoch to train."""
+        path = self.log.checkpoint_path
+        if not path.is_file():
+            return 0
+        content: Mapping[str, Any] = load_checkpoint(path)
+        load_weights(self.network, content["network"], path)
+        self.optimizer.load_state_dict(content["optimizer"])
+        return content["epoch"]
