@@ -1,6 +1,8 @@
-"""Golden vectors: inputs and outputs of the authors' released code, as `golden/README.md` describes them."""
+"""What tests share: the golden vectors (`golden/README.md`), and the scripts run for real on tiny settings."""
 
+import importlib.util
 import json
+import sys
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -23,3 +25,43 @@ def golden():
         return vectors
 
     return load
+
+
+SCRIPTS = Path(__file__).parents[1] / "scripts"
+
+# A run of about a second: few images, few channels, no attack.
+TINY = (
+    "dataset.train_per_class=4",
+    "network.initial_channels=4",
+    "recipe.epochs=2",
+    "recipe.batch_size=20",
+    "attack=none",
+    "device=cpu",
+)
+
+
+@pytest.fixture
+def script(monkeypatch):
+    """`script("train", "mixup=input")`: run a script's command in this process."""
+
+    def run(name, *arguments):
+        monkeypatch.setattr("sys.argv", [f"{name}.py", *arguments])
+        monkeypatch.setenv("HYDRA_FULL_ERROR", "1")
+        spec = importlib.util.spec_from_file_location(f"scripts_{name}", SCRIPTS / f"{name}.py")
+        module = importlib.util.module_from_spec(spec)
+        monkeypatch.setitem(sys.modules, spec.name, module)
+        spec.loader.exec_module(module)
+        module.main()
+
+    return run
+
+
+@pytest.fixture
+def train(script, tmp_path):
+    """`train("mixup=input")`: a tiny run below `tmp_path`; gives its folder."""
+
+    def run(*overrides):
+        script("train", *TINY, f"results_dir={tmp_path}", "name=run", *overrides)
+        return tmp_path / "run" / "seed0"
+
+    return run

@@ -4,16 +4,14 @@ from __future__ import annotations
 
 import inspect
 import os
-import re
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
 import hydra
-from hydra.errors import ConfigCompositionException, HydraException
-from hydra.errors import MissingConfigException as MissingConfig
-from omegaconf import DictConfig, ListConfig, OmegaConf
+from hydra.errors import HydraException, MissingConfigException
+from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
 from puzzlemix.errors import InputError, RunError, nearest, require
@@ -70,53 +68,48 @@ def _check_overrides(configs: Path, config_name: str, arguments: list[str]) -> N
     """Compose the config once before Hydra does, to name what is wrong, and the nearest valid name, in one line."""
     overrides = [argument for argument in arguments if not argument.startswith("-")]
     if len(overrides) < len(arguments):  # --help, --multirun, --cfg: Hydra's own; a sweep is checked job by job
-        overrides = [o for o in overrides if "," not in o]
-    is_group = {o: (configs / o.split("=")[0].lstrip("+~")).is_dir() for o in overrides}
+        overrides = [override for override in overrides if "," not in override]
+    groups = [override for override in overrides if (configs / _key(override)).is_dir()]
     with hydra.initialize_config_dir(str(configs), version_base="1.3"):
         try:
-            defaults = hydra.compose(config_name, [o for o in overrides if is_group[o]])
-        except MissingConfig as error:
-            raise InputError(_unknown_option(error)) from error
-        for override in overrides:
-            if is_group[override]:
+            defaults = hydra.compose(config_name, groups)
+        except MissingConfigException as error:
+            group, _, option = (error.missing_cfg_file or "").rpartition("/")
+            options = [path.stem for path in (configs / group).glob("*.yaml")]
+            raise InputError(f"unknown {group} '{option}'{nearest(option, options)}") from error
+        values = _by_dotted_key(OmegaConf.to_container(defaults))
+        for override in (o for o in overrides if o not in groups and "=" in o):
+            key = _key(override)
+            if key.startswith("hydra"):
                 continue
-            key, _, _ = override.partition("=")
-            try:
-                given = hydra.compose(config_name, [o for o in overrides if is_group[o]] + [override])
-            except ConfigCompositionException as error:
-                require(not _is_unknown(error), f"unknown config key '{key}'{nearest(key, _keys(defaults))}")
-                raise
-            if not key.startswith(("+", "~")):
-                _check_type(key, OmegaConf.select(defaults, key), OmegaConf.select(given, key))
+            require(key in values, f"unknown config key '{key}'{nearest(key, values)}")
+            if not override.startswith("~"):
+                given = hydra.compose(config_name, [*groups, override.lstrip("+")])
+                _check_type(key, values[key], _by_dotted_key(OmegaConf.to_container(given))[key])
 
 
-def _unknown_option(error: MissingConfig) -> str:
-    """`unknown mixup 'puzlemix'; did you mean 'puzzlemix'?`"""
-    group, _, option = (error.missing_cfg_file or "").rpartition("/")
-    return f"unknown {group or 'config'} '{option}'{nearest(option, error.options or [])}"
+def _key(override: str) -> str:
+    """`+mixup.alpha=1` -> `mixup.alpha`."""
+    return override.partition("=")[0].lstrip("+~")
 
 
-def _is_unknown(error: Exception) -> bool:
-    return re.search(r"Could not (override|delete)", str(error)) is not None
-
-
-def _keys(config: DictConfig, prefix: str = "") -> list[str]:
-    """All dotted keys of a config."""
-    keys = []
-    for key in config:
-        keys.append(f"{prefix}{key}")
-        if not OmegaConf.is_missing(config, key) and isinstance(OmegaConf.select(config, str(key)), DictConfig):
-            keys += _keys(config[key], f"{prefix}{key}.")
-    return keys
+def _by_dotted_key(config: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
+    """`{"recipe": {"lr": 0.1}}` -> `{"recipe": {...}, "recipe.lr": 0.1}`."""
+    values = {}
+    for key, value in config.items():
+        values[f"{prefix}{key}"] = value
+        if isinstance(value, Mapping):
+            values |= _by_dotted_key(value, f"{prefix}{key}.")
+    return values
 
 
 def _check_type(key: str, default: Any, value: Any) -> None:
     """Raise `InputError` where a number, list or switch is replaced by something else."""
-    if default is None or value is None:
-        return
     kinds = {bool: (bool, "true or false"), int: (int, "a whole number"), float: (int | float, "a number")}
-    kinds |= {ListConfig: (ListConfig, "a list"), str: (str | int | float, "a name"), DictConfig: (DictConfig, "keys")}
+    kinds |= {list: (list, "a list"), str: (str | int | float, "a name"), dict: (dict, "keys")}
+    if default is None or value is None or "${" in str(default):
+        return  # nothing to compare with
     wanted, words = kinds[type(default)]
-    fits = isinstance(value, wanted) and (isinstance(value, bool) <= isinstance(default, bool))
-    shown = OmegaConf.to_container(value) if OmegaConf.is_config(value) else value
-    require(fits, f"{key}={shown}: expected {words}, such as {default}")
+    fits = isinstance(value, wanted) and isinstance(value, bool) == isinstance(default, bool)
+    example = str(default).lower() if isinstance(default, bool) else default
+    require(fits, f"{key}={value}: expected {words}, such as {example}")

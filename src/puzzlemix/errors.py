@@ -21,10 +21,13 @@ def require(condition: bool, message: str) -> None:
 
 
 def nearest(name: str, valid: Iterable[str]) -> str:
-    """`"; did you mean 'x'?"` with the valid name nearest to `name`, or the list of all where none is near."""
+    """`"; did you mean 'x'?"` with the valid name nearest to `name`, or valid ones where none is near."""
     valid = [str(v) for v in valid]
     close = difflib.get_close_matches(str(name), valid, n=1, cutoff=0.5)
-    return f"; did you mean '{close[0]}'?" if close else f"; valid: {', '.join(sorted(valid))}"
+    if close:
+        return f"; did you mean '{close[0]}'?"
+    shown = sorted(v for v in valid if "." not in v) or sorted(valid)
+    return f"; valid: {', '.join(shown)}"
 
 
 def require_choice(what: str, value: str, valid: Iterable[str]) -> None:

@@ -43,6 +43,7 @@ def build(config: Mapping[str, Any]) -> Experiment:
         )
     data = build_part(config["dataset"])
     mixer = build_part(config["mixup"])
+    mixer.check_size(*data.image_size)
     torch.manual_seed(config["seed"])
     return Experiment(data, build_part(config["network"]), mixer, recipe)
 

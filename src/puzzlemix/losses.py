@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import torch
 import torch.nn.functional as F
 from torch import Tensor
 
@@ -9,13 +10,26 @@ from torch import Tensor
 def bce_on_softmax(logits: Tensor, targets: Tensor) -> Tensor:
     """Binary cross-entropy of the softmax outputs, mean over batch and classes, in float32.
 
-    The release trains every method on CIFAR-100 and Tiny-ImageNet with it, vanilla too.
+    The release trains every method on CIFAR-100 and Tiny-ImageNet with it, vanilla too. Where the logits are not finite
+    the loss is NaN (PyTorch's raises there, and on a GPU takes the process with it).
+
+    Args:
+        logits: (B, K).
+        targets: (B, K) in [0, 1].
     """
-    return F.binary_cross_entropy(logits.float().softmax(-1), targets)
+    probability = logits.float().softmax(-1)  # (B, K)
+    broken = probability.isnan()
+    loss = F.binary_cross_entropy(probability.masked_fill(broken, 0.5), targets)
+    return loss.masked_fill(broken.any(), torch.nan)
 
 
 def soft_cross_entropy(logits: Tensor, targets: Tensor) -> Tensor:
-    """Cross-entropy against soft targets, mean over the batch, in float32: the release's ImageNet loss."""
+    """Cross-entropy against soft targets, mean over the batch, in float32: the release's ImageNet loss.
+
+    Args:
+        logits: (B, K).
+        targets: (B, K), each row summing to 1.
+    """
     return F.cross_entropy(logits.float(), targets)
 
 

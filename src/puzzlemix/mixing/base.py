@@ -74,6 +74,9 @@ class Mixer:
             return self.mix(model, images, labels, {**self.draw(images, given), **given})
         return images, self.one_hot(labels)
 
+    def check_size(self, height: int, width: int) -> None:
+        """Raise `InputError` where images of this size, in pixels, cannot be mixed: a loop asks before it starts."""
+
     def draw(self, images: Tensor, given: Mapping[str, Any]) -> dict[str, Any]:
         """The random numbers of one batch; what stands in `given` need not be drawn."""
         return {}

@@ -83,7 +83,7 @@ def puzzle_mix(
     Source: `mixup_graph` of the authors' release, function by function the paper's section on the method.
     """
     check_puzzle_parameters(beta, gamma, eta, neigh_size, n_labels, t_eps, t_size, solver)
-    grid = (blocks, blocks) if isinstance(blocks, int) else tuple(blocks)
+    grid = _grid(blocks)
     _check_batch(images, saliency, partner, lam, grid)
     require(noise is not None or not any(noisy), "noisy asks for noise: give noise=, of the images' shape")
     size = images.shape[-2:]
@@ -176,6 +176,10 @@ class PuzzleMix(PairMixer):
             "transport": transport, "t_eps": t_eps, "t_size": t_size, "solver": solver,
         }  # fmt: skip
 
+    def check_size(self, height: int, width: int) -> None:
+        for blocks in self.blocks:
+            _check_grid(_grid(blocks), height, width)
+
     def draw(self, images: Tensor, given: Mapping[str, Any]) -> dict[str, Any]:
         """Also `blocks`, the two coins `noisy`, and, where a coin is up, `noise_scale` (shared) and `start_noise`."""
         drawn = super().draw(images, given) | {
@@ -254,5 +258,14 @@ def _check_batch(images: Tensor, saliency: Tensor, partner: Tensor, lam: float, 
     )
     require(partner.shape == (batch,), f"partner must have shape (B,) = ({batch},), not {tuple(partner.shape)}")
     require(0 <= lam <= 1, f"lam must lie in [0, 1], not {lam}")
+    _check_grid(grid, height, width)
+
+
+def _check_grid(grid: Grid, height: int, width: int) -> None:
     fits = 1 <= grid[0] <= height and 1 <= grid[1] <= width
     require(fits, f"images of {height} x {width} pixels are smaller than a grid of {grid[0]} x {grid[1]} blocks")
+
+
+def _grid(blocks: int | Sequence[int]) -> Grid:
+    """Blocks a side, or a pair, as a pair (down, across)."""
+    return (blocks, blocks) if isinstance(blocks, int) else (blocks[0], blocks[1])

@@ -1,0 +1,207 @@
+"""Whole runs: what they write, that they resume exactly, and what stops them."""
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+
+import pytest
+import torch
+from conftest import SCRIPTS, TINY
+
+from puzzlemix.checkpoint import load_checkpoint
+from puzzlemix.reporting.tables import read_runs
+
+METHODS = ("vanilla", "input", "manifold", "cutmix", "puzzlemix", "puzzlemix_adversarial")
+
+
+def log_of(folder):
+    return [json.loads(line) for line in (folder / "log.jsonl").read_text().splitlines()]
+
+
+@pytest.mark.parametrize("method", METHODS)
+def test_every_method_trains_to_a_finished_run(train, method):
+    folder = train(f"mixup={method}")
+    metrics = json.loads((folder / "metrics.json").read_text())
+    log = log_of(folder)
+    assert [record["epoch"] for record in log] == [0, 1]
+    errors = [record["top1_error"] for record in log]
+    assert metrics["top1_error"] == {"last": errors[-1], "median10": sum(errors) / 2, "best": min(errors)}
+    assert metrics["evaluated_on"] == "test"
+    seconds = metrics["seconds_per_epoch"]
+    assert seconds["network"] > 0
+    assert (seconds["saliency"] > 0) == method.startswith("puzzlemix")
+    assert seconds["total"] == pytest.approx(sum(v for k, v in seconds.items() if k != "total"))
+    assert (folder / "config.yaml").is_file()
+    assert load_checkpoint(folder / "checkpoints" / "last.pt")["epoch"] == 2
+
+
+def test_training_learns(train):
+    """Ten images a class, 25 epochs: far below the 90 % error of chance."""
+    folder = train("dataset.train_per_class=10", "recipe.epochs=25", "recipe.lr_milestones_epochs=[20]")
+    assert log_of(folder)[-1]["top1_error"] < 40
+    assert log_of(folder)[-1]["train_loss"] < log_of(folder)[0]["train_loss"]
+
+
+def test_attacks_are_measured_after_training(train):
+    folder = train("attack=fgsm,pgd")
+    metrics = json.loads((folder / "metrics.json").read_text())
+    clean = metrics["top1_error"]["last"]
+    assert metrics["fgsm8_error"] >= clean
+    assert metrics["pgd20_eps4_error"] >= clean
+
+
+def test_a_finished_run_is_left_alone(train, capsys):
+    folder = train()
+    before = {path: path.read_bytes() for path in folder.rglob("*") if path.is_file()}
+    train()
+    assert "finished before" in capsys.readouterr().out
+    assert before == {path: path.read_bytes() for path in folder.rglob("*") if path.is_file()}
+
+
+@pytest.mark.parametrize("method", ["input", "puzzlemix_adversarial"])
+def test_a_killed_run_resumes_to_the_same_weights(train, tmp_path, method):
+    overrides = [f"mixup={method}", "recipe.epochs=8", "network.initial_channels=4"]
+    if method == "puzzlemix_adversarial":
+        overrides += ["mixup.adv_p=0.5", "mixup.clean_lam=1.0"]
+    killed = tmp_path / "killed" / "seed0"
+    command = [sys.executable, str(SCRIPTS / "train.py"), *TINY, *overrides, f"results_dir={tmp_path}", "name=killed"]
+    process = subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+    while process.poll() is None and not ((killed / "log.jsonl").is_file() and len(log_of(killed)) >= 2):
+        time.sleep(0.01)
+    process.send_signal(signal.SIGKILL)
+    process.wait()
+    done_before = load_checkpoint(killed / "checkpoints" / "last.pt")["epoch"]
+    assert 2 <= done_before < 8
+
+    subprocess.run(command, check=True, capture_output=True)
+    reference = train(*overrides)
+
+    ours, theirs = (load_checkpoint(folder / "checkpoints" / "last.pt") for folder in (killed, reference))
+    for key, value in theirs["network"].items():
+        assert torch.equal(ours["network"][key], value), key
+    for a, b in zip(log_of(killed), log_of(reference), strict=True):
+        assert {k: v for k, v in a.items() if k != "seconds"} == {k: v for k, v in b.items() if k != "seconds"}
+
+
+def test_the_seed_decides_the_weights(train, tmp_path):
+    first = train("name=first")
+    train("name=second")
+    train("name=third", "seed=1")
+    weights = [
+        load_checkpoint(tmp_path / name / "checkpoints" / "last.pt")["network"]["conv1.weight"]
+        for name in ("first/seed0", "second/seed0", "third/seed1")
+    ]
+    assert first.name == "seed0"
+    assert torch.equal(weights[0], weights[1])
+    assert not torch.equal(weights[0], weights[2])
+
+
+def test_a_loss_that_is_not_finite_stops_and_keeps_the_last_good_checkpoint(train, tmp_path):
+    with pytest.raises(SystemExit, match=r"loss is not finite .* no epoch was finished: lower recipe\.lr"):
+        train("recipe.lr=1e30")
+    # an epoch at a usable rate, then one at 1e30
+    with pytest.raises(SystemExit, match=r"epoch 1, .*last\.pt is the last good checkpoint"):
+        train("name=later", "recipe.lr_milestones_epochs=[1]", "recipe.lr_factor=1e30")
+    kept = load_checkpoint(tmp_path / "later" / "seed0" / "checkpoints" / "last.pt")
+    assert kept["epoch"] == 1
+    assert all(torch.isfinite(value).all() for value in kept["network"].values())
+
+
+def test_degenerate_saliency_is_counted_in_the_log(train):
+    folder = train("mixup=puzzlemix")
+    assert all(record["uniform_saliency"] == 0 for record in log_of(folder))
+
+
+def test_a_folder_of_another_config_is_refused_and_untouched(train):
+    folder = train()
+    before = {path: path.read_bytes() for path in folder.rglob("*") if path.is_file()}
+    with pytest.raises(SystemExit, match=r"another config \(recipe\.lr: 0\.1 there, 0\.3 here\): give another name="):
+        train("recipe.lr=0.3")
+    with pytest.raises(SystemExit, match="resume=never"):
+        train("resume=never")
+    assert before == {path: path.read_bytes() for path in folder.rglob("*") if path.is_file()}
+
+
+def test_a_damaged_checkpoint_is_refused(train):
+    folder = train()
+    (folder / "metrics.json").unlink()
+    path = folder / "checkpoints" / "last.pt"
+    path.write_bytes(path.read_bytes()[:1000])
+    with pytest.raises(SystemExit, match=r"last\.pt is damaged"):
+        train()
+    assert len(path.read_bytes()) == 1000
+
+
+def test_kept_weights_go_to_models_with_their_card(train, script, tmp_path, monkeypatch, capsys):
+    monkeypatch.chdir(tmp_path)
+    folder = train("keep_weights=true")
+    kept = tmp_path / "models" / "run_seed0.pt"
+    assert set(load_checkpoint(kept)) == {"config", "network"}
+    assert json.loads(kept.with_suffix(".json").read_text()) == json.loads((folder / "metrics.json").read_text())
+    capsys.readouterr()
+    script("evaluate", f"checkpoint={kept}", "attack=none", "device=cpu")
+    last = json.loads((folder / "metrics.json").read_text())["top1_error"]["last"]
+    assert json.loads((tmp_path / "models" / "evaluation.json").read_text())["top1_error"] == pytest.approx(last)
+
+
+def test_a_validation_split_replaces_the_test_images(train):
+    folder = train("dataset.validation_per_class=1")
+    metrics = json.loads((folder / "metrics.json").read_text())
+    assert metrics["evaluated_on"] == "validation"
+    assert metrics["top1_error"]["last"] % 10 == pytest.approx(0, abs=1e-9)  # of 10 images
+    assert log_of(folder)[0]["images"] == 30
+
+
+def test_multirun_trains_methods_and_seeds(script, tmp_path):
+    script("train", "-m", *TINY, f"results_dir={tmp_path}", "mixup=vanilla,cutmix", "seed=0,1", "recipe.epochs=1")
+    runs = read_runs(tmp_path)
+    assert {name: [run["seed"] for run in seeds] for name, seeds in runs.items()} == {
+        "digits_preactresnet18_narrow_vanilla": [0, 1],
+        "digits_preactresnet18_narrow_cutmix": [0, 1],
+    }
+
+
+def test_an_offline_wandb_run_is_made_and_holds_the_log(train, monkeypatch):
+    for variable in [name for name in os.environ if name.startswith("WANDB")]:
+        monkeypatch.delenv(variable)
+    folder = train("logger.wandb=offline")
+    (path,) = folder.glob("wandb/offline-run-*/run-*.wandb")
+    records = read_wandb(path)
+    history = [h for h in records["history"] if "train_loss" in h]
+    assert [h["epoch"] for h in history] == [0, 1]
+    assert [h["train_loss"] for h in history] == [record["train_loss"] for record in log_of(folder)]
+    assert records["config"]["recipe"]["epochs"] == 2
+
+
+def read_wandb(path):
+    """History and config of an offline run, from the protobuf records in wandb's file."""
+    from wandb.proto.wandb_internal_pb2 import Record
+
+    history, config = [], {}
+    for data in leveldb_log_records(path.read_bytes()[7:]):  # behind the magic number and version
+        record = Record.FromString(data)
+        if record.HasField("history"):
+            history.append({i.key or "/".join(i.nested_key): json.loads(i.value_json) for i in record.history.item})
+        elif record.HasField("run"):
+            config |= {i.key: json.loads(i.value_json) for i in record.run.config.update}
+    return {"history": history, "config": config}
+
+
+def leveldb_log_records(log, block_size=32768):
+    """The records of a LevelDB log: chunks of checksum (4), length (2) and kind (1), none across a block's end."""
+    position, record = 7, b""
+    log = bytes(7) + log
+    while position + 7 <= len(log):
+        left = block_size - position % block_size
+        if left < 7:
+            position += left
+            continue
+        length, kind = int.from_bytes(log[position + 4 : position + 6], "little"), log[position + 6]
+        record += log[position + 7 : position + 7 + length]
+        position += 7 + length
+        if kind in (1, 4):  # whole, or last part
+            yield record
+            record = b""
