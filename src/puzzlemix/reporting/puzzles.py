@@ -44,9 +44,9 @@ def draw_puzzles(
         other, share, mask = int(partner[row]), float(puzzle.share[row]), puzzle.mask[row].cpu()
         _show_image(axes[0], images[row], labels[row])
         _show_image(axes[1], images[other], labels[other])
-        axes[2].imshow(saliency[row].cpu(), cmap="magma")
-        axes[3].imshow(saliency[other].cpu(), cmap="magma")
-        axes[4].imshow(mask, cmap="gray", vmin=0, vmax=1)
+        axes[2].imshow(saliency[row].cpu().numpy(), cmap="magma")
+        axes[3].imshow(saliency[other].cpu().numpy(), cmap="magma")
+        axes[4].imshow(mask.numpy(), cmap="gray", vmin=0, vmax=1)
         axes[4].set_xlabel(f"keeps {share:.2f}", fontsize=7)
         source_first, source_second = (
             None if source is None else source[row] for source in (puzzle.source_first, puzzle.source_second)
@@ -63,8 +63,8 @@ def draw_puzzles(
 
 def _show_image(ax: Axes, image: Tensor, caption: str) -> None:
     """An image (C, H, W) with a line below; other than 3 channels show their mean."""
-    image = image.cpu()
-    ax.imshow(image.permute(1, 2, 0) if image.shape[0] == 3 else image.mean(0), cmap="gray", vmin=0, vmax=1)
+    image = image.permute(1, 2, 0) if image.shape[0] == 3 else image.mean(0)
+    ax.imshow(image.cpu().numpy(), cmap="gray", vmin=0, vmax=1)
     ax.set_xlabel(caption, fontsize=7)
 
 

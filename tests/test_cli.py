@@ -1,0 +1,138 @@
+"""Bad input: one clear line with the remedy, before any training, and nothing written."""
+
+import os
+import subprocess
+import sys
+
+import numpy as np
+import pytest
+import torch
+from conftest import SCRIPTS, TINY
+
+from puzzlemix import distributed
+
+BAD = {
+    "mixup=puzlemix": r"unknown mixup 'puzlemix'; did you mean 'puzzlemix'\?",
+    "experiment=cifar100_wrn28_10_puzlemix": r"unknown experiment .* 'cifar100_wrn28_10_puzzlemix'\?",
+    "attack=fgsm,pdg": r"unknown attack 'pdg'; did you mean 'pgd'\?",
+    "recipe.lrr=1": r"unknown config key 'recipe\.lrr'; did you mean 'recipe\.lr'\?",
+    "+recipe.epoch=3": r"unknown config key 'recipe\.epoch'; did you mean 'recipe\.epochs'\?",
+    "resultsdir=x": r"unknown config key 'resultsdir'; did you mean 'results_dir'\?",
+    "recipe.epochs=ten": r"recipe\.epochs=ten: expected a whole number, such as 50",
+    "recipe.lr=fast": r"recipe\.lr=fast: expected a number, such as 0\.1",
+    "recipe.nesterov=1": r"recipe\.nesterov=1: expected true or false",
+    "recipe.epochs=0": r"recipe\.epochs must be at least 1, not 0",
+    "recipe.batch_size=1": r"recipe\.batch_size must be at least 2, not 1",
+    "recipe.loss=bce": r"unknown recipe\.loss 'bce'; .*bce_on_softmax",
+    "resume=maybe": r"unknown resume 'maybe'; valid: auto, never",
+    "logger.wandb=offlin": r"unknown logger\.wandb 'offlin'; did you mean 'offline'\?",
+    "device=gpu": r"unknown device 'gpu'",
+    "dataset.num_classes=9": r"digits train: labels from 0 to 9, but num_classes=9 allows 0 to 8",
+    "dataset.train_per_class=101": r"dataset\.train_per_class must lie in \[1, 100\], not 101",
+    "mixup=puzzlemix mixup.gamma=1.5": r"gamma must lie in \[0, 1\], not 1\.5",
+    "mixup=puzzlemix mixup.alpha=0": r"alpha must be above 0, not 0",
+    "mixup=puzzlemix mixup.prob=2": r"prob must lie in \[0, 1\], not 2",
+    "mixup=puzzlemix mixup.n_labels=1": r"n_labels must be at least 2, not 1",
+    "mixup=puzzlemix mixup.solver=swop": r"unknown solver 'swop'; did you mean 'swap'\?",
+    "mixup=puzzlemix mixup.blocks=[64]": r"images of 32 x 32 pixels are smaller than a grid of 64 x 64 blocks",
+    "dataset=cifar100 dataset.root=nowhere": r"nowhere/cifar100/train\.npz is not there: run `python scripts",
+    "dataset=image_folder": r"dataset\.num_classes .*must be given",
+    "nonsense": r"Error parsing override 'nonsense'",
+}
+
+
+@pytest.mark.parametrize("overrides", BAD)
+def test_bad_input_is_one_line_and_writes_nothing(script, tmp_path, monkeypatch, overrides):
+    monkeypatch.chdir(tmp_path)
+    with pytest.raises(SystemExit, match=BAD[overrides]) as stop:
+        script("train", "attack=none", f"results_dir={tmp_path}/runs", *overrides.split())
+    assert "\n" not in str(stop.value)
+    assert not any(tmp_path.iterdir())
+
+
+@pytest.mark.skipif(torch.cuda.is_available(), reason="a GPU is here")
+def test_cuda_asked_for_and_absent(script, tmp_path):
+    with pytest.raises(SystemExit, match="device=cuda, but torch sees no GPU here: use device=cpu or device=auto"):
+        script("train", "device=cuda", f"results_dir={tmp_path}/runs")
+    assert not any(tmp_path.iterdir())
+
+
+def test_errors_reach_the_shell_as_one_line_and_status_1(tmp_path):
+    command = [sys.executable, SCRIPTS / "train.py", "mixup=puzlemix", f"results_dir={tmp_path}"]
+    done = subprocess.run(command, capture_output=True, text=True)
+    assert done.returncode == 1
+    assert done.stderr == "error: unknown mixup 'puzlemix'; did you mean 'puzzlemix'?\n"
+    assert done.stdout == ""
+
+
+def test_a_bug_keeps_its_traceback(script, tmp_path, monkeypatch):
+    monkeypatch.setattr(distributed, "join", lambda device: 1 / 0)
+    with pytest.raises(ZeroDivisionError):
+        script("train", f"results_dir={tmp_path}")
+
+
+def test_a_torchvision_that_does_not_match_torch(tmp_path):
+    """A torchvision built for another torch fails at its import, as this one does."""
+    package = tmp_path / "path" / "torchvision"
+    package.mkdir(parents=True)
+    (package / "__init__.py").write_text('raise RuntimeError("operator torchvision::nms does not exist")\n')
+    command = [sys.executable, SCRIPTS / "train.py", *TINY, f"results_dir={tmp_path}/runs"]
+    environment = {**os.environ, "PYTHONPATH": str(package.parent)}
+    done = subprocess.run(command, capture_output=True, text=True, env=environment)
+    assert done.returncode == 1
+    assert done.stderr.startswith(f"error: torchvision does not load with torch {torch.__version__} (operator")
+    assert "pip install -r requirements.txt" in done.stderr
+    assert len(done.stderr.splitlines()) == 1
+    assert not (tmp_path / "runs").exists()
+
+
+@pytest.mark.parametrize(
+    ("damage", "message"),
+    [
+        (lambda p: p.unlink(), "is not there: give a checkpoint"),
+        (lambda p: p.write_bytes(b"junk"), "is damaged or no checkpoint"),
+        (lambda p: p.write_bytes(p.read_bytes()[:-200]), "is damaged or no checkpoint"),
+        (lambda p: torch.save({"weights": torch.ones(3)}, p), "is not a checkpoint of this repository"),
+    ],
+)
+@pytest.mark.parametrize("name", ["evaluate", "visualize"])
+def test_checkpoints_that_cannot_be_read(train, script, damage, message, name):
+    path = train("recipe.epochs=1") / "checkpoints" / "last.pt"
+    damage(path)
+    with pytest.raises(SystemExit, match=message):
+        script(name, f"checkpoint={path}")
+    assert not list(path.parent.glob("*.json"))
+
+
+def test_a_checkpoint_of_another_network(train, script):
+    path = train("recipe.epochs=1") / "checkpoints" / "last.pt"
+    content = torch.load(path)
+    content["config"]["network"]["initial_channels"] = 8
+    torch.save(content, path)
+    with pytest.raises(SystemExit, match="is a checkpoint of another network: size mismatch for conv1"):
+        script("evaluate", f"checkpoint={path}")
+
+
+def test_a_damaged_dataset(script, tmp_path):
+    folder = tmp_path / "data" / "cifar10"
+    folder.mkdir(parents=True)
+    arrays = {"x": np.zeros((10, 32, 32, 3), np.uint8), "y": np.arange(10), "classes": np.array(list("abcdefghij"))}
+    for split in ("train", "test"):
+        np.savez(folder / f"{split}.npz", **arrays)
+    options = ("dataset=cifar10", f"dataset.root={tmp_path}/data", f"results_dir={tmp_path}/runs")
+    with pytest.raises(SystemExit, match=r"cifar10 train: 10 images instead of 50000: delete .*prepare_data\.py"):
+        script("train", *options)
+    path = folder / "test.npz"
+    path.write_bytes(path.read_bytes()[:500])
+    with pytest.raises(
+        SystemExit, match=r"test\.npz is damaged .*: delete it and run `python scripts/prepare_data\.py"
+    ):
+        script("train", *options, "dataset.train_images=null")
+    assert not (tmp_path / "runs").exists()
+
+
+def test_nothing_to_evaluate_against(script, tmp_path):
+    with pytest.raises(SystemExit, match="checkpoint must be given: add checkpoint="):
+        script("evaluate")
+    with pytest.raises(SystemExit, match="no finished run below"):
+        script("compare", f"results_dir={tmp_path}")

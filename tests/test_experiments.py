@@ -1,0 +1,131 @@
+"""Every experiment file composes, is instantiated, and takes a step on tiny data: a new file is tested by existing."""
+
+import hydra
+import numpy as np
+import pytest
+import torch
+from conftest import SCRIPTS
+from omegaconf import OmegaConf
+from PIL import Image
+from sklearn.datasets import load_sample_image
+from tqdm import tqdm
+
+from puzzlemix.experiment import build, plain
+from puzzlemix.runlog import RunLog
+from puzzlemix.training import Trainer
+
+CONFIGS = SCRIPTS.parent / "configs"
+EXPERIMENTS = sorted(path.stem for path in (CONFIGS / "experiment").glob("*.yaml"))
+CLASSES = 4  # instead of 100, 200 or 1000
+
+
+def compose(*overrides):
+    with hydra.initialize_config_dir(str(CONFIGS), version_base="1.3"):
+        return hydra.compose("train", list(overrides))
+
+
+def crops(count, size, seed):
+    """Crops of a real photograph, (count, *size, 3) uint8."""
+    photograph = load_sample_image("flower.jpg")
+    corners = np.random.default_rng(seed).integers(0, np.array(photograph.shape[:2]) - size, (count, 2))
+    return np.stack([photograph[y : y + size[0], x : x + size[1]] for y, x in corners])
+
+
+def write_arrays(folder, size):
+    folder.mkdir(parents=True)
+    labels = np.arange(2 * CLASSES) % CLASSES
+    for seed, split in enumerate(("train", "test")):
+        x = crops(len(labels), size, seed)
+        np.savez(folder / f"{split}.npz", x=x, y=labels, classes=np.array([f"class{i}" for i in range(CLASSES)]))
+
+
+def write_folders(folder):
+    for split in ("train", "val", "train_160", "train_352"):
+        for label in range(CLASSES):
+            (folder / split / f"n{label}").mkdir(parents=True)
+            for i, crop in enumerate(crops(2, (180, 240), label)):
+                Image.fromarray(crop).save(folder / split / f"n{label}" / f"{i}.JPEG")
+
+
+def shrunk(experiment, root):
+    """The experiment with few classes, few channels and batches of four, on data written below `root`."""
+    config = compose(f"experiment={experiment}")
+    folders = config.dataset.name == "imagenet"
+    if folders:
+        write_folders(root / "imagenet")
+        config.dataset.workers = 0
+    else:
+        write_arrays(root / config.dataset.name, tuple(config.dataset.image_size))
+    config.dataset.update(root=str(root), num_classes=CLASSES, train_images=None, test_images=None)
+    config.recipe.batch_size = 4
+    for phase in config.recipe.phases:
+        phase.batch_size = 4
+    if "initial_channels" in config.network:
+        config.network.initial_channels = 4
+    elif "widen_factor" in config.network:
+        config.network.update(depth=10, widen_factor=1)
+    return plain(OmegaConf.merge(config, {"results_dir": str(root / "runs"), "name": experiment}))
+
+
+@pytest.mark.parametrize("experiment", EXPERIMENTS)
+def test_it_takes_a_step(experiment, tmp_path):
+    config = shrunk(experiment, tmp_path)
+    data, network, mixer, recipe = build(config)
+    data.load(torch.device("cpu"))
+    before = {name: value.clone() for name, value in network.named_parameters()}
+    with tqdm(disable=True) as bar:
+        record = Trainer(network, mixer, data, recipe, RunLog(config)).train_epoch(0, bar)
+    assert record["images"] == 2 * CLASSES
+    assert 0 < record["train_loss"] < 20
+    assert all(not torch.equal(before[name], value) for name, value in network.named_parameters() if value.ndim > 1)
+
+
+@pytest.mark.parametrize("experiment", EXPERIMENTS)
+def test_its_header_says_what_it_reproduces(experiment):
+    text = (CONFIGS / "experiment" / f"{experiment}.yaml").read_text()
+    assert f"# Run: python scripts/train.py experiment={experiment} seed=0" in text
+    assert "# Table: " in text
+    assert "# Expected: " in text
+    config = compose(f"experiment={experiment}")
+    assert config.name == experiment
+
+
+RECIPES = {  # epochs, lr, milestones: the rows of the release's README commands
+    "cifar100_preactresnet18_vanilla": (1200, 0.1, [400, 800]),
+    "cifar100_preactresnet18_puzzlemix_half": (600, 0.2, [350, 500]),
+    "cifar100_wrn28_10_puzzlemix": (400, 0.1, [200, 300]),
+    "cifar100_wrn28_10_puzzlemix_half": (200, 0.2, [120, 170]),
+    "tiny_imagenet_preactresnet18_puzzlemix": (1200, 0.2, [600, 900]),
+    "tiny_imagenet_preactresnet18_puzzlemix_adversarial_half": (600, 0.2, [300, 450]),
+    "imagenet_resnet50_puzzlemix_300": (300, 0.1, [75, 150, 225]),
+}
+
+
+@pytest.mark.parametrize("experiment", RECIPES)
+def test_schedules_are_the_releases(experiment):
+    recipe = compose(f"experiment={experiment}").recipe
+    assert (recipe.epochs, recipe.lr, list(recipe.lr_milestones_epochs)) == RECIPES[experiment]
+
+
+def test_mixing_parameters_are_the_releases():
+    tiny = compose("experiment=tiny_imagenet_preactresnet18_puzzlemix_adversarial").mixup
+    assert (tiny.clean_lam, tiny.adv_p, tiny.adv_eps, tiny.t_size, tiny.beta) == (1.0, 0.15, 10.0, None, 1.2)
+    cifar = compose("experiment=cifar100_wrn28_10_puzzlemix_adversarial").mixup
+    assert (cifar.clean_lam, cifar.adv_p, cifar.adv_eps, cifar.t_size, cifar.neigh_size) == (0.0, 0.1, 10.0, 4, 4)
+    fast = compose("experiment=imagenet_resnet50_puzzlemix_fast")
+    assert (fast.mixup.beta, fast.mixup.neigh_size, fast.mixup.clean_until_epoch) == (1.5, 2, 40)
+    assert not fast.recipe.nesterov
+    assert not fast.recipe.decay_batch_norm
+    alphas = {
+        m: compose(f"experiment=cifar100_preactresnet18_{m}").mixup.alpha for m in ("input", "manifold", "cutmix")
+    }
+    assert alphas == {"input": 1.0, "manifold": 2.0, "cutmix": 1.0}
+    assert compose("experiment=tiny_imagenet_preactresnet18_cutmix").mixup.alpha == 0.2
+
+
+@pytest.mark.parametrize("network", sorted(path.stem for path in (CONFIGS / "network").glob("*.yaml")))
+def test_every_network_of_the_configs_maps_images_to_logits(network):
+    config = plain(compose(f"network={network}", "name=any"))
+    built = build(config).network.eval()
+    with torch.no_grad():
+        assert built(torch.rand(2, 3, 32, 32)).shape == (2, 10)
