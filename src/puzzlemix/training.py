@@ -23,6 +23,7 @@ from puzzlemix.recipe import Recipe
 from puzzlemix.runlog import RunLog
 from puzzlemix.stopwatch import Stopwatch
 
+BAR_FORMAT = "{desc}: {percentage:.1f} % |{bar}| {elapsed}, {remaining} left{postfix}"
 LOSS_READ_STEPS = 50  # steps between two looks at the loss, for which a GPU has to be waited for
 
 
@@ -53,17 +54,17 @@ class Trainer:
         self.log.start(self.first_epoch)
         quiet = None if distributed.is_main() else True  # None: silent unless on a terminal
         name = f"{self.log.config['name']} seed {self.seed}"
-        with tqdm(total=self.recipe.epochs, initial=self.first_epoch, desc=name, unit="epoch", disable=quiet) as bar:
+        total, done = self.recipe.epochs, self.first_epoch
+        with tqdm(total=total, initial=done, desc=name, bar_format=BAR_FORMAT, disable=quiet) as bar:
             for epoch in range(self.first_epoch, self.recipe.epochs):
                 record = self.train_epoch(epoch, bar)
                 with self.stopwatch("evaluation"):
                     distributed.share_buffers(self.network)
                     errors = clean_errors(self.network, self.data, self.device)
                 record |= {**errors, "seconds": self._seconds(), **self.mixer.pop_counts()}
+                self.log.write_epoch(record)  # before the checkpoint: a line too many is dropped on resuming
                 self._save(epoch + 1)
-                self.log.write_epoch(record)
-                bar.set_postfix_str(f"loss {record['train_loss']:.4f}, test error {errors['top1_error']:.2f} %")
-                bar.update()
+                bar.set_description_str(f"{name}, error {errors['top1_error']:.2f} %")
 
     def train_epoch(self, epoch: int, bar: tqdm) -> dict[str, Any]:
         """One pass over the training images. Returns the epoch's record for the log."""
@@ -75,13 +76,13 @@ class Trainer:
         batch_size, view = self.recipe.batch_size_at(epoch), self.recipe.view_at(epoch)
         steps = self.data.steps(batch_size, self.recipe.drop_last)
         batches = self.data.train_batches(batch_size, self.recipe.drop_last, self.seed, epoch, **view)
-        sums = torch.zeros(3, device=self.device, dtype=torch.float64)  # loss x images, right x images, images
-        start_s = time.perf_counter()
+        sums = torch.zeros(2, device=self.device, dtype=torch.float64)  # of the images' losses, of right answers
+        images_seen, read_step, read_s = 0, 0, time.perf_counter()
 
-        for step in range(steps):
+        for step in range(1, steps + 1):
             with self.stopwatch("data"):
                 images, labels = next(batches)
-            lr = self.recipe.lr_at(epoch + step / steps)
+            lr = self.recipe.lr_at(epoch + (step - 1) / steps)
             for group in self.optimizer.param_groups:
                 group["lr"] = lr
 
@@ -96,20 +97,25 @@ class Trainer:
                 self.optimizer.step()
             # ---------------------------------------------------------------------------
 
+            images_seen += len(labels)
             with torch.no_grad():
                 right = targets.gather(1, logits.argmax(1, keepdim=True)).sum()  # by the share of the label that is hit
-                sums += torch.stack([loss.double() * len(labels), right.double(), sums.new_tensor(len(labels))])
-            if (step + 1) % LOSS_READ_STEPS == 0 or step + 1 == steps:
-                done = (step + 1) / (time.perf_counter() - start_s) * batch_size
-                self._check_loss(float(sums[0]), epoch, step, lr)
-                bar.set_postfix_str(f"step {step + 1}/{steps}, loss {loss.item():.4f}, {done:.0f} images/s")
+                sums += torch.stack([loss.double() * len(labels), right.double()])
+            if step % LOSS_READ_STEPS == 0 or step == steps:
+                self._check_loss(float(sums[0]), epoch, step, lr)  # waits for the GPU
+                now_s = time.perf_counter()
+                rate = (step - read_step) * batch_size / (now_s - read_s)
+                bar.set_postfix_str(f"loss {loss.item():.4f}, {rate:.0f} images/s", refresh=False)
+                bar.update((step - read_step) / steps)
+                read_step, read_s = step, now_s
 
-        loss_sum, right, images_seen = distributed.sum_over_processes(sums).tolist()
+        sums = torch.cat([sums, sums.new_tensor([images_seen])])
+        loss_sum, right_sum, images_seen = distributed.sum_over_processes(sums).tolist()
         return {
             "epoch": epoch,
             "lr": lr,
             "train_loss": loss_sum / images_seen,
-            "train_accuracy": 100 * right / images_seen,
+            "train_accuracy": 100 * right_sum / images_seen,
             "images": int(images_seen),
         }
 
