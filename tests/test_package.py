@@ -26,31 +26,3 @@ def test_the_names_of_the_public_api():
         assert hasattr(puzzlemix, name)
     assert callable(puzzlemix.robustness.attacks.attack)
     assert callable(puzzlemix.networks.wide_resnet)
-
-
-LOOP = """
-import torch
-import puzzlemix
-
-torch.manual_seed(0)
-model = torch.nn.Sequential(torch.nn.Conv2d(3, 8, 3), torch.nn.ReLU(), torch.nn.Flatten(), torch.nn.LazyLinear(4))
-images, labels = torch.rand(16, 3, 16, 16), torch.arange(16) % 4
-mix = puzzlemix.PuzzleMix(num_classes=4)
-model(images)
-optimizer = torch.optim.SGD(model.parameters(), lr=0.1)
-losses = []
-for _ in range(30):
-    optimizer.zero_grad()
-    mixed, targets = mix(model, images, labels)
-    loss = torch.nn.functional.cross_entropy(model(mixed), targets)
-    loss.backward()
-    optimizer.step()
-    losses.append(loss.item())
-print(losses[0], losses[-1])
-"""
-
-
-def test_the_readmes_loop_runs_with_a_plain_model():
-    done = subprocess.run([sys.executable, "-c", LOOP], capture_output=True, text=True, check=True)
-    first, last = map(float, done.stdout.split())
-    assert last < first

@@ -183,7 +183,8 @@ def read_to_end(descriptor):
     return b"".join(chunks).decode()
 
 
-def test_multirun_trains_methods_and_seeds(script, tmp_path):
+def test_multirun_trains_methods_and_seeds(script, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
     script("train", "-m", *TINY, f"results_dir={tmp_path}", "mixup=vanilla,cutmix", "seed=0,1", "recipe.epochs=1")
     runs = read_runs(tmp_path)
     assert {name: [run["seed"] for run in seeds] for name, seeds in runs.items()} == {

@@ -8,6 +8,7 @@ own file: `saliency.py`, `costs.py`, `graphcut.py`, `transport.py`.
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from numbers import Integral
 from typing import Any, NamedTuple
 
 import torch
@@ -167,7 +168,7 @@ class PuzzleMix(PairMixer):
         require(0 <= adv_p <= 1, f"adv_p must lie in [0, 1], not {adv_p}")
         require(0 <= adv_eps <= 255, f"adv_eps is in 1/255 of the pixel range, in [0, 255], not {adv_eps}")
         require((mean is None) == (std is None), "give both mean and std, or neither")
-        self.blocks = tuple(b if isinstance(b, int) else tuple(b) for b in blocks)
+        self.blocks = tuple(_grid(b) for b in blocks)
         self.clean_lam, self.clean_until_epoch = clean_lam, clean_until_epoch
         self.adv_p, self.adv_eps = adv_p, adv_eps
         self.mean, self.std = (None if v is None else torch.tensor(v).view(-1, 1, 1) for v in (mean, std))
@@ -177,8 +178,8 @@ class PuzzleMix(PairMixer):
         }  # fmt: skip
 
     def check_size(self, height: int, width: int) -> None:
-        for blocks in self.blocks:
-            _check_grid(_grid(blocks), height, width)
+        for grid in self.blocks:
+            _check_grid(grid, height, width)
 
     def draw(self, images: Tensor, given: Mapping[str, Any]) -> dict[str, Any]:
         """Also `blocks`, the two coins `noisy`, and, where a coin is up, `noise_scale` (shared) and `start_noise`."""
@@ -268,4 +269,4 @@ def _check_grid(grid: Grid, height: int, width: int) -> None:
 
 def _grid(blocks: int | Sequence[int]) -> Grid:
     """Blocks a side, or a pair, as a pair (down, across)."""
-    return (blocks, blocks) if isinstance(blocks, int) else (blocks[0], blocks[1])
+    return (int(blocks), int(blocks)) if isinstance(blocks, Integral) else (int(blocks[0]), int(blocks[1]))
