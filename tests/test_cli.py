@@ -36,7 +36,7 @@ BAD = {
     "mixup=puzzlemix mixup.solver=swop": r"unknown solver 'swop'; did you mean 'swap'\?",
     "mixup=puzzlemix mixup.blocks=[64]": r"images of 32 x 32 pixels are smaller than a grid of 64 x 64 blocks",
     "dataset=cifar100 dataset.root=nowhere": r"nowhere/cifar100/train\.npz is not there: run `python scripts",
-    "dataset=image_folder": r"dataset\.num_classes .*must be given",
+    "dataset=image_folder": r"dataset\.\w+ must be given: add dataset\.\w+=",
     "nonsense": r"Error parsing override 'nonsense'",
 }
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import inspect
 import os
 import sys
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -15,6 +15,7 @@ from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
 from puzzlemix.errors import InputError, RunError, nearest, require
+from puzzlemix.nested import flatten
 
 GROUPS_THAT_TAKE_SEVERAL = ("attack",)  # attack=fgsm,pgd selects both; elsewhere Hydra reads a comma as a sweep
 
@@ -77,15 +78,14 @@ def _check_overrides(configs: Path, config_name: str, arguments: list[str]) -> N
             group, _, option = (error.missing_cfg_file or "").rpartition("/")
             options = [path.stem for path in (configs / group).glob("*.yaml")]
             raise InputError(f"unknown {group} '{option}'{nearest(option, options)}") from error
-        values = _by_dotted_key(OmegaConf.to_container(defaults))
+        values = flatten(OmegaConf.to_container(defaults))
         for override in (o for o in overrides if o not in groups and "=" in o):
             key = _key(override)
-            if key.startswith("hydra"):
-                continue
+            if override.startswith(("hydra", "~")):
+                continue  # Hydra's own settings, and what it deletes
             require(key in values, f"unknown config key '{key}'{nearest(key, values)}")
-            if not override.startswith("~"):
-                given = hydra.compose(config_name, [*groups, override.lstrip("+")])
-                _check_type(key, values[key], _by_dotted_key(OmegaConf.to_container(given))[key])
+            given = hydra.compose(config_name, [*groups, override.lstrip("+")])
+            _check_type(key, values[key], flatten(OmegaConf.to_container(given)).get(key))
 
 
 def _key(override: str) -> str:
@@ -93,20 +93,10 @@ def _key(override: str) -> str:
     return override.partition("=")[0].lstrip("+~")
 
 
-def _by_dotted_key(config: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
-    """`{"recipe": {"lr": 0.1}}` -> `{"recipe": {...}, "recipe.lr": 0.1}`."""
-    values = {}
-    for key, value in config.items():
-        values[f"{prefix}{key}"] = value
-        if isinstance(value, Mapping):
-            values |= _by_dotted_key(value, f"{prefix}{key}.")
-    return values
-
-
 def _check_type(key: str, default: Any, value: Any) -> None:
     """Raise `InputError` where a number, list or switch is replaced by something else."""
     kinds = {bool: (bool, "true or false"), int: (int, "a whole number"), float: (int | float, "a number")}
-    kinds |= {list: (list, "a list"), str: (str | int | float, "a name"), dict: (dict, "keys")}
+    kinds |= {list: (list, "a list"), str: (str | int | float, "a name")}
     if default is None or value is None or "${" in str(default):
         return  # nothing to compare with
     wanted, words = kinds[type(default)]

@@ -15,6 +15,7 @@ from puzzlemix import distributed
 from puzzlemix.checkpoint import load_checkpoint, load_weights
 from puzzlemix.errors import InputError, require
 from puzzlemix.mixing import Mixer
+from puzzlemix.nested import flatten
 from puzzlemix.recipe import Recipe
 
 
@@ -83,8 +84,8 @@ def plain(config: DictConfig) -> dict[str, Any]:
     Raises:
         InputError: a value that has no default (`???`) was not given.
     """
-    missing = sorted(OmegaConf.missing_keys(config))
-    require(not missing, f"{' and '.join(missing)} must be given: add {missing[0] if missing else ''}=...")
+    for key, value in flatten(OmegaConf.to_container(config)).items():
+        require(value != "???", f"{key} must be given: add {key}=...")
     return OmegaConf.to_container(config, resolve=True)
 
 

@@ -25,6 +25,7 @@ import yaml
 
 from puzzlemix import distributed
 from puzzlemix.errors import InputError, require, require_choice
+from puzzlemix.nested import flatten
 
 RESULT_DEPENDS_ON = ("dataset", "network", "mixup", "recipe", "seed")
 
@@ -82,7 +83,7 @@ class RunLog:
         with open(self.folder / "log.jsonl", "a") as log:
             log.write(json.dumps(record) + "\n")
         if self._wandb is not None:
-            self._wandb.log(_flat(record), step=record["epoch"])
+            self._wandb.log(flatten(record, "/"), step=record["epoch"])
 
     def finish(self, results: Mapping[str, Any]) -> dict[str, Any]:
         """Write `metrics.json`: the errors' `last`, `median10` and `best`, `results`, times, and what it ran on."""
@@ -99,7 +100,7 @@ class RunLog:
         }
         write_text(self.folder / "metrics.json", json.dumps(metrics, indent=2) + "\n")
         if self._wandb is not None:
-            self._wandb.summary.update(_flat(metrics))
+            self._wandb.summary.update(flatten(metrics, "/"))
             self._wandb.finish()
         return metrics
 
@@ -177,20 +178,12 @@ def write_text(path: Path, text: str) -> None:
     os.replace(unfinished, path)
 
 
-def _differences(there: Any, here: Any, key: str = "") -> list[str]:
-    """Where two nested containers differ, as `key: 30 there, 40 here`."""
-    if isinstance(there, Mapping) and isinstance(here, Mapping):
-        keys = [*there, *(k for k in here if k not in there)]
-        return [d for k in keys for d in _differences(there.get(k), here.get(k), f"{key}.{k}" if key else k)]
-    return [] if there == here else [f"{key}: {there} there, {here} here"]
-
-
-def _flat(nested: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
-    """`{"a": {"b": 1}}` -> `{"a/b": 1}`."""
-    flat: dict[str, Any] = {}
-    for key, value in nested.items():
-        flat |= _flat(value, f"{prefix}{key}/") if isinstance(value, Mapping) else {f"{prefix}{key}": value}
-    return flat
+def _differences(there: Mapping[str, Any], here: Mapping[str, Any]) -> list[str]:
+    """Where two configs differ, as `recipe.lr: 0.1 there, 0.3 here`."""
+    there, here = flatten(there), flatten(here)
+    keys = [*there, *(key for key in here if key not in there)]
+    pairs = [(key, there.get(key), here.get(key)) for key in keys]
+    return [f"{key}: {a} there, {b} here" for key, a, b in pairs if a != b]
 
 
 def _mean_of_dicts(records: list[Mapping[str, float]]) -> dict[str, float]:
