@@ -1,17 +1,12 @@
-"""Datasets that fit in memory: two npz files on disk, uint8 tensors on the training device, whole batches augmented.
+"""Datasets that fit in memory: uint8 tensors on the training device, whole batches augmented.
 
-On disk `<root>/<name>/{train,test}.npz` holds `x` (N, H, W, C) uint8, `y` (N,) int64 and `classes` (K,) str, made by
-`scripts/prepare_data.py`.
+On disk they are `<root>/<name>/{train,test}.npz` (`npz.py`), made by `scripts/prepare_data.py`.
 """
 
 from __future__ import annotations
 
-import os
-import zipfile
-import zlib
 from collections.abc import Iterator, Sequence
 from pathlib import Path
-from typing import NamedTuple
 
 import numpy as np
 import torch
@@ -20,16 +15,9 @@ from torch import Tensor
 from puzzlemix import distributed
 from puzzlemix.data.augment import crop_and_flip
 from puzzlemix.data.checks import check_dataset
+from puzzlemix.data.npz import Arrays, read_arrays
 from puzzlemix.data.sharding import epoch_shards
-from puzzlemix.errors import InputError, require
-
-
-class Arrays(NamedTuple):
-    """One split of a dataset."""
-
-    x: np.ndarray  # (N, H, W, C) uint8
-    y: np.ndarray  # (N,) int64
-    classes: np.ndarray  # (K,) str
+from puzzlemix.errors import require
 
 
 class ArrayData:
@@ -75,14 +63,7 @@ class ArrayData:
         Raises:
             InputError: the file is missing or damaged.
         """
-        path = self.folder / f"{split}.npz"
-        remedy = f"run `python scripts/prepare_data.py dataset={self.name}`"
-        require(path.is_file(), f"{path} is not there: {remedy}")
-        try:
-            with np.load(path, allow_pickle=False) as arrays:
-                return Arrays(arrays["x"], arrays["y"], arrays["classes"])
-        except (OSError, ValueError, KeyError, EOFError, zipfile.BadZipFile, zlib.error) as error:
-            raise InputError(f"{path} is damaged ({error}): delete it and {remedy}") from error
+        return read_arrays(self.folder / f"{split}.npz", self._prepare)
 
     def load(self, device: torch.device) -> None:
         """Read both splits, check them, and put them on `device`.
@@ -91,7 +72,7 @@ class ArrayData:
             InputError: a file is missing or damaged, or the dataset is not what its config says.
         """
         train, test = self.read("train"), self.read("test")
-        check_dataset(self.name, train, test, self.num_classes, self.image_size, len(self.mean), self.expected_images)
+        self.check(train, test, remedy=f"delete {self.folder} and {self._prepare}")
         if self.validation_per_class:
             train, test = self._hold_out(train)
         self.classes = [str(c) for c in train.classes]
@@ -102,6 +83,11 @@ class ArrayData:
             )
             for split in (train, test)
         )
+
+    def check(self, train: Arrays, test: Arrays, remedy: str) -> None:
+        """Raise `InputError`, with the remedy, unless these two splits are what the config says."""
+        channels = len(self.mean)
+        check_dataset(self.name, train, test, self.num_classes, self.image_size, channels, self.expected_images, remedy)
 
     @property
     def evaluated_on(self) -> str:
@@ -135,6 +121,10 @@ class ArrayData:
         for images, labels in zip(x.split(batch_size), y.split(batch_size), strict=True):
             yield images.float() / 255, labels
 
+    @property
+    def _prepare(self) -> str:
+        return f"run `python scripts/prepare_data.py dataset={self.name}`"
+
     def _hold_out(self, train: Arrays) -> tuple[Arrays, Arrays]:
         k = self.validation_per_class
         fewest = np.bincount(train.y).min()
@@ -143,11 +133,3 @@ class ArrayData:
         for label in range(self.num_classes):
             held[np.flatnonzero(train.y == label)[-k:]] = True
         return tuple(Arrays(train.x[part], train.y[part], train.classes) for part in (~held, held))
-
-
-def write_arrays(path: Path, arrays: Arrays) -> None:
-    """Write one split so that a half-written file is never taken for a whole one."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    unfinished = path.with_suffix(".unfinished.npz")
-    np.savez(unfinished, x=arrays.x, y=arrays.y, classes=arrays.classes)
-    os.replace(unfinished, path)

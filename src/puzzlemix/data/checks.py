@@ -7,14 +7,11 @@ the classes: what is checked here would have told them.
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from typing import TYPE_CHECKING
 
 import numpy as np
 
+from puzzlemix.data.npz import Arrays
 from puzzlemix.errors import require
-
-if TYPE_CHECKING:
-    from puzzlemix.data.arrays import Arrays
 
 
 def check_dataset(
@@ -25,16 +22,16 @@ def check_dataset(
     image_size: Sequence[int],
     channels: int,
     expected_images: Mapping[str, int | None],
+    remedy: str,
 ) -> None:
     """Raise `InputError`, with the remedy, unless both splits are whole, alike, and what the config says."""
-    again = f"delete data/{name} and run `python scripts/prepare_data.py dataset={name}`"
     for split, arrays in (("train", train), ("test", test)):
         x, y = arrays.x, arrays.y
         whole = x.ndim == 4 and x.dtype == np.uint8 and y.dtype == np.int64 and y.shape == x.shape[:1] and len(y) > 0
         require(
             whole,
             f"{name} {split}: x {x.dtype}{list(x.shape)}, y {y.dtype}{list(y.shape)} are not uint8 images (N, H, W, C) "
-            f"and int64 labels (N,): {again}",
+            f"and int64 labels (N,): {remedy}",
         )
         wanted = (*image_size, channels)
         require(
@@ -44,16 +41,16 @@ def check_dataset(
         )
         expected = expected_images[split]
         require(
-            expected is None or len(y) == expected, f"{name} {split}: {len(y)} images instead of {expected}: {again}"
+            expected is None or len(y) == expected, f"{name} {split}: {len(y)} images instead of {expected}: {remedy}"
         )
-        check_labels(f"{name} {split}", y, num_classes, again)
+        check_labels(f"{name} {split}", y, num_classes, remedy)
         require(
             len(arrays.classes) == num_classes,
-            f"{name} {split}: names of {len(arrays.classes)} classes instead of {num_classes}: {again}",
+            f"{name} {split}: names of {len(arrays.classes)} classes instead of {num_classes}: {remedy}",
         )
     require(
         bool((train.classes == test.classes).all()),
-        f"{name}: train and test number their classes differently, so test labels mean other classes: {again}",
+        f"{name}: train and test number their classes differently, so test labels mean other classes: {remedy}",
     )
 
 

@@ -10,7 +10,8 @@ import numpy as np
 import torch
 import torch.nn.functional as F
 
-from puzzlemix.data.arrays import ArrayData, Arrays
+from puzzlemix.data.arrays import ArrayData
+from puzzlemix.data.npz import Arrays
 from puzzlemix.errors import require
 
 # In the split's order, of each class: the first 100 may be trained on, the next 50 are the test images.

@@ -1,0 +1,109 @@
+"""Prepare a dataset for training: read it as it was published, check it, and write it below data/.
+
+python scripts/prepare_data.py dataset=cifar100
+python scripts/prepare_data.py dataset=tiny_imagenet source=tiny-imagenet-200.zip
+python scripts/prepare_data.py dataset=image_folder source=FOLDER dataset.name=flowers
+python scripts/prepare_data.py dataset=imagenet source=FOLDER
+"""
+
+import shlex
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import torch
+from omegaconf import DictConfig, OmegaConf
+
+from puzzlemix import cli
+from puzzlemix.data.arrays import ArrayData
+from puzzlemix.data.cifar import read_cifar
+from puzzlemix.data.image_folder import channel_statistics, read_image_folder
+from puzzlemix.data.npz import Arrays, write_arrays
+from puzzlemix.data.resized_copies import resized_folder, write_resized_copies
+from puzzlemix.data.tiny_imagenet import read_tiny_imagenet
+from puzzlemix.errors import require
+from puzzlemix.experiment import build_part, check_torchvision, plain
+
+
+@cli.script("prepare_data")
+def main(config: DictConfig) -> None:
+    check_torchvision()
+    if OmegaConf.is_missing(config.dataset, "num_classes"):
+        config.dataset.num_classes = None  # as many as one's own images have
+    config = plain(config)
+    data = build_part(config["dataset"])
+    source = None if config["source"] is None else Path(config["source"]).expanduser()
+    match data.name:
+        case "digits":
+            print("digits: nothing to prepare, scikit-learn has them")
+        case "imagenet":
+            prepare_folders(data, source, config["force"])
+        case "cifar10" | "cifar100" | "tiny_imagenet":
+            prepare_arrays(data, source, config)
+        case _:
+            train = prepare_arrays(data, source, config)
+            print("train with: " + training_command(data, train))
+
+
+def prepare_arrays(data: ArrayData, source: Path | None, config: Mapping[str, Any]) -> Arrays:
+    """Write both splits unless they are there, whole. Returns the training images."""
+    paths = [data.folder / f"{split}.npz" for split in ("train", "test")]
+    there = all(path.is_file() for path in paths) and not config["force"]
+    train, test = (data.read("train"), data.read("test")) if there else read_source(data, source, config)
+    data.num_classes = data.num_classes or len(train.classes)
+    data.check(train, test, remedy="prepare it again with force=true" if there else "look what source= holds")
+    if not there:
+        for path, split in zip(paths, (train, test), strict=True):
+            write_arrays(path, split)
+    counts = f"{len(train.y)} training and {len(test.y)} test images of {data.num_classes} classes"
+    print(f"{data.folder}: {'prepared before' if there else 'prepared'}, {counts}")
+    return train
+
+
+def read_source(data: ArrayData, source: Path | None, config: Mapping[str, Any]) -> tuple[Arrays, Arrays]:
+    """Training and test images as they were published, or one's own."""
+    raw = data.folder.parent / "raw"
+    match data.name:
+        case "cifar10" | "cifar100":
+            return read_cifar(data.name, source or raw, config["download"])
+        case "tiny_imagenet":
+            return read_tiny_imagenet(source or raw / "tiny-imagenet-200.zip", config["class_order"])
+        case _:
+            require(
+                source is not None, "source must be given: add source=FOLDER, which holds <class>/ with your images"
+            )
+            return read_image_folder(source, data.image_size, config["test_share"], config["seed"])
+
+
+def training_command(data: ArrayData, train: Arrays) -> str:
+    """What trains on one's own images, with what the config cannot know of them."""
+    mean, std = channel_statistics(train.x)
+    lists = {"image_size": data.image_size, "mean": mean, "std": std}
+    keys = {"name": data.name, "root": data.folder.parent, "num_classes": data.num_classes}
+    keys |= {key: f"[{','.join(map(str, values))}]" for key, values in lists.items()}
+    overrides = [f"dataset.{key}={value}" for key, value in keys.items()]
+    return shlex.join(["python", "scripts/train.py", "dataset=image_folder", *overrides])
+
+
+def prepare_folders(data: Any, source: Path | None, force: bool) -> None:
+    """Link a source's folders to where training looks for them, and write the resized copies unless they are there."""
+    for split in ("train", "val"):
+        link = data.folder / split
+        if source is not None and not link.exists():
+            require(
+                (source / split).is_dir(), f"{source / split} is not there: give the folder that holds train/ and val/"
+            )
+            data.folder.mkdir(parents=True, exist_ok=True)
+            link.symlink_to((source / split).resolve())
+    data.load(torch.device("cpu"))
+    for short_side in (352, 160):  # of recipe=imagenet_fast, which begins with the last: where it is, all are
+        copies = resized_folder(data.folder, short_side)
+        there = copies.is_dir()
+        require(not (there and force), f"{copies} is there: delete it, and it is written again")
+        if not there:
+            write_resized_copies(data.folder / "train", copies, short_side)
+        print(f"{copies}: {'prepared before' if there else 'prepared'}")
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,181 @@
+"""Datasets too large for memory: class folders of image files, read and augmented by worker processes."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Sequence
+from pathlib import Path
+
+import numpy as np
+import torch
+from PIL import Image
+from torch import Tensor
+from torch.utils.data import DataLoader, Dataset
+from torchvision.transforms import v2
+
+from puzzlemix import distributed
+from puzzlemix.data.checks import check_labels
+from puzzlemix.data.image_files import ImageFiles, find_images, read_rgb
+from puzzlemix.data.lighting import Lighting
+from puzzlemix.data.resized_copies import resized_folder
+from puzzlemix.data.sharding import epoch_shards
+from puzzlemix.errors import InputError, require
+
+
+class ImageFolders:
+    """A dataset in `<root>/<name>/train/<class>/` and `<root>/<name>/val/<class>/`, such as ImageNet.
+
+    Args:
+        name: of the dataset and of its folder.
+        num_classes: K.
+        image_size: height and width in pixels of the test images, and of the training images unless a view says so.
+        mean, std: channel statistics for the network's first layer, pixels in [0, 1].
+        test_resize: short side in pixels to which test images are resized before their centre is cut out.
+        color_jitter: by up to which share brightness, contrast and saturation of training images change; 0 for none.
+        lighting: standard deviation of AlexNet's colour noise on training images; 0 for none.
+        workers: processes that read images, for each process that trains; 0 for none.
+        train_images, test_images: how many the dataset must have; None where any number will do.
+        root: the folder that holds the datasets' folders.
+    """
+
+    evaluated_on = "test"
+
+    def __init__(
+        self,
+        name: str,
+        num_classes: int,
+        image_size: Sequence[int],
+        mean: Sequence[float],
+        std: Sequence[float],
+        test_resize: int = 256,
+        color_jitter: float = 0.0,
+        lighting: float = 0.0,
+        workers: int = 8,
+        train_images: int | None = None,
+        test_images: int | None = None,
+        root: str = "data",
+    ):
+        require(workers >= 0, f"dataset.workers must be 0 or more, not {workers}")
+        self.name, self.num_classes, self.image_size = name, num_classes, tuple(image_size)
+        self.mean, self.std = tuple(mean), tuple(std)
+        self.test_resize, self.color_jitter, self.lighting = test_resize, color_jitter, lighting
+        self.workers = workers
+        self.expected_images = {"train": train_images, "val": test_images}
+        self.folder = Path(root) / name
+
+    def load(self, device: torch.device) -> None:
+        """Find all images and check them; batches will lie on `device`.
+
+        Raises:
+            InputError: the folders are missing, or the dataset is not what its config says.
+        """
+        self._device = device
+        self._train, self._test = self._find("train"), self._find("val")
+        self.classes = self._train.classes
+        require(
+            self._test.classes == self.classes,
+            f"{self.folder}: train/ and val/ do not have the same class folders: sort the images of val/ into those of "
+            "train/",
+        )
+
+    def steps(self, batch_size: int, drop_last: bool) -> int:
+        """Training steps an epoch."""
+        return len(epoch_shards(len(self._train.labels), batch_size, drop_last, seed=0, epoch=0))
+
+    def train_batches(
+        self,
+        batch_size: int,
+        drop_last: bool,
+        seed: int,
+        epoch: int,
+        crop_pixels: int | None = None,
+        min_scale: float = 0.08,
+        resized_to: int | None = None,
+    ) -> Iterator[tuple[Tensor, Tensor]]:
+        """This process's share of an epoch: images (B / P, 3, H, W) in [0, 1], augmented, and labels (B / P,).
+
+        Order follows from seed and epoch alone, each image's augmentation from seed, epoch and its place in the
+        dataset: neither depends on the number of workers, nor on what was drawn before, so that a resumed run sees what
+        it would have seen.
+
+        Args:
+            batch_size: of all processes together.
+            drop_last: leave out an incomplete last batch.
+            seed, epoch: fix order and augmentation.
+            crop_pixels: a side of the images; None for the dataset's image size.
+            min_scale: least share of an image's area that is cut out.
+            resized_to: read the copies of this short side (`write_resized_copies`); None for the images themselves.
+
+        Raises:
+            InputError: an image cannot be read, or the copies are not there.
+        """
+        files = self._train if resized_to is None else self._resized(resized_to)
+        size = self.image_size if crop_pixels is None else (crop_pixels, crop_pixels)
+        shards = epoch_shards(len(files.labels), batch_size, drop_last, seed, epoch)
+        yield from self._batches(_Images(files, self._augmentation(size, min_scale), seed, epoch), shards)
+
+    def test_batches(self, batch_size: int) -> Iterator[tuple[Tensor, Tensor]]:
+        """This process's share of the test images' centres; every image is in exactly one process's share."""
+        centre = v2.Compose([v2.Resize(self.test_resize), v2.CenterCrop(self.image_size), v2.PILToTensor()])
+        index = np.arange(len(self._test.labels))[distributed.rank() :: distributed.world_size()]
+        shards = [index[start : start + batch_size] for start in range(0, len(index), batch_size)]
+        yield from self._batches(_Images(self._test, centre, seed=0, epoch=0), shards)  # nothing is drawn
+
+    def _find(self, split: str) -> ImageFiles:
+        folder = self.folder / split
+        remedy = (
+            f"put or link the images of {self.name} into {self.folder}/train/<class>/ and {self.folder}/val/<class>/ "
+            "(ImageNet: the ILSVRC 2012 archives of image-net.org, unpacked with torchvision.datasets.ImageNet)"
+        )
+        files = find_images(folder, remedy)
+        count, expected = len(files.labels), self.expected_images[split]
+        require(expected is None or count == expected, f"{folder}: {count} images instead of {expected}: {remedy}")
+        check_labels(str(folder), files.labels, self.num_classes, remedy)
+        return files
+
+    def _resized(self, short_side: int) -> ImageFiles:
+        folder = resized_folder(self.folder, short_side)
+        require(folder.is_dir(), f"{folder} is not there: run `python scripts/prepare_data.py dataset={self.name}`")
+        return self._train._replace(folder=folder)
+
+    def _augmentation(self, size: Sequence[int], min_scale: float) -> Callable[[Image.Image], Tensor]:
+        """A random crop, half of them mirrored, with colours changed as the dataset's options say; uint8."""
+        steps = [v2.RandomResizedCrop(size, scale=(min_scale, 1)), v2.RandomHorizontalFlip()]
+        if self.color_jitter:
+            steps.append(v2.ColorJitter(self.color_jitter, self.color_jitter, self.color_jitter))
+        steps.append(v2.PILToTensor())
+        if self.lighting:
+            steps.append(Lighting(self.lighting))
+        return v2.Compose(steps)
+
+    def _batches(self, images: _Images, shards: Sequence[np.ndarray]) -> Iterator[tuple[Tensor, Tensor]]:
+        """The images at these indices, as they come from the workers, on the device."""
+        loader = DataLoader(
+            images,
+            batch_sampler=shards,
+            num_workers=self.workers,
+            pin_memory=self._device.type == "cuda",
+            generator=torch.Generator(),  # its own: the global one is the training loop's
+        )
+        try:
+            for pixels, labels in loader:
+                yield (
+                    pixels.to(self._device, non_blocking=True).float() / 255,
+                    labels.to(self._device, non_blocking=True),
+                )
+        except InputError as error:  # a worker's comes as its traceback, which ends in the message
+            message = str(error).strip().rpartition("InputError: ")[2]
+            raise InputError(message) from error.with_traceback(None)  # whose frames would keep the workers
+
+
+class _Images(Dataset):
+    """An epoch's images, (3, H, W) uint8, and labels."""
+
+    def __init__(self, files: ImageFiles, transform: Callable[[Image.Image], Tensor], seed: int, epoch: int):
+        self.files, self.transform, self.seed, self.epoch = files, transform, seed, epoch
+
+    def __getitem__(self, index: int) -> tuple[Tensor, int]:
+        image = read_rgb(self.files.path(index))
+        entropy = np.random.SeedSequence([self.seed, self.epoch, int(index)]).generate_state(1, np.uint64)
+        with torch.random.fork_rng(devices=[]):  # transforms draw from the global generator
+            torch.default_generator.manual_seed(int(entropy[0]))
+            return self.transform(image), int(self.files.labels[index])

@@ -1,0 +1,77 @@
+"""Your own images, from a folder for each class, as arrays."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+
+import numpy as np
+from PIL import Image, ImageOps
+from tqdm import tqdm
+
+from puzzlemix.data.image_files import ImageFiles, find_images, read_rgb
+from puzzlemix.data.npz import Arrays
+from puzzlemix.errors import require
+
+REMEDY = "give source=FOLDER that holds <class>/ or train/<class>/ and test/<class>/ with images"
+
+
+def read_image_folder(source: Path, image_size: Sequence[int], test_share: float, seed: int) -> tuple[Arrays, Arrays]:
+    """Training and test images, the classes in alphabetical order.
+
+    Images of any size and mode become RGB of one size: they are resized, bicubically, until they just cover it, and
+    what juts out on two sides is cut off.
+
+    Args:
+        source: holds `train/<class>/` and `test/<class>/` (or else `val/<class>/`), or just `<class>/`.
+        image_size: height and width in pixels.
+        test_share: in (0, 1), of each class's images, the share to test on; for a source without `test/` or `val/`.
+        seed: of the choice of test images.
+
+    Raises:
+        InputError: the source is not such a folder, or an image cannot be read.
+    """
+    require(0 < test_share < 1, f"test_share must lie in (0, 1), not {test_share}")
+    require(source.is_dir(), f"{source} is not there: {REMEDY}")
+    if _holds_folders(source / "train"):
+        test = next((folder for folder in (source / "test", source / "val") if folder.is_dir()), None)
+        require(
+            test is not None, f"{source} has train/ but neither test/ nor val/: add one, or give source={source}/train"
+        )
+        splits = [find_images(source / "train", REMEDY), find_images(test, REMEDY)]
+    else:
+        splits = _split(find_images(source, REMEDY), test_share, seed)
+    require(len(splits[0].classes) >= 2, f"{splits[0].folder} holds one folder, so one class: {REMEDY}")
+    return tuple(_arrays(files, image_size, split) for files, split in zip(splits, ("train", "test"), strict=True))
+
+
+def channel_statistics(x: np.ndarray) -> tuple[list[float], list[float]]:
+    """Mean and standard deviation of each channel of (N, H, W, C) uint8 images, pixels in [0, 1], to 3 digits."""
+    mean = x.mean((0, 1, 2))  # (C,)
+    variance = np.mean([((image - mean) ** 2).mean((0, 1)) for image in x], axis=0)
+    return tuple([round(float(v) / 255, 3) for v in channel] for channel in (mean, variance**0.5))
+
+
+def _holds_folders(folder: Path) -> bool:
+    """Whether this is a folder of class folders, not a class that happens to be called `train`."""
+    return folder.is_dir() and any(path.is_dir() for path in folder.iterdir())
+
+
+def _split(files: ImageFiles, test_share: float, seed: int) -> tuple[ImageFiles, ImageFiles]:
+    """Divide each class, at least one image to either side."""
+    rng = np.random.default_rng(seed)
+    tested = np.zeros(len(files.labels), bool)
+    for label, name in enumerate(files.classes):
+        index = rng.permutation(np.flatnonzero(files.labels == label))
+        require(len(index) >= 2, f"{files.folder / name} has {len(index)} image: 2 are needed, to train and to test on")
+        tested[index[: min(max(round(test_share * len(index)), 1), len(index) - 1)]] = True
+    return tuple(files._replace(names=files.names[part], labels=files.labels[part]) for part in (~tested, tested))
+
+
+def _arrays(files: ImageFiles, image_size: Sequence[int], split: str) -> Arrays:
+    height, width = image_size
+    x = np.empty((len(files.labels), height, width, 3), np.uint8)
+    for i in tqdm(range(len(x)), desc=split, unit="image", disable=None):
+        image = ImageOps.exif_transpose(read_rgb(files.path(i)))  # upright, where a camera was held sideways
+        x[i] = ImageOps.fit(image, (width, height), Image.Resampling.BICUBIC)
+    return Arrays(x, files.labels, np.array(files.classes))

@@ -1,0 +1,55 @@
+"""Copies of large images, resized beforehand, so that reading them costs less at every epoch."""
+
+from __future__ import annotations
+
+import os
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+
+from PIL import Image
+from tqdm import tqdm
+
+from puzzlemix.data.image_files import find_images, read_rgb
+
+FILES_AT_ONCE = 1000  # handed to the threads together
+
+
+def resized_folder(folder: Path, short_side: int) -> Path:
+    """Where the copies of a dataset's training images lie, by their short side in pixels."""
+    return folder / f"train_{short_side}"
+
+
+def write_resized_copies(source: Path, destination: Path, short_side: int) -> None:
+    """Write all images of `<source>/<class>/` to `<destination>/<class>/` with a short side of `short_side` pixels.
+
+    Bicubic, as in the authors' release; JPEG of quality 95 under the same names; smaller images keep their size. The
+    copies lie in `<destination>.unfinished` until all are there, and an interrupted call is taken up again.
+
+    Raises:
+        InputError: the source has no class folders, or an image cannot be read.
+    """
+    files = find_images(source, "give the folder that holds <class>/ with images")
+    unfinished = destination.with_name(destination.name + ".unfinished")
+    copies = files._replace(folder=unfinished)
+
+    def write(index: int) -> None:
+        if not copies.path(index).is_file():
+            _write_copy(files.path(index), copies.path(index), short_side)
+
+    count = len(files.names)
+    bar = tqdm(total=count, desc=destination.name, unit="image", disable=None)
+    with bar, ThreadPoolExecutor(os.cpu_count()) as threads:  # PIL decodes, resizes and encodes outside Python's lock
+        for start in range(0, count, FILES_AT_ONCE):
+            for _ in threads.map(write, range(start, min(start + FILES_AT_ONCE, count))):
+                bar.update()
+    os.replace(unfinished, destination)
+
+
+def _write_copy(path: Path, copy: Path, short_side: int) -> None:
+    image = read_rgb(path)
+    scale = min(short_side / min(image.size), 1)
+    image = image.resize([round(side * scale) for side in image.size], Image.Resampling.BICUBIC)
+    copy.parent.mkdir(parents=True, exist_ok=True)
+    unfinished = copy.with_name(copy.name + ".unfinished")
+    image.save(unfinished, "JPEG", quality=95)
+    os.replace(unfinished, copy)

@@ -1,0 +1,207 @@
+"""Datasets in memory: read, checked, divided, shared among processes."""
+
+import numpy as np
+import pytest
+import torch
+from pictures import crops
+
+from puzzlemix import distributed
+from puzzlemix.data import arrays
+from puzzlemix.data.arrays import ArrayData
+from puzzlemix.data.npz import Arrays, write_arrays
+from puzzlemix.errors import InputError
+
+CPU = torch.device("cpu")
+CLASSES = np.array(["ant", "bee", "cat"])
+PREPARE = r"run `python scripts/prepare_data\.py dataset=things`"
+
+
+def split(per_class, size=(12, 16), seed=0):
+    """`per_class` images of each of three classes, in no order."""
+    y = np.random.default_rng(seed).permutation(np.repeat(np.arange(3), per_class))
+    return Arrays(crops(len(y), size, seed), y, CLASSES)
+
+
+TRAIN, TEST = split(7, seed=0), split(4, seed=1)
+
+
+def dataset(root, train=TRAIN, test=TEST, **options):
+    """The dataset, written but not loaded."""
+    for name, content in (("train", train), ("test", test)):
+        write_arrays(root / "things" / f"{name}.npz", content)
+    options = {"num_classes": 3, "image_size": [12, 16], "mean": [0.5] * 3, "std": [0.2] * 3} | options
+    return ArrayData("things", root=str(root), **options)
+
+
+def loaded(root, **options):
+    data = dataset(root, **options)
+    data.load(CPU)
+    return data
+
+
+def pixels(x):
+    """(N, H, W, C) uint8 as a network sees it."""
+    return torch.from_numpy(x).permute(0, 3, 1, 2).float() / 255
+
+
+def joined(batches):
+    images, labels = zip(*batches, strict=True)
+    return torch.cat(images), torch.cat(labels)
+
+
+def as_set(images):
+    return {image.numpy().tobytes() for image in images}
+
+
+def test_test_images_are_as_they_were_written(tmp_path):
+    images, labels = joined(loaded(tmp_path).test_batches(5))
+    assert torch.equal(images, pixels(TEST.x))
+    assert labels.tolist() == TEST.y.tolist()
+
+
+def test_an_epoch_without_augmentation_is_every_image_once(tmp_path):
+    data = loaded(tmp_path)
+    batches = list(data.train_batches(4, drop_last=False, seed=0, epoch=0))
+    assert len(batches) == data.steps(4, drop_last=False) == 5  # the sixth has one image, which has no partner
+    assert len(list(data.train_batches(4, True, 0, 0))) == data.steps(4, drop_last=True) == 5
+    images, labels = joined(data.train_batches(7, False, 0, 0))
+    assert as_set(images) == as_set(pixels(TRAIN.x))
+    label_of = {image.numpy().tobytes(): label for image, label in zip(pixels(TRAIN.x), TRAIN.y, strict=True)}
+    assert labels.tolist() == [label_of[image.numpy().tobytes()] for image in images]
+    assert data.classes == ["ant", "bee", "cat"]
+
+
+def test_order_and_augmentation_follow_from_seed_and_epoch(tmp_path):
+    data = loaded(tmp_path, crop_padding=2, flip=True)
+    first = joined(data.train_batches(6, True, 0, 0))
+    torch.manual_seed(1)
+    again = joined(data.train_batches(6, True, 0, 0))
+    assert all(torch.equal(a, b) for a, b in zip(first, again, strict=True))
+    for seed, epoch in ((1, 0), (0, 1)):
+        assert not torch.equal(joined(data.train_batches(6, True, seed, epoch))[0], first[0])
+
+
+def test_processes_share_the_images(tmp_path, monkeypatch):
+    data = loaded(tmp_path)
+    monkeypatch.setattr(distributed, "world_size", lambda: 3)
+    shares = {"train": [], "test": []}
+    for rank in range(3):
+        monkeypatch.setattr(distributed, "rank", lambda rank=rank: rank)
+        shares["train"].append(joined(data.train_batches(21, True, 0, 0))[0])
+        shares["test"].append(joined(data.test_batches(2))[0])
+    for name, content in (("train", TRAIN), ("test", TEST)):
+        assert [len(share) for share in shares[name]] == [len(content.y) // 3] * 3
+        assert as_set(torch.cat(shares[name])) == as_set(pixels(content.x))
+
+
+def test_processes_draw_their_own_augmentation(tmp_path, monkeypatch):
+    alike = TRAIN._replace(x=np.repeat(TRAIN.x[:1], 21, axis=0))
+    data = loaded(tmp_path, train=alike, crop_padding=2)
+    monkeypatch.setattr(distributed, "world_size", lambda: 2)
+    shares = []
+    for rank in range(2):
+        monkeypatch.setattr(distributed, "rank", lambda rank=rank: rank)
+        shares.append(joined(data.train_batches(20, True, 0, 0))[0])
+    assert not torch.equal(*shares)
+
+
+def test_the_last_of_each_class_are_held_out_for_validation(tmp_path):
+    assert loaded(tmp_path).evaluated_on == "test"
+    data = loaded(tmp_path, validation_per_class=2)
+    assert data.evaluated_on == "validation"
+    images, labels = joined(data.test_batches(100))
+    held = sorted(i for label in range(3) for i in np.flatnonzero(TRAIN.y == label)[-2:])
+    assert torch.equal(images, pixels(TRAIN.x[held]))
+    assert labels.tolist() == TRAIN.y[held].tolist()
+    trained_on, _ = joined(data.train_batches(15, False, 0, 0))
+    assert as_set(trained_on) | as_set(images) == as_set(pixels(TRAIN.x))
+    assert not as_set(trained_on) & as_set(images)
+    for held_out in (7, -1):
+        with pytest.raises(InputError, match=f"validation_per_class must lie between 1 and 6, not {held_out}"):
+            loaded(tmp_path, validation_per_class=held_out)
+
+
+def test_a_view_is_for_large_images(tmp_path):
+    data = loaded(tmp_path)
+    with pytest.raises(InputError, match=r"things has images of one size: a recipe with phases .* needs ImageNet"):
+        next(data.train_batches(4, False, 0, 0, crop_pixels=8))
+
+
+BAD = {
+    r"labels from 0 to 2, but num_classes=2 allows 0 to 1: set dataset\.num_classes, or delete": {"num_classes": 2},
+    r"train: 1 of 4 classes have no image \(the first: \[3\]\)": {"num_classes": 4},
+    r"train: labels from -1 to 2": {"train": TRAIN._replace(y=np.where(TRAIN.y == 0, -1, TRAIN.y))},
+    r"test: 2 of 3 classes have no image .*its folders are probably not the classes": {
+        "test": TEST._replace(y=np.zeros_like(TEST.y))  # Tiny-ImageNet's validation images, read as one folder
+    },
+    r"train and test number their classes differently": {"test": TEST._replace(classes=CLASSES[::-1])},
+    r"test: names of 2 classes instead of 3": {"test": TEST._replace(classes=CLASSES[:2])},
+    r"train: 21 images instead of 22": {"train_images": 22},
+    r"test: 12 images instead of 11": {"test_images": 11},
+    r"images are \(12, 16, 3\) \(H, W, C\), the config says \(16, 12, 3\): set dataset\.image_size": {
+        "image_size": [16, 12]
+    },
+    r"the config says \(12, 16, 1\): set .*dataset\.mean and dataset\.std": {"mean": [0.5], "std": [0.2]},
+    r"train: x float64.* are not uint8 images": {"train": TRAIN._replace(x=TRAIN.x / 255)},
+    r"train: .*y int64\[20\] are not": {"train": TRAIN._replace(y=TRAIN.y[:-1])},
+    r"test: x uint8\[0, 12, 16, 3\]": {"test": TEST._replace(x=TEST.x[:0], y=TEST.y[:0])},
+}
+
+
+@pytest.mark.parametrize("message", BAD)
+def test_what_the_config_does_not_say_is_refused_with_a_remedy(tmp_path, message):
+    data = dataset(tmp_path, **BAD[message])
+    with pytest.raises(InputError, match=rf"things.*{message}") as refused:
+        data.load(CPU)
+    remedy = f"delete {tmp_path}/things and run `python scripts/prepare_data.py dataset=things`"
+    assert remedy in str(refused.value) or "set dataset." in str(refused.value)
+    assert "\n" not in str(refused.value)
+
+
+@pytest.mark.parametrize("bytes_left", [0, 100, 5000])
+def test_files_that_are_missing_or_damaged(tmp_path, bytes_left):
+    data = dataset(tmp_path)
+    path = tmp_path / "things" / "test.npz"
+    path.write_bytes(path.read_bytes()[:bytes_left])
+    with pytest.raises(InputError, match=rf"test\.npz is damaged \(.*\): delete it and {PREPARE}"):
+        data.load(CPU)
+    path.unlink()
+    with pytest.raises(InputError, match=rf"test\.npz is not there: {PREPARE}"):
+        data.load(CPU)
+
+
+def test_a_flipped_bit_is_noticed(tmp_path):
+    data = dataset(tmp_path)
+    path = tmp_path / "things" / "train.npz"
+    content = bytearray(path.read_bytes())
+    content[len(content) // 2] ^= 1
+    path.write_bytes(content)
+    with pytest.raises(InputError, match=r"train\.npz is damaged \(Bad CRC-32"):
+        data.load(CPU)
+
+
+def test_a_file_of_something_else(tmp_path):
+    data = dataset(tmp_path)
+    np.savez(tmp_path / "things" / "train.npz", x=TRAIN.x)
+    with pytest.raises(InputError, match=r"train\.npz is damaged \(.*y is not a file"):
+        data.load(CPU)
+
+
+def test_an_interrupted_write_leaves_the_file_that_was_there(tmp_path, monkeypatch):
+    path = tmp_path / "things" / "train.npz"
+    write_arrays(path, TRAIN)
+    before = path.read_bytes()
+
+    def disk_full(file, **content):
+        file.write_bytes(b"half")
+        raise OSError("no space left")
+
+    monkeypatch.setattr(arrays.np, "savez", disk_full)
+    with pytest.raises(OSError, match="no space left"):
+        write_arrays(path, TEST)
+    assert path.read_bytes() == before
+    monkeypatch.undo()
+    write_arrays(path, TEST)
+    assert [file.name for file in path.parent.iterdir()] == ["train.npz"]
+    with np.load(path) as content:
+        np.testing.assert_array_equal(content["x"], TEST.x)

@@ -1,0 +1,188 @@
+"""`scripts/prepare_data.py`: datasets as published, or one's own images, written once and whole."""
+
+import json
+import shlex
+import subprocess
+import sys
+
+import numpy as np
+import pytest
+from conftest import SCRIPTS
+from pictures import VALIDATION, WNIDS, pixels_of, write_class_folders, write_tiny_imagenet, zipped
+
+CLASSES = ["ant", "bee", "cat"]
+THREE_CLASSES = ("dataset.num_classes=3", "dataset.train_images=null", "dataset.test_images=null")
+
+
+@pytest.fixture
+def prepare(script, tmp_path, capsys):
+    """`prepare("tiny_imagenet", ...)`: run the script on datasets below `tmp_path / "data"`; gives what it prints."""
+
+    def run(dataset, *overrides):
+        capsys.readouterr()
+        script("prepare_data", f"dataset={dataset}", f"dataset.root={tmp_path}/data", *overrides)
+        return capsys.readouterr().out
+
+    return run
+
+
+@pytest.fixture
+def tiny(prepare, tmp_path):
+    """Prepares the small Tiny-ImageNet, from where it is expected."""
+    (tmp_path / "data" / "raw").mkdir(parents=True)
+    write_tiny_imagenet(tmp_path).rename(tmp_path / "data" / "raw" / "tiny-imagenet-200")
+    zipped(tmp_path / "data" / "raw" / "tiny-imagenet-200")
+    return lambda *overrides: prepare("tiny_imagenet", *THREE_CLASSES, *overrides)
+
+
+def content(folder):
+    """Every file below a folder, as bytes."""
+    return {str(path.relative_to(folder)): path.read_bytes() for path in folder.rglob("*.*")}
+
+
+def test_as_a_command(tmp_path):
+    zipped(write_tiny_imagenet(tmp_path))
+    command = [sys.executable, SCRIPTS / "prepare_data.py", "dataset=tiny_imagenet", "source=tiny-imagenet-200.zip"]
+
+    def run(*overrides):
+        return subprocess.run([*command, *THREE_CLASSES, *overrides], cwd=tmp_path, capture_output=True, text=True)
+
+    done = run()
+    assert (done.returncode, done.stderr) == (0, "")  # no progress bar where there is no terminal
+    assert done.stdout == "data/tiny_imagenet: prepared, 12 training and 6 test images of 3 classes\n"
+    written = content(tmp_path / "data")
+    assert set(written) == {"tiny_imagenet/train.npz", "tiny_imagenet/test.npz"}
+
+    refused = run("force=true", "source=none.zip")
+    assert (refused.returncode, refused.stdout) == (1, "")
+    assert refused.stderr.startswith("error: none.zip is not there: put the official tiny-imagenet-200.zip")
+    assert len(refused.stderr.splitlines()) == 1
+    assert content(tmp_path / "data") == written
+
+
+def test_once_prepared_it_says_so_and_writes_nothing(tiny, tmp_path):
+    assert tiny() == f"{tmp_path}/data/tiny_imagenet: prepared, 12 training and 6 test images of 3 classes\n"
+    files = list((tmp_path / "data" / "tiny_imagenet").iterdir())
+    written = {path: path.stat().st_mtime_ns for path in files}
+    assert "tiny_imagenet: prepared before, 12 training and 6 test images" in tiny("source=none.zip")
+    assert {path: path.stat().st_mtime_ns for path in files} == written
+    tiny("force=true")
+    assert not set(written.items()) & {(path, path.stat().st_mtime_ns) for path in files}
+
+
+def test_what_is_written(tiny, tmp_path):
+    tiny("class_order=wnids")
+    folder = tmp_path / "data" / "raw" / "tiny-imagenet-200"
+    with np.load(tmp_path / "data" / "tiny_imagenet" / "test.npz") as test:
+        assert test["classes"].tolist() == WNIDS
+        assert [WNIDS[label] for label in test["y"]] == VALIDATION
+        wanted = [pixels_of(folder / "val" / "images" / f"val_{i}.JPEG") for i in range(6)]
+        np.testing.assert_array_equal(test["x"], wanted)
+
+
+def test_an_interrupted_preparation_is_made_good(tiny, tmp_path):
+    tiny()
+    written = content(tmp_path / "data")
+    (tmp_path / "data" / "tiny_imagenet" / "test.npz").unlink()
+    assert "prepared, 12 training" in tiny()
+    assert content(tmp_path / "data") == written
+
+
+@pytest.mark.parametrize(
+    ("overrides", "message"),
+    [
+        (["dataset.num_classes=4"], r"1 of 4 classes have no image .*look what source= holds"),
+        (["dataset.train_images=100000"], r"train: 12 images instead of 100000: look what source= holds"),
+        (["class_order=wnid"], r"unknown class_order 'wnid'; did you mean 'wnids'\?"),
+        (["source=none.zip"], r"none\.zip is not there: put the official"),
+    ],
+)
+def test_a_source_of_something_else_changes_nothing(tiny, tmp_path, overrides, message):
+    tiny()
+    written = content(tmp_path / "data")
+    with pytest.raises(SystemExit, match=rf"^error: [^\n]*{message}[^\n]*$"):
+        tiny("force=true", *overrides)
+    assert content(tmp_path / "data") == written
+
+
+def test_a_damaged_dataset_is_not_taken_for_prepared(tiny, tmp_path):
+    tiny()
+    path = tmp_path / "data" / "tiny_imagenet" / "train.npz"
+    whole = path.read_bytes()
+    path.write_bytes(whole[:5000])
+    with pytest.raises(
+        SystemExit, match=r"train\.npz is damaged .*: delete it and run `python scripts/prepare_data\.py"
+    ):
+        tiny()
+    path.unlink()
+    tiny()
+    assert path.read_bytes() == whole
+
+
+def test_own_images_train_with_the_line_that_it_prints(prepare, script, tmp_path):
+    write_class_folders(tmp_path / "mine", CLASSES, 10, (40, 50))
+    overrides = (f"source={tmp_path}/mine", "dataset.name=insects", "dataset.image_size=[32,32]", "test_share=0.3")
+    printed = prepare("image_folder", *overrides)
+    prepared, line = printed.splitlines()
+    assert prepared == f"{tmp_path}/data/insects: prepared, 21 training and 9 test images of 3 classes"
+    assert prepare("image_folder", *overrides).splitlines()[1] == line
+    with np.load(tmp_path / "data" / "insects" / "train.npz") as train:
+        mean = (train["x"] / 255).mean((0, 1, 2))
+    assert "dataset.mean=[" + ",".join(str(round(value, 3)) for value in mean.tolist()) + "]" in line
+
+    command = shlex.split(line.removeprefix("train with: "))
+    assert command[:2] == ["python", "scripts/train.py"]
+    small = ("network.initial_channels=4", "recipe.epochs=1", "recipe.batch_size=7", "attack=none", "device=cpu")
+    script("train", *command[2:], *small, f"results_dir={tmp_path}", "name=run")
+    assert json.loads((tmp_path / "run" / "seed0" / "metrics.json").read_text())["epochs"] == 1
+
+
+@pytest.mark.parametrize(
+    ("overrides", "message"),
+    [
+        ([], r"source must be given: add source=FOLDER"),
+        (["source=nowhere"], r"nowhere is not there: give source=FOLDER"),
+        (["test_share=2", "source=mine"], r"test_share must lie in \(0, 1\), not 2"),
+        (["dataset.num_classes=5", "source=mine"], r"train: 2 of 5 classes have no image"),
+    ],
+)
+def test_own_images_that_cannot_be_prepared(prepare, tmp_path, monkeypatch, overrides, message):
+    monkeypatch.chdir(tmp_path)
+    write_class_folders(tmp_path / "mine", CLASSES, 2, (20, 20))
+    with pytest.raises(SystemExit, match=f"error: .*{message}"):
+        prepare("image_folder", *overrides)
+    assert not (tmp_path / "data").exists()
+
+
+def test_imagenet_is_linked_and_copied_once(prepare, tmp_path):
+    for split in ("train", "val"):
+        write_class_folders(tmp_path / "elsewhere" / split, CLASSES, 2, (180, 200))
+
+    def run(*overrides):
+        return prepare("imagenet", *THREE_CLASSES, *overrides)
+
+    with pytest.raises(SystemExit, match=r"imagenet/train is not there: put or link the images"):
+        run()
+    with pytest.raises(SystemExit, match=r"nowhere/train is not there: give the folder that holds train/ and val/"):
+        run(f"source={tmp_path}/nowhere")
+    folder = tmp_path / "data" / "imagenet"
+    assert run(f"source={tmp_path}/elsewhere") == f"{folder}/train_352: prepared\n{folder}/train_160: prepared\n"
+    assert sorted(path.name for path in folder.iterdir()) == ["train", "train_160", "train_352", "val"]
+    assert (folder / "val").resolve() == tmp_path / "elsewhere" / "val"
+    assert pixels_of(folder / "train_160" / "bee" / "1.JPEG").shape == (160, 178, 3)
+    assert pixels_of(folder / "train_352" / "bee" / "1.JPEG").shape == (180, 200, 3)  # never enlarged
+    assert run() == f"{folder}/train_352: prepared before\n{folder}/train_160: prepared before\n"
+    with pytest.raises(SystemExit, match=r"train_352 is there: delete it, and it is written again"):
+        run("force=true")
+
+
+def test_digits_need_nothing(script, tmp_path, monkeypatch, capsys):
+    monkeypatch.chdir(tmp_path)
+    script("prepare_data", "dataset=digits")
+    assert "nothing to prepare" in capsys.readouterr().out
+    assert not list(tmp_path.iterdir())
+
+
+def test_a_dataset_must_be_named(script):
+    with pytest.raises(SystemExit, match=r"error: You must specify 'dataset'.* cifar100 .* tiny_imagenet"):
+        script("prepare_data")
