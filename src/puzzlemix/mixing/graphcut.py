@@ -13,8 +13,10 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from puzzlemix.errors import InputError, require_choice
+from puzzlemix.errors import InputError, require, require_choice
 from puzzlemix.mixing.costs import MaskCosts, label_prior
+
+GCO_MAX_WEIGHT = 10_000  # of a border, in gco's integers; above it gco ends the whole process
 
 
 def solve_mask(costs: MaskCosts, lam: float, eta: float, n_labels: int, solver: str) -> Tensor:
@@ -50,6 +52,9 @@ def swap(costs: MaskCosts, lam: float, eta: float, n_labels: int) -> Tensor:
     )
     prior = eta / (n_h * n_w) * label_prior(lam, n_labels)  # (m,)
     unary = keep_first[..., None] * z + take_second[..., None] * (1 - z) + prior  # (B, n_h, n_w, m)
+    largest = scale * max(down.max(initial=0), right.max(initial=0))
+    too_large = f"beta is too large for solver=swap with {n_h} x {n_w} blocks: a border weight is {largest:.0f}"
+    require(largest <= GCO_MAX_WEIGHT, f"{too_large}, and gco takes at most {GCO_MAX_WEIGHT}")
     unary, down, right = ((scale * c).astype(np.int32) for c in (unary, down, right))
     label_distance = np.subtract.outer(z, z).astype(np.float32) ** 2  # (m, m), (z_p - z_q)^2
     labels = [

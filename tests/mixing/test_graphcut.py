@@ -1,0 +1,147 @@
+"""The mask against an exhaustive search over all masks of small grids."""
+
+import subprocess
+import sys
+from itertools import product
+
+import numpy as np
+import pytest
+import torch
+
+from puzzlemix.errors import InputError
+from puzzlemix.mixing.costs import MaskCosts, label_prior
+from puzzlemix.mixing.graphcut import solve_mask
+
+INSTANCES = 25
+# (grid, m): the largest has 19,683 masks
+SIZES = [((2, 2), 2), ((2, 2), 3), ((2, 2), 4), ((3, 3), 2), ((3, 3), 3), ((2, 4), 3), ((4, 2), 3), ((1, 6), 4)]
+ETA = 0.2
+
+
+def random_costs(grid, batch=INSTANCES, smoothness=0.02):
+    """Terms of the order of those of images: shares that sum to 1, weights between 0 and 2 beta'."""
+    generator = np.random.default_rng(sum(grid))
+    n_h, n_w = grid
+    shares = generator.exponential(size=(2, batch, n_h, n_w)) ** 1.5
+    keep_first, take_second = shares / shares.sum((-1, -2), keepdims=True)
+    down = 2 * smoothness * generator.random((batch, n_h - 1, n_w))
+    right = 2 * smoothness * generator.random((batch, n_h, n_w - 1))
+    return MaskCosts(*(torch.from_numpy(c).float() for c in (keep_first, take_second, down, right)))
+
+
+def energies(costs, masks, lam, n_labels, eta=ETA):
+    """E(z) of every image under every mask, masks (M, n_h, n_w): (B, M), in float64."""
+    c1, c0, down, right = (
+        c.double().flatten(1) for c in (costs.keep_first, costs.take_second, costs.weight_down, costs.weight_right)
+    )
+    cells = masks[0].numel()
+    prior = torch.from_numpy(label_prior(lam, n_labels))[((1 - masks) * (n_labels - 1)).round().long()]
+    z = masks.double().flatten(1)
+    steps_down = (masks[:, 1:] - masks[:, :-1]).double().square().flatten(1)
+    steps_right = (masks[:, :, 1:] - masks[:, :, :-1]).double().square().flatten(1)
+    unary = c1 @ z.T + c0 @ (1 - z).T + eta / cells * prior.flatten(1).sum(1)
+    return unary + down @ steps_down.T + right @ steps_right.T
+
+
+def all_masks(grid, n_labels):
+    values = torch.arange(n_labels) / (n_labels - 1)
+    return values[torch.tensor(list(product(range(n_labels), repeat=grid[0] * grid[1])))].view(-1, *grid)
+
+
+def rounding(grid):
+    """What cutting costs to integers can cost: a unit of 1 / (1000 n^2) for each block and border."""
+    n_h, n_w = grid
+    terms = n_h * n_w + (n_h - 1) * n_w + n_h * (n_w - 1)
+    return terms / (1000 * n_h * n_w)
+
+
+@pytest.mark.parametrize(("grid", "n_labels"), SIZES)
+@pytest.mark.parametrize("lam", [0.001, 0.3, 0.5, 0.999])
+def test_swap_finds_the_minimum_or_comes_close(grid, n_labels, lam):
+    costs = random_costs(grid)
+    masks = solve_mask(costs, lam, ETA, n_labels, "swap")
+    assert masks.shape == (INSTANCES, *grid)
+    assert set(masks.unique().tolist()) <= {v.item() for v in torch.arange(n_labels) / (n_labels - 1)}
+    found = energies(costs, masks, lam, n_labels).diagonal()
+    lowest = energies(costs, all_masks(grid, n_labels), lam, n_labels).min(1).values
+    assert (found >= lowest - 1e-6).all()
+    assert (found <= 1.01 * lowest + rounding(grid)).all()
+    assert (found <= lowest + 1e-6).double().mean() >= 0.8
+
+
+def test_without_smoothness_each_block_shows_what_is_cheaper():
+    costs = random_costs((4, 4), smoothness=0)
+    masks = solve_mask(costs, 0.5, 0.0, 2, "swap")
+    gap = costs.keep_first - costs.take_second
+    clear = gap.abs() > 1 / 16000  # what integers can tell apart
+    assert clear.double().mean() > 0.9
+    assert torch.equal(masks[clear] == 1, gap[clear] < 0)
+
+
+def test_strong_smoothness_gives_one_label_to_all_blocks():
+    costs = random_costs((4, 4), smoothness=0)
+    costs.weight_down.fill_(0.6)  # even a corner's two borders cost more than all saliency together
+    costs.weight_right.fill_(0.6)
+    masks = solve_mask(costs, 0.5, 0.0, 2, "swap").flatten(1)
+    assert (masks == masks[:, :1]).all()
+    assert masks.unique().tolist() == [0, 1]
+
+
+@pytest.mark.parametrize("weight", [2.501, 1e9, torch.inf])  # integers above 10,000, above int32, none
+def test_a_border_weight_that_gco_cannot_take_is_an_error_that_names_beta(weight):
+    """gco would end the whole process."""
+    costs = random_costs((2, 2), batch=2)
+    costs.weight_right[1, 1, 0] = 2.499
+    assert solve_mask(costs, 0.5, ETA, 3, "swap").shape == (2, 2, 2)
+    costs.weight_right[1, 1, 0] = weight
+    with pytest.raises(InputError, match=r"beta is too large .* 2 x 2 blocks"):
+        solve_mask(costs, 0.5, ETA, 3, "swap")
+
+
+@pytest.mark.parametrize(("lam", "mode"), [(0.05, 0.0), (0.3, 0.25), (0.5, 0.5), (0.7, 0.75), (0.95, 1.0)])
+def test_prior_alone_gives_the_binomials_most_likely_value(lam, mode):
+    even = torch.full((1, 3, 5), 1 / 15)
+    costs = MaskCosts(even, even.clone(), torch.zeros(1, 2, 5), torch.zeros(1, 3, 4))
+    masks = solve_mask(costs, lam, ETA, 5, "swap")
+    torch.testing.assert_close(masks, torch.full((1, 3, 5), mode))
+
+
+def test_unknown_solver_names_the_nearest():
+    with pytest.raises(InputError, match=r"unknown solver 'swop'.*'swap'"):
+        solve_mask(random_costs((2, 2), batch=1), 0.5, ETA, 3, "swop")
+
+
+SOLVE = """
+import sys
+import numpy as np
+import torch
+from puzzlemix.mixing.costs import MaskCosts
+from puzzlemix.mixing.graphcut import solve_mask
+
+def solve():
+    costs = MaskCosts(torch.rand(1, 2, 2), torch.rand(1, 2, 2), torch.zeros(1, 1, 2), torch.zeros(1, 2, 1))
+    return solve_mask(costs, 0.5, 0.2, 3, "swap")
+"""
+
+
+def run_python(code):
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+    return done.stdout.strip()
+
+
+def test_importing_gco_leaves_numpy_without_its_aliases():
+    """gco sets np.int and np.float, which numpy removed on purpose, for the whole process."""
+    aliases = "{'int', 'float', 'bool'} & set(vars(np))"
+    code = SOLVE + f"before = {aliases}; solve(); assert 'gco' in sys.modules; print({aliases} == before); solve()"
+    assert run_python(code) == "True"
+
+
+def test_a_callers_own_alias_in_numpy_survives():
+    assert run_python(SOLVE + "np.int = 'mine'; solve(); print(np.int)") == "mine"
+
+
+def test_missing_gco_names_the_package_to_install():
+    block = "sys.modules['gco'] = None"  # makes any import of it fail
+    code = f"{SOLVE}\n{block}\ntry:\n    solve()\nexcept ValueError as error:\n    print(type(error).__name__, error)"
+    assert run_python(code) == 'InputError solver="swap" needs the graph-cut wrapper: pip install gco-wrapper'

@@ -1,0 +1,380 @@
+"""Puzzle Mix as a whole: on images that the release cannot take, on bad saliency, and what it leaves of the model."""
+
+from copy import deepcopy
+
+import pytest
+import torch
+import torch.nn.functional as F
+from test_blocks import cells
+from test_costs import plain_costs
+from test_graphcut import all_masks, energies, rounding
+from test_transport import plain_plan
+from torch import nn
+
+from puzzlemix import PuzzleMix
+from puzzlemix.errors import InputError
+from puzzlemix.mixing.costs import MaskCosts
+from puzzlemix.mixing.puzzle import puzzle_mix
+from puzzlemix.mixing.saliency import input_gradient, saliency_of
+from puzzlemix.networks import preactresnet18
+
+K = 5
+MEAN, STD = [0.5, 0.4, 0.3], [0.3, 0.2, 0.1]
+PARTNER = torch.tensor([1, 2, 3, 0])
+
+
+@pytest.fixture(autouse=True)
+def seed():
+    torch.manual_seed(0)
+
+
+@pytest.fixture
+def network():
+    network = preactresnet18(K, initial_channels=2, mean=MEAN, std=STD)
+    network(torch.rand(8, 3, 16, 16))  # batch norm statistics of its own
+    return network
+
+
+@pytest.fixture
+def images():
+    return torch.rand(4, 3, 16, 16)
+
+
+@pytest.fixture
+def labels():
+    return torch.tensor([0, 1, 2, 4])
+
+
+def plain_gradient(network, images, labels):
+    """Of the cross-entropy, by the images, of a network that is left as it was."""
+    images = images.clone().requires_grad_()
+    F.cross_entropy(deepcopy(network).eval()(images), labels).backward()
+    return images.grad
+
+
+# --- the whole computation, on what the release cannot take ---
+
+# Channels, size, blocks, m, t_size and the grid on which blocks then move.
+CASES = [
+    (1, (12, 12), (2, 2), 5, 3, (4, 4)),
+    (4, (10, 15), (2, 4), 3, None, (2, 4)),
+    (3, (17, 20), (3, 2), 4, 4, (4, 5)),
+    (2, (16, 8), (1, 4), 5, 2, (8, 4)),
+]
+cases = pytest.mark.parametrize(("channels", "size", "grid", "n_labels", "t_size", "fine"), CASES)
+LAM, BETA, GAMMA, ETA, NEIGH_SIZE, T_EPS = 0.5, 3.0, 0.5, 0.01, 2, 0.01
+
+
+def solved(channels, size, grid, n_labels, t_size):
+    """Images, peaky saliency, and their puzzle."""
+    images = torch.rand(4, channels, *size, dtype=torch.float64)
+    saliency = torch.rand(4, *size, dtype=torch.float64) ** 50
+    options = {"beta": BETA, "gamma": GAMMA, "eta": ETA, "neigh_size": NEIGH_SIZE, "t_eps": T_EPS}
+    puzzle = puzzle_mix(images, saliency, PARTNER, lam=LAM, blocks=grid, n_labels=n_labels, t_size=t_size, **options)
+    return images, saliency, puzzle
+
+
+def plain_shares(saliency, grid):
+    means = torch.stack([saliency[y, x].mean() for y, x in cells(saliency.shape, grid)])
+    return (means / means.sum()).view(grid)
+
+
+@cases
+def test_masks_have_the_lowest_energy_or_nearly(channels, size, grid, n_labels, t_size, fine):
+    images, saliency, puzzle = solved(channels, size, grid, n_labels, t_size)
+    for b in range(4):
+        shares = [plain_shares(saliency[i], grid) for i in (b, PARTNER[b])]
+        costs = plain_costs(images[b], images[PARTNER[b]], *shares, BETA, GAMMA, NEIGH_SIZE)
+        costs = MaskCosts(*(c[None] for c in costs))
+        found = energies(costs, puzzle.mask[b : b + 1], LAM, n_labels, ETA)
+        lowest = energies(costs, all_masks(grid, n_labels), LAM, n_labels, ETA).min()
+        assert lowest - 1e-6 <= found <= 1.01 * lowest + rounding(grid)
+
+
+def plain_transport(image, saliency, mask, fine):
+    """An image (C, H, W) with its cells moved by the auction; `mask` is above 0 where it shows."""
+    centres = [[int((k + 0.5) * n / to) for k in range(to)] for n, to in zip(mask.shape, fine, strict=True)]
+    visible = mask[centres[0]][:, centres[1]] > 0
+    winners, _ = plain_plan(plain_shares(saliency, fine), visible, T_EPS)
+    slices, moved = cells(image.shape[1:], fine), image.clone()
+    for target, source in enumerate(winners):
+        (to_y, to_x), (from_y, from_x) = slices[target], slices[target if source is None else source]
+        for y in range(to_y.start, to_y.stop):
+            for x in range(to_x.start, to_x.stop):
+                sy = min(from_y.start + y - to_y.start, from_y.stop - 1)
+                sx = min(from_x.start + x - to_x.start, from_x.stop - 1)
+                moved[:, y, x] = image[:, sy, sx]
+    return moved
+
+
+@cases
+def test_given_the_masks_images_move_and_mix_as_in_plain_loops(channels, size, grid, n_labels, t_size, fine):
+    images, saliency, puzzle = solved(channels, size, grid, n_labels, t_size)
+    moves = 0
+    for b in range(4):
+        mask, partner = puzzle.mask[b], PARTNER[b]
+        first = plain_transport(images[b], saliency[b], mask, fine)
+        second = plain_transport(images[partner], saliency[partner], 1 - mask, fine)
+        z = torch.full(size, torch.nan, dtype=torch.float64)
+        for cell, (y, x) in enumerate(cells(size, grid)):
+            z[y, x] = mask.flatten()[cell]
+        torch.testing.assert_close(puzzle.images[b], z * first + (1 - z) * second)
+        torch.testing.assert_close(puzzle.share[b], z.mean())
+        moves += not torch.equal(first, images[b]) or not torch.equal(second, images[partner])
+    assert moves > 0
+
+
+def test_without_transport_images_are_mixed_in_place(images):
+    puzzle = puzzle_mix(images, torch.rand(4, 16, 16), PARTNER, lam=0.5, blocks=4, transport=False)
+    z = puzzle.mask.repeat_interleave(4, 1).repeat_interleave(4, 2)[:, None]
+    torch.testing.assert_close(puzzle.images, z * images + (1 - z) * images[PARTNER])
+    assert puzzle.source_first is puzzle.source_second is None
+
+
+# --- unusable saliency ---
+
+
+@pytest.mark.parametrize("value", [0.0, torch.nan, torch.inf])
+def test_an_image_of_unusable_saliency_is_mixed_as_if_uniform(images, value):
+    saliency, mended = torch.rand(2, 1, 16, 16).expand(2, 4, 16, 16).clone()
+    saliency[2], mended[2] = value, 1.0
+    saliency[[0, 1, 3]] = mended[[0, 1, 3]]
+    options = {"partner": PARTNER, "lam": 0.5, "blocks": 4, "t_size": 2}
+    puzzle, wanted = puzzle_mix(images, saliency, **options), puzzle_mix(images, mended, **options)
+    assert puzzle.uniform.tolist() == [False, False, True, False]
+    torch.testing.assert_close(puzzle.images, wanted.images)
+    torch.testing.assert_close(puzzle.share, wanted.share)
+
+
+class Root(nn.Module):
+    """Square root, infinitely steep at black pixels."""
+
+    def forward(self, x):
+        return x.sqrt()
+
+
+@pytest.mark.parametrize(
+    "first_layer",
+    [
+        nn.Sequential(nn.Threshold(0.0, 0.0), nn.Conv2d(3, 2, 3)),  # no gradient at black
+        nn.Sequential(Root(), nn.Conv2d(3, 2, 3)),
+    ],
+    ids=["zero", "infinite"],
+)
+def test_images_of_unusable_saliency_are_counted_until_asked(images, labels, first_layer):
+    network = nn.Sequential(first_layer, nn.Flatten(), nn.Linear(2 * 14 * 14, K))
+    images[1] = 0
+    mixer = PuzzleMix(num_classes=K, blocks=(4,))
+    for _ in range(3):
+        mixed, targets = mixer(network, images, labels)
+        assert mixed.isfinite().all()
+        assert targets.isfinite().all()
+    assert mixer.pop_counts() == {"uniform_saliency": 3}
+    mixer(network, images[[0, 2, 3]], labels[:3])
+    assert mixer.pop_counts() == {"uniform_saliency": 0}
+
+
+# --- saliency ---
+
+
+def test_saliency_is_the_gradient_by_the_normalised_input(network, images, labels):
+    saliency = saliency_of(input_gradient(network, images, labels), network)
+    behind = deepcopy(network)
+    behind.normalize = nn.Identity()
+    g = plain_gradient(behind, network.normalize(images), labels)
+    torch.testing.assert_close(saliency, ((g[:, 0] ** 2 + g[:, 1] ** 2 + g[:, 2] ** 2) / 3).sqrt())
+    assert saliency.min() >= 0
+
+
+def test_saliency_of_a_model_without_normalisation_is_its_gradient_as_it_is(images, labels):
+    network = nn.Sequential(nn.Conv2d(3, 4, 3), nn.ReLU(), nn.Flatten(), nn.Linear(4 * 14 * 14, K))
+    saliency = saliency_of(input_gradient(network, images, labels), network)
+    torch.testing.assert_close(saliency, plain_gradient(network, images, labels).square().mean(1).sqrt())
+    given = {"lam": 0.4, "partner": PARTNER, "blocks": 4}
+    mixed, _ = PuzzleMix(num_classes=K)(network, images, labels, **given)
+    torch.testing.assert_close(mixed, puzzle_mix(images, saliency, PARTNER, lam=0.4, blocks=4).images)
+
+
+def test_saliency_pass_works_without_grad_mode(network, images, labels):
+    with torch.no_grad():
+        gradient = input_gradient(network, images, labels)
+    torch.testing.assert_close(gradient, plain_gradient(network, images, labels))
+
+
+# --- what is left of the model ---
+
+
+def test_the_call_leaves_modes_gradients_and_statistics(network, images, labels):
+    network.train()
+    network.layer2.eval()  # frozen by the caller
+    network.linear.bias.requires_grad_(False)
+    network.conv1.weight.grad = torch.rand_like(network.conv1.weight)
+    modes = {name: module.training for name, module in network.named_modules()}
+    state = deepcopy(network.state_dict())
+    gradients = {name: p.grad if p.grad is None else p.grad.clone() for name, p in network.named_parameters()}
+
+    PuzzleMix(num_classes=K, adv_p=1.0)(network, images, labels)
+
+    assert {name: module.training for name, module in network.named_modules()} == modes
+    for name, value in network.state_dict().items():
+        assert torch.equal(value, state[name]), name
+    for name, parameter in network.named_parameters():
+        wanted = gradients[name]
+        assert parameter.grad is None if wanted is None else torch.equal(parameter.grad, wanted), name
+    assert not network.linear.bias.requires_grad
+
+
+def test_modes_come_back_when_the_saliency_pass_fails(network, labels):
+    network.train()
+    with pytest.raises(RuntimeError):
+        PuzzleMix(num_classes=K)(network, torch.rand(4, 7, 16, 16), labels)
+    assert all(module.training for module in network.modules())
+
+
+@pytest.mark.parametrize("clean_lam", [0.5, 2.0])
+def test_clean_regulariser_adds_its_gradients_and_moves_statistics(network, images, labels, clean_lam):
+    network.train()
+    plain = deepcopy(network)
+    (2 * clean_lam / K * F.cross_entropy(plain(images), labels)).backward()
+    already = torch.rand_like(network.conv1.weight)
+    network.conv1.weight.grad = already.clone()
+
+    PuzzleMix(num_classes=K, clean_lam=clean_lam)(network, images, labels)
+
+    plain.conv1.weight.grad += already
+    for (name, parameter), wanted in zip(network.named_parameters(), plain.parameters(), strict=True):
+        torch.testing.assert_close(parameter.grad, wanted.grad, msg=name)
+        assert parameter.grad.any(), name
+    torch.testing.assert_close(network.state_dict(), plain.state_dict())
+    assert all(module.training for module in network.modules())
+
+
+def test_clean_regulariser_stops_at_its_epoch(network, images, labels):
+    mixer = PuzzleMix(num_classes=K, clean_lam=1.0, clean_until_epoch=2)
+    left_gradients = []
+    for mixer.epoch in range(4):
+        network.zero_grad()
+        mixer(network, images, labels)
+        left_gradients.append(network.conv1.weight.grad is not None)
+    assert left_gradients == [True, True, False, False]
+
+
+# --- adversarial noise ---
+
+
+@pytest.mark.parametrize(
+    ("lam", "noisy", "shown_is_noisy"),
+    [(1.0, (True, False), True), (1.0, (False, True), False), (0.0, (False, True), True), (0.0, (True, False), False)],
+)
+def test_noise_is_one_scaled_sign_step_on_the_side_whose_coin_is_up(
+    network, images, labels, lam, noisy, shown_is_noisy
+):
+    """With lam 1 or 0 one image of the pair is shown whole."""
+    eps, scale = 10 / 255, 0.7
+    start = torch.empty_like(images).uniform_(-eps, eps)
+    given = {"lam": lam, "partner": PARTNER, "blocks": 2, "noisy": noisy, "start_noise": start, "noise_scale": scale}
+    mixed, _ = PuzzleMix(num_classes=K)(network, images, labels, **given)
+
+    begun = (images + start).clamp(0, 1)
+    step = 12 / 255 * plain_gradient(network, begun, labels).sign()
+    noise = (begun - images + step).clamp(-eps, eps) * scale
+    wanted = (images + noise).clamp(0, 1) if shown_is_noisy else images
+    wanted = wanted if lam == 1 else wanted[PARTNER]
+    assert ((mixed - wanted).abs() > 1e-5).double().mean() < 1e-3  # a sign at a gradient of nearly zero may flip
+
+
+def test_noisy_images_stay_pixels_within_eps(network, images, labels):
+    images = images.round()  # black and white, so that noise would leave [0, 1]
+    mixer = PuzzleMix(num_classes=K, adv_p=1.0, adv_eps=20)
+    for _ in range(5):
+        mixed, _ = mixer(network, images, labels, lam=1.0, partner=PARTNER, blocks=2)
+        assert mixed.min() >= 0
+        assert mixed.max() <= 1
+        assert 0 < (mixed - images).abs().max() <= 20 / 255 + 1e-6
+
+
+def test_each_side_is_noisy_with_probability_adv_p_of_its_own(images):
+    mixer = PuzzleMix(num_classes=K, adv_p=0.3)
+    noisy = torch.tensor([mixer.draw(images[:2, :, :2, :2], {})["noisy"] for _ in range(3000)]).double()
+    torch.testing.assert_close(noisy.mean(0), torch.full((2,), 0.3).double(), atol=0.035, rtol=0)
+    assert noisy.prod(1).mean() == pytest.approx(0.09, abs=0.025)
+
+
+def test_start_noise_fills_its_range(images):
+    noise = PuzzleMix(num_classes=K, adv_p=1.0, adv_eps=20).draw(images, {})["start_noise"]
+    assert noise.shape == images.shape
+    assert noise.abs().max() <= 20 / 255
+    assert noise.std() == pytest.approx(20 / 255 / 3**0.5, rel=0.05)  # of a uniform distribution
+    assert noise.mean() == pytest.approx(0, abs=0.003)
+
+
+# --- what cannot work ---
+
+
+@pytest.mark.parametrize("blocks", [17, (2, 17), (17, 2), (0, 2)])
+def test_more_blocks_than_pixels_is_an_error(images, blocks):
+    with pytest.raises(InputError, match=r"16 x 16 pixels.*blocks"):
+        puzzle_mix(images, torch.rand(4, 16, 16), PARTNER, lam=0.5, blocks=blocks)
+
+
+def test_a_loop_can_ask_whether_a_size_fits():
+    mixer = PuzzleMix(num_classes=K, blocks=(2, (4, 16)))
+    mixer.check_size(4, 16)
+    for size in ((3, 16), (4, 15)):
+        with pytest.raises(InputError, match=r"4 x 16 blocks"):
+            mixer.check_size(*size)
+
+
+OUT_OF_RANGE = [
+    *({"gamma": value} for value in (-0.1, 1.01, float("nan"))),
+    *({name: value} for name in ("beta", "eta", "t_eps") for value in (-0.1, float("nan"))),
+    {"neigh_size": 0},
+    {"n_labels": 1},
+    {"t_size": 0},
+    {"solver": "swop"},
+]
+
+
+@pytest.mark.parametrize("bad", OUT_OF_RANGE)
+def test_a_parameter_out_of_range_is_named(images, bad):
+    for call in (
+        lambda: PuzzleMix(num_classes=K, **bad),
+        lambda: puzzle_mix(images, torch.rand(4, 16, 16), PARTNER, lam=0.5, blocks=2, **bad),
+    ):
+        with pytest.raises(InputError, match=next(iter(bad))):
+            call()
+
+
+@pytest.mark.parametrize(
+    "bad",
+    [
+        {"clean_lam": -1},
+        {"adv_p": 1.5},
+        {"adv_eps": -1},
+        {"adv_eps": 256},
+        {"blocks": ()},
+        {"mean": MEAN},
+        {"std": STD},
+    ],
+)
+def test_a_parameter_of_the_mixer_out_of_range_is_named(bad):
+    with pytest.raises(InputError, match=next(iter(bad))):
+        PuzzleMix(num_classes=K, **bad)
+
+
+@pytest.mark.parametrize(
+    ("name", "value"),
+    [
+        ("images", torch.rand(4, 16, 16)),
+        ("saliency", torch.rand(4, 1, 16, 16)),
+        ("saliency", torch.rand(4, 16, 8)),
+        ("partner", torch.tensor([1, 0])),
+        ("lam", 1.1),
+        ("lam", -0.1),
+        ("noise", None),
+    ],
+)
+def test_input_that_does_not_fit_is_named(images, name, value):
+    given = {"images": images, "saliency": torch.rand(4, 16, 16), "partner": PARTNER, "lam": 0.5, "noise": images}
+    with pytest.raises(InputError, match=name):
+        puzzle_mix(**{**given, name: value}, blocks=2, noisy=(True, False))
