@@ -338,3 +338,27 @@ def test_bad_parameter_is_named(method, bad):
     with pytest.raises(ValueError, match=next(iter(bad))) as caught:
         METHODS[method](**{"num_classes": K, **bad})
     assert caught.type is InputError
+
+
+@pytest.mark.parametrize("mixer", [InputMixup, ManifoldMixup, CutMix, PuzzleMix])
+@pytest.mark.parametrize("lam", [-0.1, 1.5])
+def test_a_share_outside_0_to_1_is_refused(mixer, lam):
+    images, labels = torch.rand(4, 3, 16, 16), torch.arange(4)
+    with pytest.raises(ValueError, match=r"lam must lie in \[0, 1\]"):
+        mixer(num_classes=4)(torch.nn.Flatten(), images, labels, lam=lam)
+
+
+def test_puzzle_mix_names_blocks_that_are_no_list():
+    with pytest.raises(ValueError, match="blocks must list one grid or more"):
+        PuzzleMix(num_classes=4, blocks=4)
+
+
+def test_manifold_mixup_forgets_a_batch_that_no_forward_pass_followed():
+    network = torch.nn.Sequential()
+    network.layer1 = torch.nn.Identity()
+    mixer = ManifoldMixup(num_classes=4)
+    images, labels, partner = torch.rand(4, 3, 8, 8), torch.arange(4), torch.tensor([1, 2, 3, 0])
+    for _ in range(3):
+        mixer(network, images, labels, lam=0.25, partner=partner, layer=1)
+    torch.testing.assert_close(network.layer1(images), 0.25 * images + 0.75 * images[partner])
+    assert torch.equal(network.layer1(images), images)

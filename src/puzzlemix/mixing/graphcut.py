@@ -40,8 +40,11 @@ def swap(costs: MaskCosts, lam: float, eta: float, n_labels: int) -> Tensor:
     """Alpha-beta swap on costs cut to integers, as `graphcut_multi` of the authors' release.
 
     The release scales E(z) by 1000 n_h n_w and truncates to int32; gco then multiplies by 100,000, in int32 too, so
-    that a cost above 21474 wraps silently (one block holding over 8.4 % of the saliency at n = 16). Kept: it is what
-    the published numbers were made with.
+    that a cost above 21474 wraps silently (one block holding over 8.4 % of the saliency at n = 16, or an eta above 1.1
+    where lam is near 0 or 1). Kept: it is what the published numbers were made with.
+
+    Raises:
+        InputError: gco is not installed, or a border weight is more than it takes.
     """
     gco = _import_gco()
     batch, n_h, n_w = costs.keep_first.shape

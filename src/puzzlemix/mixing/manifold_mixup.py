@@ -6,6 +6,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from torch import Tensor, nn
+from torch.utils.hooks import RemovableHandle
 
 from puzzlemix.distributed import unwrap
 from puzzlemix.errors import require
@@ -27,6 +28,7 @@ class ManifoldMixup(PairMixer):
         super().__init__(alpha, num_classes=num_classes, prob=prob)
         require(len(layers) > 0 and min(layers) >= 0, f"layers must be depths of 0 or more, not {list(layers)}")
         self.layers = tuple(layers)
+        self._hook: RemovableHandle | None = None
 
     def draw(self, images: Tensor, given: Mapping[str, Any]) -> dict[str, Any]:
         """Also `layer`: the depth, one for the global batch."""
@@ -34,6 +36,8 @@ class ManifoldMixup(PairMixer):
 
     def mix(self, model: nn.Module, images: Tensor, labels: Tensor, drawn: Mapping[str, Any]) -> tuple[Tensor, Tensor]:
         lam, partner, layer = drawn["lam"], drawn["partner"], drawn["layer"]
+        if self._hook is not None:
+            self._hook.remove()  # of a batch that no forward pass followed
 
         def mixed(hidden: Tensor) -> Tensor:
             return lam * hidden + (1 - lam) * hidden[partner]
@@ -45,8 +49,8 @@ class ManifoldMixup(PairMixer):
         require(stage is not None, f"manifold mixup needs a stage 'layer{layer}' in the network: change mixup.layers")
 
         def mix_once(module: nn.Module, inputs: tuple[Tensor, ...], hidden: Tensor) -> Tensor:
-            hook.remove()
+            self._hook.remove()
             return mixed(hidden)
 
-        hook = stage.register_forward_hook(mix_once)
+        self._hook = stage.register_forward_hook(mix_once)
         return images, targets

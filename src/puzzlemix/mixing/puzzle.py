@@ -163,7 +163,8 @@ class PuzzleMix(PairMixer):
     ):
         super().__init__(alpha, num_classes=num_classes, prob=prob)
         check_puzzle_parameters(beta, gamma, eta, neigh_size, n_labels, t_eps, t_size, solver)
-        require(len(blocks) > 0, "blocks must name at least one grid, such as (2, 4, 8, 16)")
+        grids = isinstance(blocks, Sequence) and len(blocks) > 0
+        require(grids, f"blocks must list one grid or more to draw from, such as (2, 4, 8, 16), not {blocks}")
         require(clean_lam >= 0, f"clean_lam must be 0 or more, not {clean_lam}")
         require(0 <= adv_p <= 1, f"adv_p must lie in [0, 1], not {adv_p}")
         require(0 <= adv_eps <= 255, f"adv_eps is in 1/255 of the pixel range, in [0, 255], not {adv_eps}")

@@ -31,7 +31,8 @@ def transport_plan(saliency: Tensor, visible: Tensor, t_eps: float) -> Tensor:
         t_eps: xi, what a move costs.
 
     Returns:
-        (B, N_h, N_w) int64, cells counted row by row. A target that nobody won (never a visible one) names itself.
+        (B, N_h, N_w) int64, cells counted row by row. A target that nobody won names itself; as long as moves cost
+        something (t_eps > 0) it is never a visible one.
 
     Source: Algorithm 1; `transport_image` of the authors' release, whose plan is the same at visible targets.
     """
