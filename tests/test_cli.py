@@ -21,6 +21,7 @@ BAD = {
     "recipe.epochs=ten": r"recipe\.epochs=ten: expected a whole number, such as 50",
     "recipe.lr=fast": r"recipe\.lr=fast: expected a number, such as 0\.1",
     "recipe.nesterov=1": r"recipe\.nesterov=1: expected true or false",
+    "recipe.epochs=null": r"recipe\.epochs must not be null",
     "recipe.epochs=0": r"recipe\.epochs must be at least 1, not 0",
     "recipe.batch_size=1": r"recipe\.batch_size must be at least 2, not 1",
     "recipe.loss=bce": r"unknown recipe\.loss 'bce'; .*bce_on_softmax",

@@ -49,6 +49,10 @@ def test_the_averaged_gradient_is_one_processs_on_the_joined_batch(ranks, method
             torch.testing.assert_close(rank["together"][method][name], gradient, atol=1e-7, rtol=1e-4)
 
 
+def test_counts_are_of_all_processes(ranks):
+    assert [rank["counts"] for rank in ranks] == [{"seen": 3}, {"seen": 3}]
+
+
 def test_the_clean_regulariser_adds_to_the_gradient(ranks):
     plain, clean = (ranks[0]["together"][m]["linear.weight"] for m in ("puzzle", "puzzle_clean"))
     assert (plain - clean).abs().max() > 1e-4

@@ -93,7 +93,10 @@ def main(folder):
         given = given_of(method, partner[own] - rank * half, noise[own])
         together[method] = gradients(DistributedDataParallel(network), method, images[own], labels[own], given)
         alone[method] = gradients(network, method, images, labels, given_of(method, partner, noise))
-    torch.save({"draws": draws, "together": together, "alone": alone}, folder / f"rank{rank}.pt")
+    mixer = Mixer(num_classes=CLASSES)
+    mixer.count("seen", torch.tensor([True] * (rank + 1) + [False]))
+    counts = mixer.pop_counts()
+    torch.save({"draws": draws, "together": together, "alone": alone, "counts": counts}, folder / f"rank{rank}.pt")
 
 
 if __name__ == "__main__":

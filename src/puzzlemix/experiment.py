@@ -34,6 +34,8 @@ def build(config: Mapping[str, Any]) -> Experiment:
     Raises:
         InputError: a value in the config cannot work.
     """
+    for key, value in config["recipe"].items():
+        require(value is not None, f"recipe.{key} must not be null")
     recipe = Recipe(**config["recipe"])
     processes = distributed.world_size()
     for batch_size in {recipe.batch_size, *(recipe.batch_size_at(p["until_epoch"] - 1) for p in recipe.phases)}:

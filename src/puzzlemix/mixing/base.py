@@ -19,6 +19,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from puzzlemix import distributed
 from puzzlemix.errors import InputError, nearest, require
 from puzzlemix.mixing.draws import Draws
 from puzzlemix.stopwatch import Stopwatch
@@ -101,8 +102,8 @@ class Mixer:
         self.counts[name] = self.counts.get(name, 0) + happened.sum()
 
     def pop_counts(self) -> dict[str, int]:
-        """The counts since the last call, which start anew."""
-        counts = {name: int(value) for name, value in self.counts.items()}
+        """The counts of all processes since the last call, which start anew."""
+        counts = {name: int(distributed.sum_over_processes(value)) for name, value in self.counts.items()}
         self.counts = {}
         return counts
 
