@@ -1,8 +1,10 @@
 """Bad input: one clear line with the remedy, before any training, and nothing written."""
 
 import os
+import signal
 import subprocess
 import sys
+import time
 
 import numpy as np
 import pytest
@@ -49,6 +51,34 @@ def test_bad_input_is_one_line_and_writes_nothing(script, tmp_path, monkeypatch,
         script("train", "attack=none", f"results_dir={tmp_path}/runs", *overrides.split())
     assert "\n" not in str(stop.value)
     assert not any(tmp_path.iterdir())
+
+
+@pytest.mark.parametrize(
+    ("sweep", "message"),
+    [
+        ("mixup=vanilla,puzlemix", "unknown mixup 'puzlemix'; did you mean 'puzzlemix'"),
+        ("recipe.lrr=1,2", "recipe.lrr"),
+        ("recipe.lr=-1,0.1", r"recipe\.lr must be above 0, not -1"),
+    ],
+)
+def test_bad_input_in_a_sweep_is_told_before_it_starts(script, tmp_path, monkeypatch, sweep, message):
+    monkeypatch.chdir(tmp_path)
+    with pytest.raises(SystemExit, match=message) as stop:
+        script("train", "-m", "attack=none", f"results_dir={tmp_path}/runs", sweep)
+    assert "\n" not in str(stop.value)
+    assert not (tmp_path / "runs").exists()
+
+
+def test_ctrl_c_says_so_and_the_run_can_go_on(tmp_path):
+    command = [sys.executable, SCRIPTS / "train.py", *TINY, f"results_dir={tmp_path}", "name=run", "recipe.epochs=500"]
+    process = subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True)
+    log = tmp_path / "run" / "seed0" / "log.jsonl"
+    while process.poll() is None and not (log.is_file() and log.read_text().count("\n") >= 2):
+        time.sleep(0.01)
+    process.send_signal(signal.SIGINT)
+    assert process.communicate() == (None, "interrupted\n")
+    assert process.returncode == 130
+    assert (log.parent / "checkpoints" / "last.pt").is_file()
 
 
 @pytest.mark.skipif(torch.cuda.is_available(), reason="a GPU is here")

@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import inspect
 import os
+import signal
 import sys
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import hydra
-from hydra.errors import HydraException, MissingConfigException
+from hydra.errors import HydraException
 from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
@@ -44,6 +45,9 @@ def script(config_name: str) -> Callable[[Callable[[DictConfig], None]], Callabl
                 hydra.main(version_base="1.3", config_path=str(configs), config_name=config_name)(job)()
             except (InputError, HydraException, OmegaConfBaseException) as error:
                 _fail(error)
+            except KeyboardInterrupt:
+                sys.stderr.write("interrupted\n")
+                sys.exit(128 + signal.SIGINT)
 
         return command
 
@@ -68,16 +72,13 @@ def _selection_of_several(argument: str) -> str:
 def _check_overrides(configs: Path, config_name: str, arguments: list[str]) -> None:
     """Compose the config once before Hydra does, to name what is wrong, and the nearest valid name, in one line."""
     overrides = [argument for argument in arguments if not argument.startswith("-")]
-    if len(overrides) < len(arguments):  # --help, --multirun, --cfg: Hydra's own; a sweep is checked job by job
-        overrides = [override for override in overrides if "," not in override]
     groups = [override for override in overrides if (configs / _key(override)).is_dir()]
+    for override in groups:
+        _check_options(configs / _key(override), override.partition("=")[2])
+    if len(overrides) < len(arguments):  # --multirun, --help, --cfg: what a sweep's values do is checked job by job
+        groups, overrides = ([o for o in some if "," not in o] for some in (groups, overrides))
     with hydra.initialize_config_dir(str(configs), version_base="1.3"):
-        try:
-            defaults = hydra.compose(config_name, groups)
-        except MissingConfigException as error:
-            group, _, option = (error.missing_cfg_file or "").rpartition("/")
-            options = [path.stem for path in (configs / group).glob("*.yaml")]
-            raise InputError(f"unknown {group} '{option}'{nearest(option, options)}") from error
+        defaults = hydra.compose(config_name, groups)
         values = flatten(OmegaConf.to_container(defaults))
         for override in (o for o in overrides if o not in groups and "=" in o):
             key = _key(override)
@@ -86,6 +87,13 @@ def _check_overrides(configs: Path, config_name: str, arguments: list[str]) -> N
             require(key in values, f"unknown config key '{key}'{nearest(key, values)}")
             given = hydra.compose(config_name, [*groups, override.lstrip("+")])
             _check_type(key, values[key], flatten(OmegaConf.to_container(given)).get(key))
+
+
+def _check_options(group: Path, selected: str) -> None:
+    """Raise `InputError` unless every selected option, of `a`, `a,b` or `[a,b]`, is a file of the group."""
+    valid = [path.stem for path in group.glob("*.yaml")]
+    for option in selected.strip("[]").split(","):
+        require(option in (*valid, "null"), f"unknown {group.name} '{option}'{nearest(option, valid)}")
 
 
 def _key(override: str) -> str:
