@@ -34,6 +34,7 @@ BAD = {
     "dataset.train_per_class=101": r"dataset\.train_per_class must lie in \[1, 100\], not 101",
     "mixup=puzzlemix mixup.gamma=1.5": r"gamma must lie in \[0, 1\], not 1\.5",
     "mixup=puzzlemix mixup.alpha=0": r"alpha must be above 0, not 0",
+    "mixup=input mixup.alpha=null": r"InputMixup does not take null for alpha: ",
     "mixup=puzzlemix mixup.prob=2": r"prob must lie in \[0, 1\], not 2",
     "mixup=puzzlemix mixup.n_labels=1": r"n_labels must be at least 2, not 1",
     "mixup=puzzlemix mixup.solver=swop": r"unknown solver 'swop'; did you mean 'swap'\?",

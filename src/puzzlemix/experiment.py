@@ -77,6 +77,9 @@ def build_part(config: Mapping[str, Any]) -> Any:
         cause = error.__cause__
         if isinstance(cause, InputError):
             raise cause from error
+        nulls = [key for key, value in config.items() if value is None]
+        if isinstance(cause, TypeError) and nulls:
+            raise InputError(f"{config['_target_']} does not take null for {' or '.join(nulls)}: {cause}") from error
         raise
 
 
