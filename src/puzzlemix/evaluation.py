@@ -12,6 +12,7 @@ from tqdm import tqdm
 from puzzlemix import distributed
 from puzzlemix.errors import InputError, require
 from puzzlemix.robustness.attacks import attack
+from puzzlemix.streams import torch_seed
 
 BATCH_SIZE = 250  # images at a time of each process; no result depends on it
 
@@ -37,7 +38,7 @@ def attack_errors(
     errors = {}
     for name, settings in attacks.items():
         options = _attack_options(name, settings)
-        generator = torch.Generator(device).manual_seed(seed * distributed.world_size() + distributed.rank())
+        generator = torch.Generator(device).manual_seed(torch_seed("attack", seed, distributed.rank()))
 
         def perturb(images: Tensor, labels: Tensor, options=options, generator=generator) -> Tensor:
             return attack(network, images, labels, **options, generator=generator)

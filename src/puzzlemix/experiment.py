@@ -17,6 +17,7 @@ from puzzlemix.errors import InputError, require
 from puzzlemix.mixing import Mixer
 from puzzlemix.nested import flatten
 from puzzlemix.recipe import Recipe
+from puzzlemix.streams import torch_seed
 
 
 class Experiment(NamedTuple):
@@ -47,7 +48,7 @@ def build(config: Mapping[str, Any]) -> Experiment:
     data = build_part(config["dataset"])
     mixer = build_part(config["mixup"])
     mixer.check_size(*data.image_size)
-    torch.manual_seed(config["seed"])
+    torch.manual_seed(torch_seed("weights", config["seed"]))
     return Experiment(data, build_part(config["network"]), mixer, recipe)
 
 

@@ -7,7 +7,6 @@ import time
 from collections.abc import Mapping
 from typing import Any
 
-import numpy as np
 import torch
 from torch import nn
 from torch.nn.parallel import DistributedDataParallel
@@ -22,6 +21,7 @@ from puzzlemix.mixing import Mixer
 from puzzlemix.recipe import Recipe
 from puzzlemix.runlog import RunLog
 from puzzlemix.stopwatch import Stopwatch
+from puzzlemix.streams import torch_seed
 
 BAR_FORMAT = "{desc}: {percentage:.1f} % |{bar}| {elapsed}, {remaining} left{postfix}"
 LOSS_READ_STEPS = 50  # steps between two looks at the loss, for which a GPU has to be waited for
@@ -69,7 +69,7 @@ class Trainer:
     def train_epoch(self, epoch: int, bar: tqdm) -> dict[str, Any]:
         """One pass over the training images. Returns the epoch's record for the log."""
         # Order, augmentation and draws follow from seed and epoch alone: a resumed run goes on as if never interrupted.
-        torch.manual_seed(int(np.random.SeedSequence([self.seed, epoch]).generate_state(1)[0]))
+        torch.manual_seed(torch_seed("training", self.seed, epoch))
         self.mixer.draws.seed(self.seed, epoch)
         self.mixer.epoch = epoch
         self.model.train()

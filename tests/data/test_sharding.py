@@ -5,6 +5,7 @@ import pytest
 
 from puzzlemix import distributed
 from puzzlemix.data.sharding import epoch_shards
+from puzzlemix.streams import numpy_stream
 
 
 def shards_of_all(monkeypatch, world, *arguments):
@@ -21,7 +22,7 @@ def shards_of_all(monkeypatch, world, *arguments):
 @pytest.mark.parametrize("world", [1, 2, 3, 4])
 def test_together_the_processes_see_each_batch_once(monkeypatch, world, drop_last):
     images, batch_size, seed, epoch = 103, 12, 5, 7
-    order = np.random.default_rng([seed, epoch]).permutation(images)
+    order = numpy_stream("order", seed, epoch).permutation(images)
     ranks = shards_of_all(monkeypatch, world, images, batch_size, drop_last, seed, epoch)
     last = 103 % 12 // world  # 7 images are left for the last batch
     assert {len(shards) for shards in ranks} == {8 + (not drop_last and last >= 2)}

@@ -18,6 +18,7 @@ from puzzlemix.data.checks import check_dataset
 from puzzlemix.data.npz import Arrays, read_arrays
 from puzzlemix.data.sharding import epoch_shards
 from puzzlemix.errors import require
+from puzzlemix.streams import torch_seed
 
 
 class ArrayData:
@@ -108,8 +109,7 @@ class ArrayData:
         """
         require(not view, f"{self.name} has images of one size: a recipe with phases ({sorted(view)}) needs ImageNet")
         x, y = self._train
-        entropy = np.random.SeedSequence([seed, epoch, distributed.rank()]).generate_state(1, np.uint64)
-        generator = torch.Generator(x.device).manual_seed(int(entropy[0]))
+        generator = torch.Generator(x.device).manual_seed(torch_seed("augmentation", seed, epoch, distributed.rank()))
         for index in epoch_shards(len(y), batch_size, drop_last, seed, epoch):
             index = torch.from_numpy(index).to(x.device)
             images = crop_and_flip(x[index], self.crop_padding, self.flip, generator)

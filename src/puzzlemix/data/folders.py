@@ -19,6 +19,7 @@ from puzzlemix.data.lighting import Lighting
 from puzzlemix.data.resized_copies import resized_folder
 from puzzlemix.data.sharding import epoch_shards
 from puzzlemix.errors import InputError, require
+from puzzlemix.streams import torch_seed
 
 
 class ImageFolders:
@@ -175,7 +176,6 @@ class _Images(Dataset):
 
     def __getitem__(self, index: int) -> tuple[Tensor, int]:
         image = read_rgb(self.files.path(index))
-        entropy = np.random.SeedSequence([self.seed, self.epoch, int(index)]).generate_state(1, np.uint64)
         with torch.random.fork_rng(devices=[]):  # transforms draw from the global generator
-            torch.default_generator.manual_seed(int(entropy[0]))
+            torch.default_generator.manual_seed(torch_seed("augmentation", self.seed, self.epoch, int(index)))
             return self.transform(image), int(self.files.labels[index])

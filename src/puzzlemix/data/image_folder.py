@@ -12,6 +12,7 @@ from tqdm import tqdm
 from puzzlemix.data.image_files import ImageFiles, find_images, read_rgb
 from puzzlemix.data.npz import Arrays
 from puzzlemix.errors import require
+from puzzlemix.streams import numpy_stream
 
 REMEDY = "give source=FOLDER that holds <class>/ or train/<class>/ and test/<class>/ with images"
 
@@ -59,7 +60,7 @@ def _holds_folders(folder: Path) -> bool:
 
 def _split(files: ImageFiles, test_share: float, seed: int) -> tuple[ImageFiles, ImageFiles]:
     """Divide each class, at least one image to either side."""
-    rng = np.random.default_rng(seed)
+    rng = numpy_stream("test images", seed)
     tested = np.zeros(len(files.labels), bool)
     for label, name in enumerate(files.classes):
         index = rng.permutation(np.flatnonzero(files.labels == label))

@@ -5,6 +5,7 @@ from __future__ import annotations
 import numpy as np
 
 from puzzlemix import distributed
+from puzzlemix.streams import numpy_stream
 
 
 def epoch_shards(images: int, batch_size: int, drop_last: bool, seed: int, epoch: int) -> list[np.ndarray]:
@@ -21,7 +22,7 @@ def epoch_shards(images: int, batch_size: int, drop_last: bool, seed: int, epoch
         seed, epoch: fix the order.
     """
     world, rank = distributed.world_size(), distributed.rank()
-    order = np.random.default_rng([seed, epoch]).permutation(images)
+    order = numpy_stream("order", seed, epoch).permutation(images)
     shards = []
     for start in range(0, images, batch_size):
         batch = order[start : start + batch_size]

@@ -14,6 +14,7 @@ import torch
 from torch import Tensor
 
 from puzzlemix import distributed
+from puzzlemix.streams import numpy_stream
 
 
 class Draws:
@@ -28,8 +29,8 @@ class Draws:
 
     def seed(self, *entropy: int) -> None:
         """Start both streams anew. Give the same integers (a seed, an epoch) on every process."""
-        self._shared = np.random.default_rng([*entropy, 0])
-        self._own = np.random.default_rng([*entropy, 1, distributed.rank()])
+        self._shared = numpy_stream("shared draws", *entropy)
+        self._own = numpy_stream("own draws", *entropy, distributed.rank())
 
     def _streams(self) -> tuple[np.random.Generator, np.random.Generator]:
         if self._shared is None:
