@@ -117,6 +117,7 @@ def test_mixing_parameters_are_the_releases():
     assert (cifar.clean_lam, cifar.adv_p, cifar.adv_eps, cifar.t_size, cifar.neigh_size) == (0.0, 0.1, 10.0, 4, 4)
     fast = compose("experiment=imagenet_resnet50_puzzlemix_fast")
     assert (fast.mixup.beta, fast.mixup.neigh_size, fast.mixup.clean_until_epoch) == (1.5, 2, 40)
+    assert (fast.mixup.clean_lam, fast.mixup.loss) == (1.0, "soft_cross_entropy")
     assert not fast.recipe.nesterov
     assert not fast.recipe.decay_batch_norm
     alphas = {

@@ -10,6 +10,7 @@ from test_costs import plain_costs
 from test_graphcut import all_masks, energies, rounding
 from test_transport import plain_plan
 from torch import nn
+from torchvision.transforms import v2
 
 from puzzlemix import PuzzleMix
 from puzzlemix.errors import InputError
@@ -186,6 +187,23 @@ def test_saliency_is_the_gradient_by_the_normalised_input(network, images, label
     assert saliency.min() >= 0
 
 
+def test_torchvisions_normalisation_is_recognised(network, images, labels):
+    class NormalizingInside(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.normalize = v2.Normalize(MEAN, STD)  # whose std is a list
+            self.network = network
+            self.network.normalize = nn.Identity()
+
+        def forward(self, pixels):
+            return self.network(self.normalize(pixels))
+
+    wanted = saliency_of(input_gradient(network, images, labels), network)
+    wrapped = NormalizingInside()
+    saliency = saliency_of(input_gradient(wrapped, images, labels), wrapped)
+    torch.testing.assert_close(saliency, wanted)
+
+
 def test_saliency_of_a_model_without_normalisation_is_its_gradient_as_it_is(images, labels):
     network = nn.Sequential(nn.Conv2d(3, 4, 3), nn.ReLU(), nn.Flatten(), nn.Linear(4 * 14 * 14, K))
     saliency = saliency_of(input_gradient(network, images, labels), network)
@@ -231,15 +249,18 @@ def test_modes_come_back_when_the_saliency_pass_fails(network, labels):
     assert all(module.training for module in network.modules())
 
 
-@pytest.mark.parametrize("clean_lam", [0.5, 2.0])
-def test_clean_regulariser_adds_its_gradients_and_moves_statistics(network, images, labels, clean_lam):
+@pytest.mark.parametrize(
+    ("clean_lam", "loss", "weight"),
+    [(0.5, "bce_on_softmax", 1 / K), (2.0, "bce_on_softmax", 4 / K), (2.0, "soft_cross_entropy", 2.0)],
+)
+def test_clean_regulariser_adds_its_gradients_and_moves_statistics(network, images, labels, clean_lam, loss, weight):
     network.train()
     plain = deepcopy(network)
-    (2 * clean_lam / K * F.cross_entropy(plain(images), labels)).backward()
+    (weight * F.cross_entropy(plain(images), labels)).backward()
     already = torch.rand_like(network.conv1.weight)
     network.conv1.weight.grad = already.clone()
 
-    PuzzleMix(num_classes=K, clean_lam=clean_lam)(network, images, labels)
+    PuzzleMix(num_classes=K, clean_lam=clean_lam, loss=loss)(network, images, labels)
 
     plain.conv1.weight.grad += already
     for (name, parameter), wanted in zip(network.named_parameters(), plain.parameters(), strict=True):
@@ -291,6 +312,22 @@ def test_noisy_images_stay_pixels_within_eps(network, images, labels):
         assert mixed.min() >= 0
         assert mixed.max() <= 1
         assert 0 < (mixed - images).abs().max() <= 20 / 255 + 1e-6
+
+
+def test_a_gradient_that_is_not_a_number_makes_no_noise_of_its_own(images, labels):
+    class BrokenAtACorner(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.linear = nn.Linear(images[0].numel(), K)
+
+        def forward(self, pixels):
+            return self.linear(pixels.flatten(1)) + (0 * pixels[:, 0, 0, :1]).sqrt()  # whose gradient is 0 * inf
+
+    mixer = PuzzleMix(num_classes=K, adv_p=1.0)
+    mixed, targets = mixer(BrokenAtACorner(), images, labels)
+    assert mixed.isfinite().all()
+    assert targets.isfinite().all()
+    assert mixer.pop_counts() == {"uniform_saliency": len(images)}
 
 
 def test_each_side_is_noisy_with_probability_adv_p_of_its_own(images):
@@ -349,6 +386,7 @@ def test_a_parameter_out_of_range_is_named(images, bad):
     "bad",
     [
         {"clean_lam": -1},
+        {"loss": "bce"},
         {"adv_p": 1.5},
         {"adv_eps": -1},
         {"adv_eps": 256},

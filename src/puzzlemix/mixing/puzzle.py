@@ -15,6 +15,7 @@ import torch
 from torch import Tensor, nn
 
 from puzzlemix.errors import require, require_choice
+from puzzlemix.losses import LOSSES, weight_of_cross_entropy
 from puzzlemix.mixing.base import PairMixer, require_partners
 from puzzlemix.mixing.blocks import Grid, enlarge, move_cells, resample_grid
 from puzzlemix.mixing.costs import block_saliency, mask_costs
@@ -124,6 +125,7 @@ class PuzzleMix(PairMixer):
         blocks: grids to draw from, blocks a side or (down, across) pairs; one a (global) batch.
         beta, gamma, eta, neigh_size, n_labels, transport, t_eps, t_size, solver: see `puzzle_mix`.
         clean_lam: weight of the loss on unmixed images; 0 takes saliency in eval mode and leaves no gradients.
+        loss: name in `losses.LOSSES` of the loss on the mixed images, which that one is brought to the scale of.
         clean_until_epoch: from this epoch on `clean_lam` counts as 0; None never, as released.
         adv_p: probability, for each image of a pair, of stochastic adversarial noise on that side.
         adv_eps: bound of the noise, in 1/255 of the pixel range.
@@ -160,17 +162,20 @@ class PuzzleMix(PairMixer):
         mean: Sequence[float] | None = None,
         std: Sequence[float] | None = None,
         clean_until_epoch: int | None = None,
+        loss: str = "bce_on_softmax",
     ):
         super().__init__(alpha, num_classes=num_classes, prob=prob)
         check_puzzle_parameters(beta, gamma, eta, neigh_size, n_labels, t_eps, t_size, solver)
         grids = isinstance(blocks, Sequence) and len(blocks) > 0
         require(grids, f"blocks must list one grid or more to draw from, such as (2, 4, 8, 16), not {blocks}")
         require(clean_lam >= 0, f"clean_lam must be 0 or more, not {clean_lam}")
+        require_choice("loss", loss, LOSSES)
         require(0 <= adv_p <= 1, f"adv_p must lie in [0, 1], not {adv_p}")
         require(0 <= adv_eps <= 255, f"adv_eps is in 1/255 of the pixel range, in [0, 255], not {adv_eps}")
         require((mean is None) == (std is None), "give both mean and std, or neither")
         self.blocks = tuple(_grid(b) for b in blocks)
-        self.clean_lam, self.clean_until_epoch = clean_lam, clean_until_epoch
+        self.clean_weight = clean_lam * weight_of_cross_entropy(loss, num_classes)
+        self.clean_until_epoch = clean_until_epoch
         self.adv_p, self.adv_eps = adv_p, adv_eps
         self.mean, self.std = (None if v is None else torch.tensor(v).view(-1, 1, 1) for v in (mean, std))
         self.puzzle = {
@@ -213,14 +218,14 @@ class PuzzleMix(PairMixer):
     def _gradient(self, model: nn.Module, images: Tensor, labels: Tensor) -> Tensor:
         """Input gradient (B, C, H, W), from the clean-regularised pass while that is on."""
         over = self.clean_until_epoch is not None and self.epoch >= self.clean_until_epoch
-        if self.clean_lam == 0 or over:
+        if self.clean_weight == 0 or over:
             return input_gradient(model, images, labels)
-        return input_gradient_and_backward(model, images, labels, self.clean_lam, self.num_classes)
+        return input_gradient_and_backward(model, images, labels, self.clean_weight)
 
     def _adversarial_noise(self, noise: Tensor, gradient: Tensor, scale: float) -> Tensor:
         """One sign step of (adv_eps + 2) / 255 from the start noise, clipped to adv_eps / 255, shrunk by `scale`."""
         eps, step = self.adv_eps / 255, (self.adv_eps + 2) / 255
-        return (noise + step * gradient.sign()).clamp(-eps, eps) * scale
+        return (noise + step * gradient.nan_to_num(0).sign()).clamp(-eps, eps) * scale
 
     def _to_pixels(self, images: Tensor) -> Tensor:
         return images if self.mean is None else images * self.std.to(images) + self.mean.to(images)

@@ -29,18 +29,15 @@ def input_gradient(model: nn.Module, images: Tensor, labels: Tensor) -> Tensor:
     return torch.autograd.grad(loss, images)[0]
 
 
-def input_gradient_and_backward(
-    model: nn.Module, images: Tensor, labels: Tensor, clean_lam: float, num_classes: int
-) -> Tensor:
-    """The same gradient in train mode, LEAVING parameter gradients behind: the clean-regularised variant.
+def input_gradient_and_backward(model: nn.Module, images: Tensor, labels: Tensor, weight: float) -> Tensor:
+    """The gradient of `weight` times that loss, in train mode, LEAVING parameter gradients behind: with `clean_lam`.
 
-    The loss is 2 clean_lam / K times the mean cross-entropy; the factor 2 / K balances it against the BCE on the mixed
-    batch, mean over batch and classes. Its parameter gradients add to those already there and, under DDP, are
-    averaged together with the mixed loss's. Batch norm statistics move once here and once in the mixed pass.
+    Its parameter gradients add to those already there and, under DDP, are averaged together with the mixed loss's.
+    Batch norm statistics move once here and once in the mixed pass.
     """
     images = images.detach().requires_grad_()
     with torch.enable_grad():
-        loss = 2 * clean_lam / num_classes * F.cross_entropy(unwrap(model)(images).float(), labels)
+        loss = weight * F.cross_entropy(unwrap(model)(images).float(), labels)
     loss.backward()
     return images.grad
 
@@ -48,12 +45,12 @@ def input_gradient_and_backward(
 def saliency_of(gradient: Tensor, model: nn.Module) -> Tensor:
     """s (B, H, W) from the input gradient (B, C, H, W), times std where the model normalises inside.
 
-    The networks of this package have a first layer `normalize` with a `std`; of another model that normalises inside,
-    the pixel gradient is taken as it is.
+    A model that does so in a part `normalize` with a `std` a channel (the networks of this package; torchvision's
+    `Normalize`) is recognised; of any other, the gradient is taken as it is.
     """
-    std = getattr(getattr(unwrap(model), "normalize", None), "std", None)  # (C, 1, 1)
+    std = getattr(getattr(unwrap(model), "normalize", None), "std", None)
     if std is not None:
-        gradient = gradient * std
+        gradient = gradient * torch.as_tensor(std).to(gradient).view(-1, 1, 1)
     return gradient.square().mean(1).sqrt()
 
 
