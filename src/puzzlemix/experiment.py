@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib
+import json
 from collections.abc import Mapping
 from typing import Any, NamedTuple
 
@@ -11,7 +12,6 @@ import torch
 from omegaconf import DictConfig, OmegaConf
 from torch import nn
 
-from puzzlemix import distributed
 from puzzlemix.checkpoint import load_checkpoint, load_weights
 from puzzlemix.errors import InputError, require
 from puzzlemix.mixing import Mixer
@@ -38,18 +38,12 @@ def build(config: Mapping[str, Any]) -> Experiment:
     for key, value in config["recipe"].items():
         require(value is not None, f"recipe.{key} must not be null")
     recipe = Recipe(**config["recipe"])
-    processes = distributed.world_size()
-    for batch_size in {recipe.batch_size, *(recipe.batch_size_at(p["until_epoch"] - 1) for p in recipe.phases)}:
-        require(
-            batch_size % processes == 0 and batch_size // processes >= 2,
-            f"a batch of {batch_size} does not give each of {processes} processes an equal share of 2 or more: "
-            "change recipe.batch_size or --nproc-per-node",
-        )
     data = build_part(config["dataset"])
-    mixer = build_part(config["mixup"])
-    mixer.check_size(*data.image_size)
     torch.manual_seed(torch_seed("weights", config["seed"]))
-    return Experiment(data, build_part(config["network"]), mixer, recipe)
+    network = build_part(config["network"])
+    mixer = build_part(config["mixup"])
+    mixer.check(network, *data.image_size)
+    return Experiment(data, network, mixer, recipe)
 
 
 def load_experiment(checkpoint: str, device: torch.device) -> Experiment:
@@ -78,10 +72,15 @@ def build_part(config: Mapping[str, Any]) -> Any:
         cause = error.__cause__
         if isinstance(cause, InputError):
             raise cause from error
-        nulls = [key for key, value in config.items() if value is None]
-        if isinstance(cause, TypeError) and nulls:
-            raise InputError(f"{config['_target_']} does not take null for {' or '.join(nulls)}: {cause}") from error
+        if isinstance(cause, TypeError | ValueError):
+            values = ", ".join(f"{key}={_in_yaml(value)}" for key, value in config.items() if key != "_target_")
+            raise InputError(f"{config['_target_']} does not take these values ({values}): {cause}") from error
         raise
+
+
+def _in_yaml(value: Any) -> str:
+    """As one would write it in a config: null, true, [1, 2]."""
+    return json.dumps(value).replace('"', "")
 
 
 def plain(config: DictConfig) -> dict[str, Any]:

@@ -7,12 +7,19 @@ zeros: `default_rng([seed, epoch])` and `default_rng([seed, epoch, 0])` are one 
 from __future__ import annotations
 
 import zlib
+from numbers import Integral
 
 import numpy as np
 
+from puzzlemix.errors import require
+
 
 def numpy_stream(purpose: str, *numbers: int) -> np.random.Generator:
-    """A NumPy generator for this purpose; `numbers`, such as seed and epoch, are 0 or more."""
+    """A NumPy generator for this purpose; `numbers` are such as seed and epoch.
+
+    Raises:
+        InputError: one is no whole number, or negative.
+    """
     return np.random.default_rng(_entropy(purpose, numbers))
 
 
@@ -22,4 +29,6 @@ def torch_seed(purpose: str, *numbers: int) -> int:
 
 
 def _entropy(purpose: str, numbers: tuple[int, ...]) -> np.random.SeedSequence:
+    fits = all(isinstance(number, Integral) and number >= 0 for number in numbers)
+    require(fits, f"a seed must be a whole number of 0 or more, not {numbers[0]}")
     return np.random.SeedSequence([zlib.crc32(purpose.encode()), *numbers])

@@ -298,8 +298,11 @@ def test_manifold_hook_mixes_one_forward_and_is_gone(network, images, labels):
 
 
 def test_manifold_mixup_without_the_stage_is_an_error(network, images, labels):
-    with pytest.raises(InputError, match=r"'layer7'.*mixup\.layers"):
+    with pytest.raises(InputError, match=r"'layer7'.*change its layers"):
         ManifoldMixup(layers=(7,), num_classes=K)(network, images, labels)
+    ManifoldMixup(num_classes=K).check(network, 32, 32)
+    with pytest.raises(InputError, match=r"'layer7'.*change its layers"):
+        ManifoldMixup(layers=(0, 7), num_classes=K).check(network, 32, 32)
 
 
 # --- what cannot work ---

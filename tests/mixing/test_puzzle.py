@@ -354,12 +354,25 @@ def test_more_blocks_than_pixels_is_an_error(images, blocks):
         puzzle_mix(images, torch.rand(4, 16, 16), PARTNER, lam=0.5, blocks=blocks)
 
 
-def test_a_loop_can_ask_whether_a_size_fits():
+def test_a_loop_can_ask_whether_a_size_fits(network):
     mixer = PuzzleMix(num_classes=K, blocks=(2, (4, 16)))
-    mixer.check_size(4, 16)
+    mixer.check(network, 4, 16)
     for size in ((3, 16), (4, 15)):
         with pytest.raises(InputError, match=r"4 x 16 blocks"):
-            mixer.check_size(*size)
+            mixer.check(network, *size)
+
+
+@pytest.mark.parametrize(
+    ("options", "size", "message"),
+    [
+        ({"beta": 10.1}, (32, 32), "beta is too large for solver=swap with 16 x 16 blocks"),
+        ({"t_size": 4}, (224, 224), "transport would move 56 x 56 cells, more than 1024 in all: give a larger t_size"),
+    ],
+)
+def test_what_cannot_be_mixed_is_told_before_training(network, options, size, message):
+    PuzzleMix(num_classes=K).check(network, *size)
+    with pytest.raises(InputError, match=message):
+        PuzzleMix(num_classes=K, **options).check(network, *size)
 
 
 OUT_OF_RANGE = [
@@ -390,7 +403,8 @@ def test_a_parameter_out_of_range_is_named(images, bad):
         {"adv_p": 1.5},
         {"adv_eps": -1},
         {"adv_eps": 256},
-        {"blocks": ()},
+        *({"blocks": blocks} for blocks in ((), "ab", ("a",), (2.5,), ((2, 4, 8),))),
+        {"clean_until_epoch": "abc"},
         {"mean": MEAN},
         {"std": STD},
     ],

@@ -77,8 +77,8 @@ class Mixer:
             return self.mix(model, images, labels, {**self.draw(images, given), **given})
         return images, self.one_hot(labels)
 
-    def check_size(self, height: int, width: int) -> None:
-        """Raise `InputError` where images of this size, in pixels, cannot be mixed: a loop asks before it starts."""
+    def check(self, network: nn.Module, height: int, width: int) -> None:
+        """Raise `InputError` where it cannot mix images of this size, in pixels, for this network: ask it first."""
 
     def draw(self, images: Tensor, given: Mapping[str, Any]) -> dict[str, Any]:
         """The random numbers of one batch; what stands in `given` need not be drawn."""
@@ -112,6 +112,15 @@ class PairMixer(Mixer):
     """A method that mixes each image with a partner of the batch, in one share lam ~ Beta(alpha, alpha) a batch."""
 
     def __init__(self, alpha: float = 1.0, *, num_classes: int, prob: float = 1.0):
+        """
+        Args:
+            alpha: lam ~ Beta(alpha, alpha), one a (global) batch.
+            num_classes: K of the targets.
+            prob: probability that a batch is mixed at all.
+
+        Raises:
+            InputError: (a ValueError) on a parameter out of range.
+        """
         super().__init__(num_classes=num_classes, prob=prob)
         require(alpha > 0, f"alpha must be above 0, not {alpha}")
         self.alpha = alpha

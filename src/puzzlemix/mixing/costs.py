@@ -67,14 +67,14 @@ def mask_costs(
         second: x1 (B, C, H, W).
         first_saliency: u0 (B, n_h, n_w), from `block_saliency`.
         second_saliency: u1 (B, n_h, n_w).
-        beta: label smoothness. The release divides it by 16 n, n the blocks a side (their geometric mean here).
+        beta: label smoothness, see `border_smoothness`.
         gamma: data smoothness, in [0, 1]: above 1 a weight could be negative.
         neigh_size: pixels a side that are averaged before borders are compared.
 
     Source: the paper's data and smoothness terms; `mixup_graph` of the authors' release.
     """
     grid = tuple(first_saliency.shape[-2:])
-    smoothness = beta / (16 * (grid[0] * grid[1]) ** 0.5)  # beta'
+    smoothness = border_smoothness(beta, grid)
     data = smoothness * gamma / 2
     keep_first, take_second = second_saliency.clone(), first_saliency.clone()
     weights = []
@@ -87,6 +87,11 @@ def mask_costs(
         take_second.narrow(axis, 1, n - 1).add_(data * (d01 + d11))
         weights.append(smoothness + data * (d01 + d10 - d00 - d11))
     return MaskCosts(keep_first, take_second, *weights)
+
+
+def border_smoothness(beta: float, grid: Grid) -> float:
+    """beta', a border's weight between flat images: beta / (16 n), n the blocks a side or their geometric mean."""
+    return beta / (16 * (grid[0] * grid[1]) ** 0.5)
 
 
 def _border_differences(first: Tensor, second: Tensor, grid: Grid, neigh_size: int, axis: int) -> list[Tensor]:

@@ -15,6 +15,7 @@ class CutMix(PairMixer):
     """A box with a share 1 - lam of the area, clipped at the border; the targets use the area that was really kept.
 
     As in Puzzle Mix's release the box centre is a float, and every batch is mixed (`prob=1`; CutMix's own code, 0.5).
+    Arguments as `PairMixer`'s.
     """
 
     given_names = ("lam", "partner", "centre")
@@ -26,6 +27,7 @@ class CutMix(PairMixer):
         return {**super().draw(images, given), "centre": centre}
 
     def mix(self, model: nn.Module, images: Tensor, labels: Tensor, drawn: Mapping[str, Any]) -> tuple[Tensor, Tensor]:
+        """The images with the box of their partners, (B, C, H, W), and targets (B, K)."""
         partner = drawn["partner"]
         height, width = images.shape[-2:]
         top, bottom, left, right = box(drawn["lam"], drawn["centre"], height, width)

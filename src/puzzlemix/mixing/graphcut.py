@@ -14,7 +14,8 @@ import torch
 from torch import Tensor
 
 from puzzlemix.errors import InputError, require, require_choice
-from puzzlemix.mixing.costs import MaskCosts, label_prior
+from puzzlemix.mixing.blocks import Grid
+from puzzlemix.mixing.costs import MaskCosts, border_smoothness, label_prior
 
 GCO_MAX_WEIGHT = 10_000  # of a border, in gco's integers; above it gco ends the whole process
 
@@ -44,20 +45,20 @@ def swap(costs: MaskCosts, lam: float, eta: float, n_labels: int) -> Tensor:
     where lam is near 0 or 1). Kept: it is what the published numbers were made with.
 
     Raises:
-        InputError: gco is not installed, or a border weight is more than it takes.
+        InputError: gco is not installed, costs are not finite, or a border weight is more than it takes.
     """
     gco = _import_gco()
     batch, n_h, n_w = costs.keep_first.shape
-    scale = 1000 * n_h * n_w
+    scale = _integer_scale((n_h, n_w))
     z = np.linspace(1, 0, n_labels)  # gco's label i stands for mask value z[i]
     keep_first, take_second, down, right = (
         t.detach().cpu().numpy() for t in (costs.keep_first, costs.take_second, costs.weight_down, costs.weight_right)
     )
+    finite = all(np.isfinite(c).all() for c in (keep_first, take_second, down, right))
+    require(finite, "the costs of a mask are not finite: the images hold values that are not numbers")
     prior = eta / (n_h * n_w) * label_prior(lam, n_labels)  # (m,)
     unary = keep_first[..., None] * z + take_second[..., None] * (1 - z) + prior  # (B, n_h, n_w, m)
-    largest = scale * max(down.max(initial=0), right.max(initial=0))
-    too_large = f"beta is too large for solver=swap with {n_h} x {n_w} blocks: a border weight is {largest:.0f}"
-    require(largest <= GCO_MAX_WEIGHT, f"{too_large}, and gco takes at most {GCO_MAX_WEIGHT}")
+    _require_weight(scale * max(down.max(initial=0), right.max(initial=0)), (n_h, n_w))
     unary, down, right = ((scale * c).astype(np.int32) for c in (unary, down, right))
     label_distance = np.subtract.outer(z, z).astype(np.float32) ** 2  # (m, m), (z_p - z_q)^2
     labels = [
@@ -66,6 +67,24 @@ def swap(costs: MaskCosts, lam: float, eta: float, n_labels: int) -> Tensor:
     ]
     mask = 1 - np.stack(labels) / (n_labels - 1)
     return torch.from_numpy(mask).to(costs.keep_first)
+
+
+def check_solver(solver: str, beta: float, grid: Grid) -> None:
+    """Raise `InputError` where a solver cannot take this beta on this grid: ask before training starts."""
+    if solver == "swap":
+        _require_weight(_integer_scale(grid) * border_smoothness(beta, grid), grid)
+
+
+def _integer_scale(grid: Grid) -> int:
+    return 1000 * grid[0] * grid[1]
+
+
+def _require_weight(weight: float, grid: Grid) -> None:
+    require(
+        weight <= GCO_MAX_WEIGHT,
+        f"beta is too large for solver=swap with {grid[0]} x {grid[1]} blocks: a border weight is {weight:.0f}, "
+        f"and gco takes at most {GCO_MAX_WEIGHT}",
+    )
 
 
 def _import_gco() -> ModuleType:

@@ -11,8 +11,9 @@ from puzzlemix.mixing.base import PairMixer
 
 
 class InputMixup(PairMixer):
-    """mixed = lam x + (1 - lam) x[partner], targets likewise."""
+    """mixed = lam x + (1 - lam) x[partner], targets likewise. Arguments as `PairMixer`'s."""
 
     def mix(self, model: nn.Module, images: Tensor, labels: Tensor, drawn: Mapping[str, Any]) -> tuple[Tensor, Tensor]:
+        """Mixed images (B, C, H, W) and targets (B, K)."""
         lam, partner = drawn["lam"], drawn["partner"]
         return lam * images + (1 - lam) * images[partner], self.mixed_targets(labels, partner, lam)

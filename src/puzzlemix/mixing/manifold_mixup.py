@@ -19,16 +19,27 @@ class ManifoldMixup(PairMixer):
     The network knows nothing of it: a hook on the stage mixes its output in the NEXT forward pass, and is gone.
 
     Args:
+        alpha: lam ~ Beta(alpha, alpha), one a (global) batch.
         layers: the depths to draw from; as released 0, 1, 2.
+        num_classes: K of the targets.
+        prob: probability that a batch is mixed at all.
+
+    Raises:
+        InputError: (a ValueError) a parameter is out of range, or the network has no stage of that depth.
     """
 
     given_names = ("lam", "partner", "layer")
 
     def __init__(self, alpha: float = 2.0, layers: Sequence[int] = (0, 1, 2), *, num_classes: int, prob: float = 1.0):
         super().__init__(alpha, num_classes=num_classes, prob=prob)
-        require(len(layers) > 0 and min(layers) >= 0, f"layers must be depths of 0 or more, not {list(layers)}")
+        depths = len(layers) > 0 and all(isinstance(layer, int) and layer >= 0 for layer in layers)
+        require(depths, f"layers must be depths of 0 or more, not {list(layers)}")
         self.layers = tuple(layers)
         self._hook: RemovableHandle | None = None
+
+    def check(self, network: nn.Module, height: int, width: int) -> None:
+        for layer in self.layers:
+            self._stage(network, layer)
 
     def draw(self, images: Tensor, given: Mapping[str, Any]) -> dict[str, Any]:
         """Also `layer`: the depth, one for the global batch."""
@@ -45,12 +56,18 @@ class ManifoldMixup(PairMixer):
         targets = self.mixed_targets(labels, partner, lam)
         if layer == 0:
             return mixed(images), targets
-        stage = getattr(unwrap(model), f"layer{layer}", None)
-        require(stage is not None, f"manifold mixup needs a stage 'layer{layer}' in the network: change mixup.layers")
 
         def mix_once(module: nn.Module, inputs: tuple[Tensor, ...], hidden: Tensor) -> Tensor:
             self._hook.remove()
             return mixed(hidden)
 
-        self._hook = stage.register_forward_hook(mix_once)
+        self._hook = self._stage(model, layer).register_forward_hook(mix_once)
         return images, targets
+
+    @staticmethod
+    def _stage(model: nn.Module, layer: int) -> nn.Module:
+        """The part of a network after which hidden states are mixed; for layer 0 the network itself."""
+        network = unwrap(model)
+        stage = network if layer == 0 else getattr(network, f"layer{layer}", None)
+        require(stage is not None, f"manifold mixup needs a stage 'layer{layer}' in the network: change its layers")
+        return stage

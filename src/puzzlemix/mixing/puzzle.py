@@ -19,9 +19,9 @@ from puzzlemix.losses import LOSSES, weight_of_cross_entropy
 from puzzlemix.mixing.base import PairMixer, require_partners
 from puzzlemix.mixing.blocks import Grid, enlarge, move_cells, resample_grid
 from puzzlemix.mixing.costs import block_saliency, mask_costs
-from puzzlemix.mixing.graphcut import SOLVERS, solve_mask
+from puzzlemix.mixing.graphcut import SOLVERS, check_solver, solve_mask
 from puzzlemix.mixing.saliency import input_gradient, input_gradient_and_backward, saliency_of
-from puzzlemix.mixing.transport import transport_grid, transport_plan
+from puzzlemix.mixing.transport import check_transport_grid, transport_grid, transport_plan
 
 
 class Puzzle(NamedTuple):
@@ -100,6 +100,7 @@ def puzzle_mix(
     source_first = source_second = None
     if transport:
         fine = transport_grid(grid, size, t_size)
+        check_transport_grid(fine)
         share = share if fine == grid else block_saliency(saliency, fine)[0]  # (B, N_h, N_w)
         fine_mask = resample_grid(mask, fine)
         source_first = transport_plan(share, fine_mask > 0, t_eps)  # (B, N_h, N_w)
@@ -166,12 +167,14 @@ class PuzzleMix(PairMixer):
     ):
         super().__init__(alpha, num_classes=num_classes, prob=prob)
         check_puzzle_parameters(beta, gamma, eta, neigh_size, n_labels, t_eps, t_size, solver)
-        grids = isinstance(blocks, Sequence) and len(blocks) > 0
+        grids = isinstance(blocks, Sequence) and not isinstance(blocks, str) and len(blocks) > 0
         require(grids, f"blocks must list one grid or more to draw from, such as (2, 4, 8, 16), not {blocks}")
         require(clean_lam >= 0, f"clean_lam must be 0 or more, not {clean_lam}")
         require_choice("loss", loss, LOSSES)
         require(0 <= adv_p <= 1, f"adv_p must lie in [0, 1], not {adv_p}")
         require(0 <= adv_eps <= 255, f"adv_eps is in 1/255 of the pixel range, in [0, 255], not {adv_eps}")
+        stops = clean_until_epoch is None or isinstance(clean_until_epoch, Integral)
+        require(stops, f"clean_until_epoch must be a whole number, or None, not {clean_until_epoch}")
         require((mean is None) == (std is None), "give both mean and std, or neither")
         self.blocks = tuple(_grid(b) for b in blocks)
         self.clean_weight = clean_lam * weight_of_cross_entropy(loss, num_classes)
@@ -183,9 +186,12 @@ class PuzzleMix(PairMixer):
             "transport": transport, "t_eps": t_eps, "t_size": t_size, "solver": solver,
         }  # fmt: skip
 
-    def check_size(self, height: int, width: int) -> None:
+    def check(self, network: nn.Module, height: int, width: int) -> None:
         for grid in self.blocks:
             _check_grid(grid, height, width)
+            check_solver(self.puzzle["solver"], self.puzzle["beta"], grid)
+            if self.puzzle["transport"]:
+                check_transport_grid(transport_grid(grid, (height, width), self.puzzle["t_size"]))
 
     def draw(self, images: Tensor, given: Mapping[str, Any]) -> dict[str, Any]:
         """Also `blocks`, the two coins `noisy`, and, where a coin is up, `noise_scale` (shared) and `start_noise`."""
@@ -275,4 +281,7 @@ def _check_grid(grid: Grid, height: int, width: int) -> None:
 
 def _grid(blocks: int | Sequence[int]) -> Grid:
     """Blocks a side, or a pair, as a pair (down, across)."""
-    return (int(blocks), int(blocks)) if isinstance(blocks, Integral) else (int(blocks[0]), int(blocks[1]))
+    pair = (blocks, blocks) if isinstance(blocks, Integral) else blocks
+    fits = isinstance(pair, Sequence) and len(pair) == 2 and all(isinstance(n, Integral) for n in pair)
+    require(fits, f"a grid is blocks a side, such as 4, or a pair (down, across), not {blocks}")
+    return int(pair[0]), int(pair[1])

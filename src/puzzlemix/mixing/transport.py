@@ -8,7 +8,10 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
+from puzzlemix.errors import require
 from puzzlemix.mixing.blocks import Grid
+
+MAX_CELLS = 1024  # of an image; their costs take 4 MB, in float32, and a few times that while they are compared
 
 
 def transport_grid(mask_grid: Grid, size: tuple[int, int], t_size: int | None) -> Grid:
@@ -16,6 +19,15 @@ def transport_grid(mask_grid: Grid, size: tuple[int, int], t_size: int | None) -
     if t_size is None:
         return mask_grid
     return tuple(max(n, length // t_size) for n, length in zip(mask_grid, size, strict=True))
+
+
+def check_transport_grid(grid: Grid) -> None:
+    """Raise `InputError` on more cells than can be moved: the cost of every move is kept, for every image."""
+    require(
+        grid[0] * grid[1] <= MAX_CELLS,
+        f"transport would move {grid[0]} x {grid[1]} cells, more than {MAX_CELLS} in all: give a larger t_size, or "
+        "null to move the mask's blocks",
+    )
 
 
 def transport_plan(saliency: Tensor, visible: Tensor, t_eps: float) -> Tensor:
