@@ -18,10 +18,15 @@ def save_checkpoint(path: Path, content: Mapping[str, Any]) -> None:
     """Write `content` (tensors, numbers, strings, and containers of them) so that `path` is always a whole file."""
     path.parent.mkdir(parents=True, exist_ok=True)
     unfinished = path.with_suffix(".unfinished")
-    with open(unfinished, "wb") as file:
-        torch.save(dict(content), file)
-        file.flush()
-        os.fsync(file.fileno())
+    try:
+        with open(unfinished, "wb") as file:
+            torch.save(dict(content), file)
+            file.flush()
+            os.fsync(file.fileno())
+    except RuntimeError as error:
+        if isinstance(error.__context__, KeyboardInterrupt):  # which torch answers with an error of its own
+            raise error.__context__ from None
+        raise
     os.replace(unfinished, path)
 
 
