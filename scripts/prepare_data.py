@@ -7,11 +7,12 @@ python scripts/prepare_data.py dataset=imagenet source=FOLDER
 """
 
 import shlex
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
 import torch
+from hydra.core.hydra_config import HydraConfig
 from omegaconf import DictConfig, OmegaConf
 
 from puzzlemix import cli
@@ -33,46 +34,42 @@ def main(config: DictConfig) -> None:
     config = plain(config)
     data = build_part(config["dataset"])
     source = None if config["source"] is None else Path(config["source"]).expanduser()
-    match data.name:
+    match HydraConfig.get().runtime.choices["dataset"]:
         case "digits":
+            require(source is None, "digits come with scikit-learn: nothing is read from source=")
             print("digits: nothing to prepare, scikit-learn has them")
         case "imagenet":
             prepare_folders(data, source, config["force"])
-        case "cifar10" | "cifar100" | "tiny_imagenet":
-            prepare_arrays(data, source, config)
+        case "cifar10" | "cifar100" as name:
+            raw = source or data.folder.parent / "raw"
+            prepare_arrays(data, lambda: read_cifar(name, raw, config["download"]), config["force"])
+        case "tiny_imagenet":
+            raw = source or data.folder.parent / "raw" / "tiny-imagenet-200.zip"
+            prepare_arrays(data, lambda: read_tiny_imagenet(raw, config["class_order"]), config["force"])
         case _:
-            train = prepare_arrays(data, source, config)
+            train = prepare_arrays(data, lambda: read_own_images(data, source, config), config["force"])
             print("train with: " + training_command(data, train))
 
 
-def prepare_arrays(data: ArrayData, source: Path | None, config: Mapping[str, Any]) -> Arrays:
-    """Write both splits unless they are there, whole. Returns the training images."""
+def prepare_arrays(data: ArrayData, read: Callable[[], tuple[Arrays, Arrays]], force: bool) -> Arrays:
+    """Write both splits that `read` gives, unless they are there, whole. Returns the training images."""
     paths = [data.folder / f"{split}.npz" for split in ("train", "test")]
-    there = all(path.is_file() for path in paths) and not config["force"]
-    train, test = (data.read("train"), data.read("test")) if there else read_source(data, source, config)
+    there = all(path.is_file() for path in paths) and not force
+    train, test = (data.read("train"), data.read("test")) if there else read()
     data.num_classes = data.num_classes or len(train.classes)
     data.check(train, test, remedy="prepare it again with force=true" if there else "look what source= holds")
     if not there:
         for path, split in zip(paths, (train, test), strict=True):
             write_arrays(path, split)
     counts = f"{len(train.y)} training and {len(test.y)} test images of {data.num_classes} classes"
-    print(f"{data.folder}: {'prepared before' if there else 'prepared'}, {counts}")
+    print(f"{data.folder}: {'prepared before (again: force=true)' if there else 'prepared'}, {counts}")
     return train
 
 
-def read_source(data: ArrayData, source: Path | None, config: Mapping[str, Any]) -> tuple[Arrays, Arrays]:
-    """Training and test images as they were published, or one's own."""
-    raw = data.folder.parent / "raw"
-    match data.name:
-        case "cifar10" | "cifar100":
-            return read_cifar(data.name, source or raw, config["download"])
-        case "tiny_imagenet":
-            return read_tiny_imagenet(source or raw / "tiny-imagenet-200.zip", config["class_order"])
-        case _:
-            require(
-                source is not None, "source must be given: add source=FOLDER, which holds <class>/ with your images"
-            )
-            return read_image_folder(source, data.image_size, config["test_share"], config["seed"])
+def read_own_images(data: ArrayData, source: Path | None, config: Mapping[str, Any]) -> tuple[Arrays, Arrays]:
+    """Training and test images of an image folder."""
+    require(source is not None, "source must be given: add source=FOLDER, which holds <class>/ with your images")
+    return read_image_folder(source, data.image_size, config["test_share"], config["seed"])
 
 
 def training_command(data: ArrayData, train: Arrays) -> str:
@@ -96,7 +93,7 @@ def prepare_folders(data: Any, source: Path | None, force: bool) -> None:
             data.folder.mkdir(parents=True, exist_ok=True)
             link.symlink_to((source / split).resolve())
     data.load(torch.device("cpu"))
-    for short_side in (352, 160):  # of recipe=imagenet_fast, which begins with the last: where it is, all are
+    for short_side in (352, 160):  # what recipe=imagenet_fast reads
         copies = resized_folder(data.folder, short_side)
         there = copies.is_dir()
         require(not (there and force), f"{copies} is there: delete it, and it is written again")

@@ -64,7 +64,9 @@ def test_once_prepared_it_says_so_and_writes_nothing(tiny, tmp_path):
     assert tiny() == f"{tmp_path}/data/tiny_imagenet: prepared, 12 training and 6 test images of 3 classes\n"
     files = list((tmp_path / "data" / "tiny_imagenet").iterdir())
     written = {path: path.stat().st_mtime_ns for path in files}
-    assert "tiny_imagenet: prepared before, 12 training and 6 test images" in tiny("source=none.zip")
+    assert "tiny_imagenet: prepared before (again: force=true), 12 training and 6 test images" in tiny(
+        "source=none.zip"
+    )
     assert {path: path.stat().st_mtime_ns for path in files} == written
     tiny("force=true")
     assert not set(written.items()) & {(path, path.stat().st_mtime_ns) for path in files}
@@ -137,6 +139,12 @@ def test_own_images_train_with_the_line_that_it_prints(prepare, script, tmp_path
     assert json.loads((tmp_path / "run" / "seed0" / "metrics.json").read_text())["epochs"] == 1
 
 
+def test_own_images_may_be_called_like_a_published_set(prepare, tmp_path):
+    write_class_folders(tmp_path / "mine", CLASSES, 10, (40, 50))
+    printed = prepare("image_folder", f"source={tmp_path}/mine", "dataset.name=imagenet", "dataset.image_size=[32,32]")
+    assert printed.startswith(f"{tmp_path}/data/imagenet: prepared, 24 training and 6 test images of 3 classes\n")
+
+
 @pytest.mark.parametrize(
     ("overrides", "message"),
     [
@@ -181,6 +189,8 @@ def test_digits_need_nothing(script, tmp_path, monkeypatch, capsys):
     script("prepare_data", "dataset=digits")
     assert "nothing to prepare" in capsys.readouterr().out
     assert not list(tmp_path.iterdir())
+    with pytest.raises(SystemExit, match="nothing is read from source="):
+        script("prepare_data", "dataset=digits", "source=here")
 
 
 def test_a_dataset_must_be_named(script):
