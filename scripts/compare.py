@@ -9,14 +9,14 @@ from omegaconf import DictConfig
 
 from puzzlemix import cli
 from puzzlemix.experiment import plain
-from puzzlemix.reporting.tables import as_markdown, print_table, read_published, read_runs, table
+from puzzlemix.reporting.tables import as_markdown, print_table, read_runs, table
 from puzzlemix.runlog import write_text
 
 
 @cli.script("compare")
 def main(config: DictConfig) -> None:
     config = plain(config)
-    rows = table(read_runs(Path(config["results_dir"])), read_published(Path(config["published"])))
+    rows = table(read_runs(Path(config["results_dir"])), Path(config["published"]))
     print_table(rows)
     if config["output"] is not None:
         write_text(Path(config["output"]), as_markdown(rows))

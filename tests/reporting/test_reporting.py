@@ -10,7 +10,7 @@ from conftest import SCRIPTS
 from matplotlib.image import imread
 
 from puzzlemix.errors import InputError
-from puzzlemix.reporting.tables import read_published, read_runs, spread, table
+from puzzlemix.reporting.tables import read_runs, spread, table
 
 PUBLISHED = SCRIPTS.parent / "results" / "paper" / "published.csv"
 
@@ -32,9 +32,34 @@ def test_compare_shows_mean_and_deviation_over_seeds(train, script, tmp_path, ca
 
 def test_a_run_stands_beside_its_published_number(train, tmp_path):
     train("name=cifar100_preactresnet18_puzzlemix")
-    (row,) = table(read_runs(tmp_path), read_published(PUBLISHED))
-    assert row[-1] == "19.6 (authors' README, Table 3)"
+    (row,) = table(read_runs(tmp_path), PUBLISHED)
+    assert row[-2] == "19.6 (authors' README, Table 3: paper table value, as quoted by authors)"
+    assert row[-1] == "not available"
     assert row[2] == "2"  # epochs, so that nobody takes this for a reproduction
+
+
+def test_runs_of_one_name_and_several_configs_are_several_rows(train, tmp_path):
+    for folder, lr in (("a", 0.1), ("b", 0.2)):
+        for seed in (0, 1):
+            train(f"results_dir={tmp_path}/{folder}", f"recipe.lr={lr}", f"seed={seed}", "recipe.epochs=1")
+    rows = table(read_runs(tmp_path), PUBLISHED)
+    assert [row[0][:5] + row[0][-1] for row in rows] == ["run []"] * 2
+    assert rows[0][0] != rows[1][0]
+    assert [row[1] for row in rows] == ["2", "2"]
+
+
+def test_other_images_and_other_attacks_are_not_taken_for_the_columns_own(train, tmp_path):
+    train("attack=fgsm,pgd", "attack.fgsm8.eps_255=4", "dataset.validation_per_class=1", "recipe.epochs=1")
+    (row,) = table(read_runs(tmp_path), PUBLISHED)
+    assert row[0] == "run, validation images"
+    assert row[4] == "-"
+    assert 0 <= float(row[5]) <= 100
+
+
+def test_a_published_error_under_attack_stands_in_its_column(train, tmp_path):
+    train("name=cifar100_wrn28_10_puzzlemix_adversarial", "recipe.epochs=1")
+    (row,) = table(read_runs(tmp_path), PUBLISHED)
+    assert row[-1].startswith("47.2 (")
 
 
 def test_a_damaged_result_is_named(tmp_path):

@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 import csv
-import json
 from collections import defaultdict
 from collections.abc import Mapping
 from pathlib import Path
 from statistics import mean, stdev
 from typing import Any
 
-from puzzlemix.errors import InputError, require
+from puzzlemix.errors import require
+from puzzlemix.runlog import read_metrics
 
 HEADER = (
     "run",
@@ -21,47 +21,67 @@ HEADER = (
     "PGD-20 4/255 %",
     "s / epoch",
     "published top-1 error %",
+    "published FGSM %",
 )
+
+# What the columns of attacks hold: a run attacked otherwise under the same name does not belong there.
+ATTACKS = {
+    "fgsm8": {"eps_255": 8, "step_255": 8, "steps": 1, "random_start": False},
+    "pgd20_eps4": {"eps_255": 4, "step_255": 2, "steps": 20, "random_start": True},
+}
 
 
 def read_runs(results_dir: Path) -> dict[str, list[dict[str, Any]]]:
-    """The `metrics.json` of all finished runs below a folder, by name, in the order of their seeds.
+    """The `metrics.json` of all finished runs below a folder, by row of the table, in the order of their seeds.
+
+    Runs stand in one row if they differ in nothing but the seed. A row is called by their name, and where runs of one
+    name have several configs (in several folders) also by the beginning of the config's hash.
 
     Raises:
         InputError: there is none, or one is damaged.
     """
-    runs = defaultdict(list)
-    for path in sorted(Path(results_dir).rglob("metrics.json")):
-        try:
-            metrics = json.loads(path.read_text())
-            runs[metrics["name"]].append(metrics)
-        except (json.JSONDecodeError, KeyError, TypeError) as error:
-            raise InputError(f"{path} is damaged: delete it and start the same run again") from error
-    require(bool(runs), f"no finished run below {results_dir}: train one, `python scripts/train.py mixup=puzzlemix`")
-    return {name: sorted(seeds, key=lambda metrics: metrics["seed"]) for name, seeds in runs.items()}
+    all_runs = [read_metrics(path) for path in sorted(Path(results_dir).rglob("metrics.json"))]
+    require(
+        bool(all_runs), f"no finished run below {results_dir}: train one, `python scripts/train.py mixup=puzzlemix`"
+    )
+    configs = defaultdict(set)
+    for metrics in all_runs:
+        configs[metrics["name"]].add(metrics["config_hash"])
+    rows = defaultdict(list)
+    for metrics in sorted(all_runs, key=lambda metrics: metrics["seed"]):
+        name, config_hash = metrics["name"], metrics["config_hash"]
+        rows[name if len(configs[name]) == 1 else f"{name} [{config_hash[:8]}]"].append(metrics)
+    return dict(sorted(rows.items()))
 
 
-def read_published(path: Path) -> dict[str, str]:
-    """Published top-1 errors by experiment, as `19.6 (source)`. The file: `results/paper/README.md`."""
+def read_published(path: Path, metric: str) -> dict[str, str]:
+    """A metric's published values by experiment, as `19.6 (source, statistic)`. The file: `results/paper/README.md`."""
     require(Path(path).is_file(), f"{path} is not there: give published=, or restore it from the repository")
     with open(path, newline="") as file:
-        rows = [row for row in csv.DictReader(file) if row["metric"] == "top1_error"]
-    return {row["experiment"]: f"{row['value']} ({row['source']})" for row in rows}
+        rows = [row for row in csv.DictReader(file) if row["metric"] == metric]
+    return {row["experiment"]: f"{row['value']} ({row['source']}: {row['statistic']})" for row in rows}
 
 
-def table(runs: Mapping[str, list[dict[str, Any]]], published: Mapping[str, str]) -> list[tuple[str, ...]]:
-    """A row a run name, its cells as `HEADER` says; clean errors are `median10`, as in the paper's tables."""
+def table(runs: Mapping[str, list[dict[str, Any]]], published: Path) -> list[tuple[str, ...]]:
+    """The rows of `read_runs`, their cells as `HEADER` says; clean errors are `median10`, as in the paper's tables."""
+    top1, fgsm = (read_published(published, metric) for metric in ("top1_error", "fgsm8_error"))
     rows = []
-    for name, seeds in runs.items():
+    for shown, seeds in runs.items():
+        name, on = seeds[0]["name"], seeds[0]["evaluated_on"]
         cells = (
             spread([metrics["top1_error"]["median10"] for metrics in seeds]),
-            spread([metrics["fgsm8_error"] for metrics in seeds if "fgsm8_error" in metrics]),
-            spread([metrics["pgd20_eps4_error"] for metrics in seeds if "pgd20_eps4_error" in metrics]),
+            *(spread(attacked(seeds, attack)) for attack in ATTACKS),
             spread([metrics["seconds_per_epoch"]["total"] for metrics in seeds]),
+            *(column.get(name, "not available") for column in (top1, fgsm)),
         )
         epochs = "/".join(str(n) for n in sorted({metrics["epochs"] for metrics in seeds}))
-        rows.append((name, str(len(seeds)), epochs, *cells, published.get(name, "not available")))
+        rows.append((shown if on == "test" else f"{shown}, {on} images", str(len(seeds)), epochs, *cells))
     return rows
+
+
+def attacked(seeds: list[dict[str, Any]], attack: str) -> list[float]:
+    """Errors of the runs that met this attack with the settings of its column."""
+    return [metrics[f"{attack}_error"] for metrics in seeds if metrics["attacks"].get(attack) == ATTACKS[attack]]
 
 
 def spread(values: list[float]) -> str:
@@ -73,7 +93,11 @@ def spread(values: list[float]) -> str:
 
 def as_markdown(rows: list[tuple[str, ...]]) -> str:
     """The table in Markdown."""
-    lines = [HEADER, ("---", *["---:"] * (len(HEADER) - 2), "---"), *rows]
+    lines = [
+        HEADER,
+        tuple("---" if i == 0 or "published" in title else "---:" for i, title in enumerate(HEADER)),
+        *rows,
+    ]
     return "".join("| " + " | ".join(line) + " |\n" for line in lines)
 
 
@@ -85,7 +109,7 @@ def print_table(rows: list[tuple[str, ...]]) -> None:
 
     shown = Table(box=box.SIMPLE_HEAD)
     for i, title in enumerate(HEADER):
-        shown.add_column(title, justify="left" if i in (0, len(HEADER) - 1) else "right", overflow="fold")
+        shown.add_column(title, justify="left" if i == 0 or title.startswith("published") else "right", overflow="fold")
     for row in rows:
         shown.add_row(*row)
     console = Console()
