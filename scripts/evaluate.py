@@ -9,7 +9,7 @@ from pathlib import Path
 from omegaconf import DictConfig
 
 from puzzlemix import cli, distributed
-from puzzlemix.evaluation import attack_errors, clean_errors
+from puzzlemix.evaluation import attack_errors, check_evaluation, clean_errors
 from puzzlemix.experiment import check_torchvision, load_experiment, plain
 from puzzlemix.runlog import write_text
 
@@ -19,13 +19,15 @@ def main(config: DictConfig) -> None:
     check_torchvision()
     config = plain(config)
     device = distributed.join(config["device"])
+    batch_size, attacks = config["test_batch_size"], config["attack"]
+    check_evaluation(batch_size, attacks)
     data, network, *_ = load_experiment(config["checkpoint"], device)
-    errors = clean_errors(network, data, device)
-    errors |= attack_errors(network, data, device, config["attack"], config["seed"])
+    errors = clean_errors(network, data, batch_size)
+    errors |= attack_errors(network, data, batch_size, attacks, config["seed"])
     if distributed.is_main():
         output = Path(config["output"] or Path(config["checkpoint"]).with_name("evaluation.json"))
         content = {"checkpoint": config["checkpoint"], "evaluated_on": data.evaluated_on, **errors}
-        write_text(output, json.dumps(content | {"attacks": config["attack"], "seed": config["seed"]}, indent=2) + "\n")
+        write_text(output, json.dumps(content | {"attacks": attacks, "seed": config["seed"]}, indent=2) + "\n")
         for name, error in errors.items():
             print(f"{name:24}{error:6.2f} %")
         print(f"{output}")

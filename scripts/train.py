@@ -6,11 +6,14 @@ torchrun --nproc-per-node=4 scripts/train.py dataset=cifar100 network=wrn28_10 m
 python scripts/train.py -m mixup=vanilla,puzzlemix seed=0,1,2
 """
 
+from collections.abc import Mapping
+from typing import Any
+
 from omegaconf import DictConfig
 
 from puzzlemix import cli, distributed
 from puzzlemix.checkpoint import keep_weights
-from puzzlemix.evaluation import attack_errors
+from puzzlemix.evaluation import attack_errors, check_evaluation
 from puzzlemix.experiment import build, check_torchvision, plain
 from puzzlemix.runlog import RunLog
 from puzzlemix.training import Trainer
@@ -22,22 +25,35 @@ def main(config: DictConfig) -> None:
     config = plain(config)
     device = distributed.join(config["device"])
     log = RunLog(config)
-    if log.finished:
-        distributed.print_once(f"{log.folder}: finished before, nothing to do")
+    check_evaluation(config["test_batch_size"], config["attack"])
+    if log.metrics is not None:
+        leave_finished(log, config)
         return
     data, network, mixer, recipe = build(config)
     data.load(device)
     network.to(device)
 
     Trainer(network, mixer, data, recipe, log).train()
-    errors = attack_errors(network, data, device, config["attack"], config["seed"])
+    errors = attack_errors(network, data, config["test_batch_size"], config["attack"], config["seed"])
     if distributed.is_main():
-        metrics = log.finish({"evaluated_on": data.evaluated_on, **errors})
+        metrics = log.finish({"evaluated_on": data.evaluated_on, **errors, "attacks": config["attack"]})
         if config["keep_weights"]:
             keep_weights(log.checkpoint_path, metrics)
         shown = {"top1_error": metrics["top1_error"]["median10"], **errors}
         print(f"{log.folder}: " + ", ".join(f"{name} {value:.2f} %" for name, value in shown.items()))
     distributed.wait_for_all()
+
+
+def leave_finished(log: RunLog, config: Mapping[str, Any]) -> None:
+    """Say that there is nothing to train, and what was asked for beyond that."""
+    distributed.print_once(f"{log.folder}: finished before, nothing to do")
+    measured = log.metrics.get("attacks", {})
+    others = [name for name, settings in config["attack"].items() if measured.get(name) != settings]
+    if others:
+        command = f"python scripts/evaluate.py checkpoint={log.checkpoint_path} attack=..."
+        distributed.print_once(f"{log.folder}: not attacked by {', '.join(others)} as asked for now: {command}")
+    if config["keep_weights"] and distributed.is_main():
+        keep_weights(log.checkpoint_path, log.metrics)
 
 
 if __name__ == "__main__":

@@ -8,9 +8,11 @@ from pathlib import Path
 import pytest
 import torch
 from conftest import SCRIPTS, TINY
+from pictures import write_class_folders
 from two_processes import METHODS
 
 from puzzlemix.checkpoint import load_checkpoint
+from puzzlemix.streams import numpy_stream
 
 
 def torchrun(*command):
@@ -76,6 +78,22 @@ def test_two_processes_train_one_run_and_evaluate_every_image_once(tmp_path, scr
     assert alone["top5_error"] == pytest.approx(metrics["top5_error"]["last"])
     assert alone["fgsm8_error"] == pytest.approx(metrics["fgsm8_error"], abs=0.41)  # two of 500 images
     assert load_checkpoint(checkpoint)["epoch"] == 2
+
+
+def test_what_one_process_alone_meets_is_told(tmp_path):
+    """A damaged image that is the second process's to read."""
+    for split in ("train", "val"):
+        write_class_folders(tmp_path / "imagenet" / split, ["ant", "bee"], 4, (40, 40))
+    second = numpy_stream("order", 0, 0).permutation(8)[1]
+    damaged = sorted((tmp_path / "imagenet" / "train").glob("*/*.JPEG"))[second]
+    damaged.write_bytes(damaged.read_bytes()[:400])
+    counts = ("num_classes=2", "train_images=null", "test_images=null", "image_size=[32,32]", "test_resize=32")
+    data = ["dataset=imagenet", *(f"dataset.{count}" for count in counts), f"dataset.root={tmp_path}"]
+    options = ("network.initial_channels=4", "recipe.batch_size=8", "attack=none", "device=cpu", "dataset.workers=0")
+    done = torchrun(SCRIPTS / "train.py", *data, *options, f"results_dir={tmp_path}/runs")
+    assert done.returncode != 0
+    told = [line for line in done.stderr.splitlines() if line.startswith("error:")]
+    assert told == [f"error: {damaged} cannot be read as an image (OSError): replace it, or delete it"]
 
 
 def test_bad_input_is_told_once(tmp_path):

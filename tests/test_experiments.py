@@ -8,12 +8,12 @@ import pytest
 import torch
 from conftest import SCRIPTS
 from omegaconf import OmegaConf
-from PIL import Image
-from sklearn.datasets import load_sample_image
+from pictures import crops, write_class_folders
 from tqdm import tqdm
 
+from puzzlemix import distributed
 from puzzlemix.experiment import build, plain
-from puzzlemix.runlog import RunLog
+from puzzlemix.runlog import RunLog, fingerprint
 from puzzlemix.training import Trainer
 
 CONFIGS = SCRIPTS.parent / "configs"
@@ -26,13 +26,6 @@ def compose(*overrides):
         return hydra.compose("train", list(overrides))
 
 
-def crops(count, size, seed):
-    """Crops of a real photograph, (count, *size, 3) uint8."""
-    photograph = load_sample_image("flower.jpg")
-    corners = np.random.default_rng(seed).integers(0, np.array(photograph.shape[:2]) - size, (count, 2))
-    return np.stack([photograph[y : y + size[0], x : x + size[1]] for y, x in corners])
-
-
 def write_arrays(folder, size):
     folder.mkdir(parents=True)
     labels = np.arange(2 * CLASSES) % CLASSES
@@ -43,10 +36,7 @@ def write_arrays(folder, size):
 
 def write_folders(folder):
     for split in ("train", "val", "train_160", "train_352"):
-        for label in range(CLASSES):
-            (folder / split / f"n{label}").mkdir(parents=True)
-            for i, crop in enumerate(crops(2, (180, 240), label)):
-                Image.fromarray(crop).save(folder / split / f"n{label}" / f"{i}.JPEG")
+        write_class_folders(folder / split, [f"n{label}" for label in range(CLASSES)], 2, (180, 240))
 
 
 def shrunk(experiment, root):
@@ -125,6 +115,19 @@ def test_mixing_parameters_are_the_releases():
     }
     assert alphas == {"input": 1.0, "manifold": 2.0, "cutmix": 1.0}
     assert compose("experiment=tiny_imagenet_preactresnet18_cutmix").mixup.alpha == 0.2
+
+
+def test_where_the_data_lies_and_who_reads_it_is_no_other_experiment():
+    here, there, other = (
+        plain(compose("name=any", "dataset=imagenet", "recipe=imagenet_300", *overrides))
+        for overrides in ((), ("dataset.root=/elsewhere", "dataset.workers=2", "seed=3"), ("dataset.lighting=0.1",))
+    )
+    assert fingerprint(here) == fingerprint(there) != fingerprint(other)
+
+
+def test_checkpoints_of_many_processes_build_on_any_number(monkeypatch):
+    monkeypatch.setattr(distributed, "world_size", lambda: 3)  # which does not divide a batch of 50
+    assert build(plain(compose("name=any"))).network is not None
 
 
 @pytest.mark.parametrize("network", sorted(path.stem for path in (CONFIGS / "network").glob("*.yaml")))

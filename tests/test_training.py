@@ -57,6 +57,27 @@ def test_attacks_are_measured_after_training(train):
     assert metrics["pgd20_eps4_error"] >= clean
 
 
+def test_a_run_is_finished_without_git(train, monkeypatch, tmp_path):
+    monkeypatch.setenv("PATH", str(tmp_path))
+    assert json.loads((train() / "metrics.json").read_text())["git_commit"] is None
+
+
+def test_a_finished_run_says_what_was_not_measured_and_keeps_its_weights(train, capsys, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    folder = train("attack=fgsm")
+    metrics = (folder / "metrics.json").read_bytes()
+    assert json.loads(metrics)["attacks"]["fgsm8"]["eps_255"] == 8
+    capsys.readouterr()
+    train("attack=fgsm,pgd7_eps8", "attack.fgsm8.eps_255=4", "keep_weights=true")
+    told = capsys.readouterr().out
+    assert "finished before" in told
+    assert "not attacked by fgsm8, pgd7_eps8 as asked for now: python scripts/evaluate.py checkpoint=" in told
+    assert (tmp_path / "models" / "run_seed0.pt").is_file()
+    train("attack=fgsm")
+    assert "not attacked" not in capsys.readouterr().out
+    assert (folder / "metrics.json").read_bytes() == metrics
+
+
 def test_a_finished_run_is_left_alone(train, capsys):
     folder = train()
     before = {path: path.read_bytes() for path in folder.rglob("*") if path.is_file()}
@@ -104,7 +125,9 @@ def test_the_seed_decides_the_weights(train, tmp_path):
 
 
 def test_a_loss_that_is_not_finite_stops_and_keeps_the_last_good_checkpoint(train, tmp_path):
-    with pytest.raises(SystemExit, match=r"loss is not finite .* no epoch was finished: lower recipe\.lr"):
+    with pytest.raises(
+        SystemExit, match=r"loss is not finite .* no epoch was finished: start again with a lower recipe\.lr"
+    ):
         train("recipe.lr=1e30")
     # an epoch at a usable rate, then one at 1e30
     with pytest.raises(SystemExit, match=r"epoch 1, .*last\.pt is the last good checkpoint"):
@@ -112,6 +135,20 @@ def test_a_loss_that_is_not_finite_stops_and_keeps_the_last_good_checkpoint(trai
     kept = load_checkpoint(tmp_path / "later" / "seed0" / "checkpoints" / "last.pt")
     assert kept["epoch"] == 1
     assert all(torch.isfinite(value).all() for value in kept["network"].values())
+
+
+def test_weights_that_are_not_finite_are_never_saved(train, tmp_path):
+    """The only step of the epoch spoils them: its own loss, taken before, is fine."""
+    with pytest.raises(SystemExit, match=r"weights are not finite at the end of epoch 0; no epoch was finished: start"):
+        train("recipe.batch_size=40", "recipe.lr=1e38", "recipe.weight_decay=1e6")
+    assert not (tmp_path / "run" / "seed0" / "checkpoints").exists()
+
+
+def test_input_that_turns_out_bad_while_training_stops_the_run(train, tmp_path):
+    """A beta that flat borders take and the borders of digits do not."""
+    with pytest.raises(SystemExit, match=r"error: beta is too large for solver=swap with 16 x 16 blocks"):
+        train("mixup=puzzlemix", "mixup.beta=9.9", "mixup.gamma=1.0", "mixup.blocks=[16]")
+    assert (tmp_path / "run" / "seed0" / "config.yaml").is_file()
 
 
 def test_degenerate_saliency_is_counted_in_the_log(train):
@@ -127,6 +164,25 @@ def test_a_folder_of_another_config_is_refused_and_untouched(train):
     with pytest.raises(SystemExit, match="resume=never"):
         train("resume=never")
     assert before == {path: path.read_bytes() for path in folder.rglob("*") if path.is_file()}
+
+
+def test_a_checkpoint_without_its_config_file_still_knows_its_config(train):
+    folder = train()
+    (folder / "config.yaml").unlink()
+    (folder / "metrics.json").unlink()
+    checkpoint = (folder / "checkpoints" / "last.pt").read_bytes()
+    with pytest.raises(SystemExit, match=r"another config \(recipe\.epochs: 2 there, 3 here\)"):
+        train("recipe.epochs=3")
+    assert (folder / "checkpoints" / "last.pt").read_bytes() == checkpoint
+
+
+def test_kept_weights_are_no_checkpoint_to_go_on_from(train, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    folder = train("keep_weights=true")
+    (folder / "metrics.json").unlink()
+    (tmp_path / "models" / "run_seed0.pt").rename(folder / "checkpoints" / "last.pt")
+    with pytest.raises(SystemExit, match=r"last\.pt holds weights alone, as kept in models/"):
+        train("keep_weights=true")
 
 
 def test_a_damaged_checkpoint_is_refused(train):

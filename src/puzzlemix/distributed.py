@@ -65,17 +65,16 @@ def pick_device(wanted: str) -> torch.device:
     """`auto`, `cpu` or `cuda`: this process's device; under torchrun each takes the GPU of its local rank.
 
     Raises:
-        InputError: CUDA is asked for and absent.
+        InputError: CUDA is asked for and absent, or has fewer GPUs than processes.
     """
     require_choice("device", wanted, ("auto", "cpu", "cuda"))
     present = torch.cuda.is_available()
     require(wanted != "cuda" or present, "device=cuda, but torch sees no GPU here: use device=cpu or device=auto")
     if wanted == "cpu" or not present:
         return torch.device("cpu")
-    local_rank = int(os.environ.get("LOCAL_RANK", 0))
-    gpus = torch.cuda.device_count()
-    require(local_rank < gpus, f"{local_rank + 1} processes on a machine of {gpus} GPUs: lower --nproc-per-node")
-    return torch.device("cuda", local_rank)
+    processes, gpus = int(os.environ.get("LOCAL_WORLD_SIZE", 1)), torch.cuda.device_count()
+    require(processes <= gpus, f"{processes} processes on a machine of {gpus} GPUs: lower --nproc-per-node")
+    return torch.device("cuda", int(os.environ.get("LOCAL_RANK", 0)))
 
 
 def join(wanted_device: str) -> torch.device:

@@ -11,30 +11,32 @@ from tqdm import tqdm
 
 from puzzlemix import distributed
 from puzzlemix.errors import InputError, require
-from puzzlemix.robustness.attacks import attack
+from puzzlemix.robustness.attacks import attack, check_attack
 from puzzlemix.streams import torch_seed
 
-BATCH_SIZE = 250  # images at a time of each process; no result depends on it
 
+def clean_errors(network: nn.Module, data: Any, batch_size: int) -> dict[str, float]:
+    """Top-1 and top-5 error on unchanged images.
 
-def clean_errors(network: nn.Module, data: Any, device: torch.device) -> dict[str, float]:
-    """Top-1 and top-5 error on unchanged images."""
-    top1, top5 = _errors(network, data, device, lambda images, labels: images, "evaluation")
+    Args:
+        network: in any mode; evaluated in eval mode.
+        data: a dataset of `puzzlemix.data`, loaded onto the network's device.
+        batch_size: images at a time, of each process.
+    """
+    top1, top5 = _errors(network, data, batch_size, lambda images, labels: images, "evaluation")
     return {"top1_error": top1, "top5_error": top5}
 
 
 def attack_errors(
-    network: nn.Module, data: Any, device: torch.device, attacks: Mapping[str, Mapping[str, Any]], seed: int
+    network: nn.Module, data: Any, batch_size: int, attacks: Mapping[str, Mapping[str, Any]], seed: int
 ) -> dict[str, float]:
-    """Top-1 error under each attack, as `{name}_error`.
+    """Top-1 error under each attack, as `{name}_error`; the rest as for `clean_errors`.
 
     Args:
-        network: in any mode; evaluated in eval mode.
-        data: a dataset of `puzzlemix.data`.
-        device: of the network.
-        attacks: by name, each with `eps_255`, `step_255`, `steps` and `random_start`; the first two in 1/255.
-        seed: fixes the random starts, together with the process.
+        attacks: by name, each with `eps_255` and `step_255` in 1/255, `steps` and `random_start`.
+        seed: fixes the random starts, which other batches or another number of processes draw otherwise.
     """
+    device = next(network.parameters()).device
     errors = {}
     for name, settings in attacks.items():
         options = _attack_options(name, settings)
@@ -43,31 +45,42 @@ def attack_errors(
         def perturb(images: Tensor, labels: Tensor, options=options, generator=generator) -> Tensor:
             return attack(network, images, labels, **options, generator=generator)
 
-        errors[f"{name}_error"] = _errors(network, data, device, perturb, name)[0]
+        errors[f"{name}_error"] = _errors(network, data, batch_size, perturb, name)[0]
     return errors
+
+
+def check_evaluation(batch_size: int, attacks: Mapping[str, Mapping[str, Any]]) -> None:
+    """Raise `InputError` unless these settings can work: ask before hours of training."""
+    require(batch_size >= 1, f"test_batch_size must be at least 1, not {batch_size}")
+    for name, settings in attacks.items():
+        options = _attack_options(name, settings)
+        try:
+            check_attack(options["eps"], options["step"], options["steps"])
+        except InputError as error:
+            raise InputError(f"attack '{name}': {error}") from error
 
 
 def _attack_options(name: str, settings: Mapping[str, Any]) -> dict[str, Any]:
     """The arguments of `attack`, in its units."""
     wanted = {"eps_255", "step_255", "steps", "random_start"}
     require(set(settings) == wanted, f"attack '{name}' must have {sorted(wanted)}, not {sorted(settings)}")
+    require(None not in settings.values(), f"attack '{name}' must not have null in {dict(settings)}")
     eps, step = settings["eps_255"] / 255, settings["step_255"] / 255
     return {"eps": eps, "step": step, "steps": settings["steps"], "random_start": settings["random_start"]}
 
 
 def _errors(
-    network: nn.Module,
-    data: Any,
-    device: torch.device,
-    perturb: Callable[[Tensor, Tensor], Tensor],
-    what: str,
+    network: nn.Module, data: Any, batch_size: int, perturb: Callable[[Tensor, Tensor], Tensor], what: str
 ) -> tuple[float, float]:
     """Top-1 and top-5 error of this and all other processes' images together, each image once."""
+    device = next(network.parameters()).device
     training = network.training
     network.eval()
     counts = torch.zeros(3, device=device, dtype=torch.float64)  # right in 1, right in 5, images
     quiet = None if distributed.is_main() else True  # None: silent unless on a terminal
-    for images, labels in tqdm(data.test_batches(BATCH_SIZE), desc=what, unit="batch", leave=False, disable=quiet):
+    steps = data.test_steps(batch_size)
+    batches = tqdm(data.test_batches(batch_size), desc=what, total=steps, unit="batch", leave=False, disable=quiet)
+    for images, labels in batches:
         images = perturb(images, labels)
         with torch.no_grad():
             logits = network(images)  # (B, K)
@@ -75,6 +88,4 @@ def _errors(
         counts += torch.stack([best[:, 0].sum(), best.any(1).sum(), torch.tensor(len(labels), device=device)])
     network.train(training)
     right1, right5, images = distributed.sum_over_processes(counts).tolist()
-    if images == 0:
-        raise InputError(f"{data.name} has no image to evaluate on")
     return 100 * (1 - right1 / images), 100 * (1 - right5 / images)

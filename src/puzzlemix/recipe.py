@@ -57,6 +57,11 @@ class Recipe:
         """The phase an epoch lies in; empty where the recipe has none."""
         return next((phase for phase in self.phases if epoch < phase["until_epoch"]), {})
 
+    @property
+    def batch_sizes(self) -> set[int]:
+        """Every number of images a step that occurs, of all processes together."""
+        return {self.batch_size_at(epoch) for epoch in range(self.epochs)}
+
     def batch_size_at(self, epoch: int) -> int:
         """Images a step in this epoch, of all processes together."""
         return self.phase(epoch).get("batch_size", self.batch_size)

@@ -27,7 +27,8 @@ from puzzlemix import distributed
 from puzzlemix.errors import InputError, require, require_choice
 from puzzlemix.nested import flatten
 
-RESULT_DEPENDS_ON = ("dataset", "network", "mixup", "recipe", "seed")
+RESULT_DEPENDS_ON = ("dataset", "network", "mixup", "recipe")  # and on the seed
+WITHOUT_EFFECT = ("dataset.root", "dataset.workers")
 
 
 class RunLog:
@@ -41,6 +42,8 @@ class RunLog:
     """
 
     def __init__(self, config: Mapping[str, Any]):
+        for key in ("name", "results_dir"):
+            require(config[key] not in (None, ""), f"{key} must not be empty")
         self.config = config
         self.folder = Path(config["results_dir"]) / config["name"] / f"seed{config['seed']}"
         self.checkpoint_path = self.folder / "checkpoints" / "last.pt"
@@ -50,9 +53,26 @@ class RunLog:
         self._check_folder()
 
     @property
-    def finished(self) -> bool:
-        """Whether the run has its results."""
-        return (self.folder / "metrics.json").is_file()
+    def metrics(self) -> dict[str, Any] | None:
+        """The results of a finished run; None of another.
+
+        Raises:
+            InputError: they are damaged.
+        """
+        path = self.folder / "metrics.json"
+        return read_metrics(path) if path.is_file() else None
+
+    def check_config(self, there: Any, path: Path) -> None:
+        """Raise `InputError` unless `there`, the config at `path`, is one with whose results this run may go on."""
+        remedy = "give another name= or results_dir=, or delete it"
+        try:
+            theirs = {**settings(there), "seed": there["seed"]}
+        except (AttributeError, KeyError, TypeError) as error:
+            raise InputError(f"{path} is damaged: {remedy}") from error
+        differences = _differences(theirs, {**settings(self.config), "seed": self.config["seed"]})
+        require(
+            not differences, f"{self.folder} holds a run of another config ({'; '.join(differences[:3])}): {remedy}"
+        )
 
     def start(self, first_epoch: int) -> None:
         """Write the config, drop the log's lines from `first_epoch` on, and start wandb if it is wanted."""
@@ -112,14 +132,9 @@ class RunLog:
         require(self.config["resume"] == "auto", f"{self.folder} holds a run, and resume=never: {remedy}")
         try:
             there = yaml.safe_load(path.read_text())
-            differences = _differences(
-                {key: there.get(key) for key in RESULT_DEPENDS_ON}, {key: self.config[key] for key in RESULT_DEPENDS_ON}
-            )
-        except (yaml.YAMLError, AttributeError) as error:
+        except yaml.YAMLError as error:
             raise InputError(f"{path} is damaged: {remedy}") from error
-        require(
-            not differences, f"{self.folder} holds a run of another config ({'; '.join(differences[:3])}): {remedy}"
-        )
+        self.check_config(there, path)
 
     def _start_wandb(self) -> Any:
         import wandb  # here, so that nothing else needs it
@@ -140,10 +155,30 @@ def summary(errors: list[float]) -> dict[str, float]:
     return {"last": errors[-1], "median10": median(errors[-10:]), "best": min(errors)}
 
 
+def settings(config: Mapping[str, Any]) -> dict[str, Any]:
+    """All of a config that its results depend on but the seed, flat."""
+    flat = flatten({key: config[key] for key in RESULT_DEPENDS_ON})
+    return {key: value for key, value in flat.items() if key not in WITHOUT_EFFECT}
+
+
 def fingerprint(config: Mapping[str, Any]) -> str:
-    """A hash of all of a config that its results depend on."""
-    depends = {key: config[key] for key in RESULT_DEPENDS_ON}
-    return hashlib.sha256(json.dumps(depends, sort_keys=True).encode()).hexdigest()
+    """A hash of `settings`: equal for runs that are repetitions of each other."""
+    return hashlib.sha256(json.dumps(settings(config), sort_keys=True).encode()).hexdigest()
+
+
+def read_metrics(path: Path) -> dict[str, Any]:
+    """A run's `metrics.json`.
+
+    Raises:
+        InputError: it is damaged.
+    """
+    try:
+        metrics = json.loads(path.read_text())
+    except json.JSONDecodeError:
+        metrics = None
+    whole = isinstance(metrics, dict) and {"name", "seed", "config_hash"} <= set(metrics)
+    require(whole, f"{path} is damaged: delete it and start the same run again")
+    return metrics
 
 
 def environment() -> dict[str, Any]:
@@ -152,16 +187,9 @@ def environment() -> dict[str, Any]:
 
     gpu = torch.cuda.get_device_name() if torch.cuda.is_available() else None
     versions = {"python": platform.python_version(), "torch": torch.__version__, "numpy": numpy.__version__}
-    git = subprocess.run(
-        ["git", "describe", "--always", "--dirty", "--abbrev=40", "--exclude=*"],
-        cwd=Path(__file__).parent,
-        capture_output=True,
-        text=True,
-        check=False,
-    )
     return {
         "versions": versions,
-        "git_commit": git.stdout.strip() or None,
+        "git_commit": git_commit(),
         "machine": {
             "processor": platform.processor() or platform.machine(),
             "cores": os.cpu_count(),
@@ -169,6 +197,16 @@ def environment() -> dict[str, Any]:
             "processes": distributed.world_size(),
         },
     }
+
+
+def git_commit() -> str | None:
+    """The commit of this code, `-dirty` where files differ; None where it is not in git, or git not installed."""
+    command = ["git", "describe", "--always", "--dirty", "--abbrev=40", "--exclude=*"]
+    try:
+        done = subprocess.run(command, cwd=Path(__file__).parent, capture_output=True, text=True, check=False)
+    except OSError:
+        return None
+    return done.stdout.strip() or None
 
 
 def write_text(path: Path, text: str) -> None:
@@ -179,8 +217,7 @@ def write_text(path: Path, text: str) -> None:
 
 
 def _differences(there: Mapping[str, Any], here: Mapping[str, Any]) -> list[str]:
-    """Where two configs differ, as `recipe.lr: 0.1 there, 0.3 here`."""
-    there, here = flatten(there), flatten(here)
+    """Where two flat configs differ, as `recipe.lr: 0.1 there, 0.3 here`."""
     keys = [*there, *(key for key in here if key not in there)]
     pairs = [(key, there.get(key), here.get(key)) for key in keys]
     return [f"{key}: {a} there, {b} here" for key, a, b in pairs if a != b]

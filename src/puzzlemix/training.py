@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import math
 import time
-from collections.abc import Mapping
 from typing import Any
 
 import torch
@@ -14,7 +13,7 @@ from tqdm import tqdm
 
 from puzzlemix import distributed
 from puzzlemix.checkpoint import load_checkpoint, load_weights, save_checkpoint
-from puzzlemix.errors import RunError
+from puzzlemix.errors import InputError, RunError, require
 from puzzlemix.evaluation import clean_errors
 from puzzlemix.losses import LOSSES
 from puzzlemix.mixing import Mixer
@@ -36,10 +35,14 @@ class Trainer:
         data: a dataset of `puzzlemix.data`, loaded onto the same device.
         recipe: how long, how fast, which loss.
         log: the run's folder.
+
+    Raises:
+        InputError: the recipe does not fit the data or the processes, or the checkpoint is not this run's.
     """
 
     def __init__(self, network: nn.Module, mixer: Mixer, data: Any, recipe: Recipe, log: RunLog):
         self.network, self.mixer, self.data, self.recipe, self.log = network, mixer, data, recipe, log
+        self._check_recipe()
         self.device = next(network.parameters()).device
         self.seed = log.config["seed"]
         self.optimizer = recipe.optimizer(network)
@@ -50,17 +53,25 @@ class Trainer:
         self.stopwatch = mixer.stopwatch = Stopwatch(self.device)
 
     def train(self) -> None:
-        """Train to the recipe's last epoch."""
+        """Train to the recipe's last epoch.
+
+        Raises:
+            RunError: it cannot go on; the last good checkpoint is kept.
+        """
         self.log.start(self.first_epoch)
         quiet = None if distributed.is_main() else True  # None: silent unless on a terminal
         name = f"{self.log.config['name']} seed {self.seed}"
         total, done = self.recipe.epochs, self.first_epoch
         with tqdm(total=total, initial=done, desc=name, bar_format=BAR_FORMAT, disable=quiet) as bar:
             for epoch in range(self.first_epoch, self.recipe.epochs):
-                record = self.train_epoch(epoch, bar)
+                try:
+                    record = self.train_epoch(epoch, bar)
+                except InputError as error:  # met by one process alone, so that one has to tell
+                    raise RunError(str(error)) from error
                 with self.stopwatch("evaluation"):
                     distributed.share_buffers(self.network)
-                    errors = clean_errors(self.network, self.data, self.device)
+                    self._check_weights(epoch)
+                    errors = clean_errors(self.network, self.data, self.log.config["test_batch_size"])
                 record |= {**errors, "seconds": self._seconds(), **self.mixer.pop_counts()}
                 self.log.write_epoch(record)  # before the checkpoint: a line too many is dropped on resuming
                 self._save(epoch + 1)
@@ -119,13 +130,36 @@ class Trainer:
             "images": int(images_seen),
         }
 
+    def _check_recipe(self) -> None:
+        """Raise `InputError`, before anything is written, on batches that an epoch cannot be made of."""
+        processes = distributed.world_size()
+        for batch_size in self.recipe.batch_sizes:
+            require(
+                batch_size % processes == 0 and batch_size // processes >= 2,
+                f"a batch of {batch_size} does not give each of {processes} processes an equal share of 2 or more: "
+                "change recipe.batch_size or --nproc-per-node",
+            )
+            require(
+                self.data.steps(batch_size, self.recipe.drop_last) >= 1,
+                f"{self.data.name} has too few training images for a batch of {batch_size}: lower recipe.batch_size",
+            )
+        for phase in self.recipe.phases:
+            self.data.check_view(**phase.get("view", {}))
+
     def _check_loss(self, loss_sum: float, epoch: int, step: int, lr: float) -> None:
         if not math.isfinite(loss_sum):
-            last = self.log.checkpoint_path
-            kept = f"{last} is the last good checkpoint" if last.is_file() else "no epoch was finished"
-            raise RunError(
-                f"the loss is not finite by step {step} of epoch {epoch}, learning rate {lr:g}; {kept}: lower recipe.lr"
-            )
+            raise self._diverged(f"the loss is not finite by step {step} of epoch {epoch}, learning rate {lr:g}")
+
+    def _check_weights(self, epoch: int) -> None:
+        """The last step's effect shows in no loss: look at what would be saved, alike on all processes."""
+        tensors = [t for t in self.network.state_dict().values() if t.is_floating_point()]
+        if not torch.stack([t.isfinite().all() for t in tensors]).all():
+            raise self._diverged(f"weights are not finite at the end of epoch {epoch}")
+
+    def _diverged(self, what: str) -> RunError:
+        last = self.log.checkpoint_path
+        kept = f"{last} is the last good checkpoint" if last.is_file() else "no epoch was finished"
+        return RunError(f"{what}; {kept}: start again with a lower recipe.lr and another name=")
 
     def _seconds(self) -> dict[str, float]:
         """Seconds of this epoch by part; a method without a saliency pass spends 0 on it."""
@@ -149,7 +183,12 @@ class Trainer:
         path = self.log.checkpoint_path
         if not path.is_file():
             return 0
-        content: Mapping[str, Any] = load_checkpoint(path)
+        content = load_checkpoint(path)
+        self.log.check_config(content["config"], path)
+        require(
+            {"optimizer", "epoch"} <= set(content),
+            f"{path} holds weights alone, as kept in models/: a run cannot go on from it, delete it to train anew",
+        )
         load_weights(self.network, content["network"], path)
         self.optimizer.load_state_dict(content["optimizer"])
         return content["epoch"]

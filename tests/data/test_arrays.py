@@ -88,6 +88,7 @@ def test_processes_share_the_images(tmp_path, monkeypatch):
     for rank in range(3):
         monkeypatch.setattr(distributed, "rank", lambda rank=rank: rank)
         shares["train"].append(joined(data.train_batches(21, True, 0, 0))[0])
+        assert data.test_steps(2) == len(list(data.test_batches(2)))
         shares["test"].append(joined(data.test_batches(2))[0])
     for name, content in (("train", TRAIN), ("test", TEST)):
         assert [len(share) for share in shares[name]] == [len(content.y) // 3] * 3

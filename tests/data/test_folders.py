@@ -12,7 +12,7 @@ from PIL import Image
 from puzzlemix import distributed
 from puzzlemix.data.folders import ImageFolders
 from puzzlemix.data.resized_copies import resized_folder, write_resized_copies
-from puzzlemix.errors import InputError
+from puzzlemix.errors import InputError, RunError
 
 CLASSES = ["n01", "n02", "n03"]
 CPU = torch.device("cpu")
@@ -111,7 +111,9 @@ def test_processes_share_the_images(root, monkeypatch, world):
         train = list(data.train_batches(6, True, 0, 0))
         assert [len(labels) for _, labels in train] == [6 // world] * 2
         shares["train"] += train
-        shares["test"] += data.test_batches(2)
+        test = list(data.test_batches(2))
+        assert data.test_steps(2) == len(test)
+        shares["test"] += test
     for split, batches in shares.items():
         images, labels = joined(batches)
         for ours, all_of_them in (
@@ -156,7 +158,7 @@ def test_a_damaged_image_is_named_in_one_line(root, tmp_path, workers):
     data = images_of(tmp_path, workers=workers)
     damaged = tmp_path / "small" / "train" / "n02" / "1.JPEG"
     damaged.write_bytes(damaged.read_bytes()[:400])
-    with pytest.raises(InputError) as refused:
+    with pytest.raises(RunError) as refused:
         list(data.train_batches(2, False, 0, 0))
     assert str(refused.value) == f"{damaged} cannot be read as an image (OSError): replace it, or delete it"
     assert multiprocessing.active_children() == []

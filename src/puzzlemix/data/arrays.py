@@ -14,9 +14,9 @@ from torch import Tensor
 
 from puzzlemix import distributed
 from puzzlemix.data.augment import crop_and_flip
-from puzzlemix.data.checks import check_dataset
+from puzzlemix.data.checks import check_dataset, check_image_size
 from puzzlemix.data.npz import Arrays, read_arrays
-from puzzlemix.data.sharding import epoch_shards
+from puzzlemix.data.sharding import epoch_shards, evaluation_shards
 from puzzlemix.errors import require
 from puzzlemix.streams import torch_seed
 
@@ -51,6 +51,8 @@ class ArrayData:
         validation_per_class: int = 0,
         root: str = "data",
     ):
+        check_image_size(image_size)
+        require(crop_padding >= 0, f"dataset.crop_padding must be 0 or more, not {crop_padding}")
         self.name, self.num_classes, self.image_size = name, num_classes, tuple(image_size)
         self.mean, self.std = tuple(mean), tuple(std)
         self.crop_padding, self.flip = crop_padding, flip
@@ -99,15 +101,19 @@ class ArrayData:
         """Training steps an epoch."""
         return len(epoch_shards(len(self._train[1]), batch_size, drop_last, seed=0, epoch=0))
 
+    def check_view(self, **view: object) -> None:
+        """Raise `InputError` where a recipe's phase wants images cut: arrays have one size."""
+        require(not view, f"{self.name} has images of one size: a recipe with phases ({sorted(view)}) needs ImageNet")
+
     def train_batches(
         self, batch_size: int, drop_last: bool, seed: int, epoch: int, **view: object
     ) -> Iterator[tuple[Tensor, Tensor]]:
         """This process's share of an epoch: images (B / P, C, H, W) in [0, 1], augmented, and labels (B / P,).
 
         Order and augmentation depend on seed and epoch alone, so that a resumed run sees what it would have seen.
-        `view`, how a recipe's phase wants images cut, is for folders of large images; arrays have one size.
+        `view`, how a recipe's phase wants images cut, is for folders of large images: see `check_view`.
         """
-        require(not view, f"{self.name} has images of one size: a recipe with phases ({sorted(view)}) needs ImageNet")
+        self.check_view(**view)
         x, y = self._train
         generator = torch.Generator(x.device).manual_seed(torch_seed("augmentation", seed, epoch, distributed.rank()))
         for index in epoch_shards(len(y), batch_size, drop_last, seed, epoch):
@@ -115,15 +121,21 @@ class ArrayData:
             images = crop_and_flip(x[index], self.crop_padding, self.flip, generator)
             yield images.float() / 255, y[index]
 
+    def test_steps(self, batch_size: int) -> int:
+        """How many batches `test_batches` gives."""
+        return len(evaluation_shards(len(self._test[1]), batch_size))
+
     def test_batches(self, batch_size: int) -> Iterator[tuple[Tensor, Tensor]]:
         """This process's share of the test images, as they are; every image is in exactly one process's share."""
-        x, y = (t[distributed.rank() :: distributed.world_size()] for t in self._test)
-        for images, labels in zip(x.split(batch_size), y.split(batch_size), strict=True):
-            yield images.float() / 255, labels
+        x, y = self._test
+        for shard in evaluation_shards(len(y), batch_size):
+            own = slice(shard.start, shard.stop, shard.step)
+            yield x[own].float() / 255, y[own]
 
     @property
     def _prepare(self) -> str:
-        return f"run `python scripts/prepare_data.py dataset={self.name}`"
+        own = f"for images of your own with `dataset=image_folder source=FOLDER dataset.name={self.name}`"
+        return f"run `python scripts/prepare_data.py dataset={self.name}`, {own}"
 
     def _hold_out(self, train: Arrays) -> tuple[Arrays, Arrays]:
         k = self.validation_per_class

@@ -54,6 +54,12 @@ def check_dataset(
     )
 
 
+def check_image_size(image_size: Sequence[int]) -> None:
+    """Raise `InputError` unless it is a height and a width."""
+    fits = len(image_size) == 2 and all(isinstance(side, int) and side >= 1 for side in image_size)
+    require(fits, f"dataset.image_size must be height and width in pixels, such as [32, 32], not {list(image_size)}")
+
+
 def check_labels(what: str, labels: np.ndarray, num_classes: int, remedy: str) -> None:
     """Raise `InputError` unless the labels are all of 0..num_classes - 1, each there at least once."""
     low, high = int(labels.min()), int(labels.max())

@@ -5,20 +5,18 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 
-import numpy as np
 import torch
 from PIL import Image
 from torch import Tensor
 from torch.utils.data import DataLoader, Dataset
 from torchvision.transforms import v2
 
-from puzzlemix import distributed
-from puzzlemix.data.checks import check_labels
+from puzzlemix.data.checks import check_image_size, check_labels
 from puzzlemix.data.image_files import ImageFiles, find_images, read_rgb
 from puzzlemix.data.lighting import Lighting
 from puzzlemix.data.resized_copies import resized_folder
-from puzzlemix.data.sharding import epoch_shards
-from puzzlemix.errors import InputError, require
+from puzzlemix.data.sharding import epoch_shards, evaluation_shards
+from puzzlemix.errors import InputError, RunError, require
 from puzzlemix.streams import torch_seed
 
 
@@ -56,6 +54,7 @@ class ImageFolders:
         root: str = "data",
     ):
         require(workers >= 0, f"dataset.workers must be 0 or more, not {workers}")
+        check_image_size(image_size)
         self.name, self.num_classes, self.image_size = name, num_classes, tuple(image_size)
         self.mean, self.std = tuple(mean), tuple(std)
         self.test_resize, self.color_jitter, self.lighting = test_resize, color_jitter, lighting
@@ -82,6 +81,11 @@ class ImageFolders:
         """Training steps an epoch."""
         return len(epoch_shards(len(self._train.labels), batch_size, drop_last, seed=0, epoch=0))
 
+    def check_view(self, resized_to: int | None = None, **view: object) -> None:
+        """Raise `InputError` where the images that a recipe's phase wants are not there."""
+        if resized_to is not None:
+            self._resized(resized_to)
+
     def train_batches(
         self,
         batch_size: int,
@@ -107,18 +111,26 @@ class ImageFolders:
             resized_to: read the copies of this short side (`write_resized_copies`); None for the images themselves.
 
         Raises:
-            InputError: an image cannot be read, or the copies are not there.
+            RunError: an image cannot be read.
+            InputError: the copies are not there.
         """
         files = self._train if resized_to is None else self._resized(resized_to)
         size = self.image_size if crop_pixels is None else (crop_pixels, crop_pixels)
         shards = epoch_shards(len(files.labels), batch_size, drop_last, seed, epoch)
         yield from self._batches(_Images(files, self._augmentation(size, min_scale), seed, epoch), shards)
 
+    def test_steps(self, batch_size: int) -> int:
+        """How many batches `test_batches` gives."""
+        return len(evaluation_shards(len(self._test.labels), batch_size))
+
     def test_batches(self, batch_size: int) -> Iterator[tuple[Tensor, Tensor]]:
-        """This process's share of the test images' centres; every image is in exactly one process's share."""
+        """This process's share of the test images' centres; every image is in exactly one process's share.
+
+        Raises:
+            RunError: an image cannot be read.
+        """
         centre = v2.Compose([v2.Resize(self.test_resize), v2.CenterCrop(self.image_size), v2.PILToTensor()])
-        index = np.arange(len(self._test.labels))[distributed.rank() :: distributed.world_size()]
-        shards = [index[start : start + batch_size] for start in range(0, len(index), batch_size)]
+        shards = evaluation_shards(len(self._test.labels), batch_size)
         yield from self._batches(_Images(self._test, centre, seed=0, epoch=0), shards)  # nothing is drawn
 
     def _find(self, split: str) -> ImageFiles:
@@ -148,7 +160,7 @@ class ImageFolders:
             steps.append(Lighting(self.lighting))
         return v2.Compose(steps)
 
-    def _batches(self, images: _Images, shards: Sequence[np.ndarray]) -> Iterator[tuple[Tensor, Tensor]]:
+    def _batches(self, images: _Images, shards: Sequence[Sequence[int]]) -> Iterator[tuple[Tensor, Tensor]]:
         """The images at these indices, as they come from the workers, on the device."""
         loader = DataLoader(
             images,
@@ -165,7 +177,7 @@ class ImageFolders:
                 )
         except InputError as error:  # a worker's comes as its traceback, which ends in the message
             message = str(error).strip().rpartition("InputError: ")[2]
-            raise InputError(message) from error.with_traceback(None)  # whose frames would keep the workers
+            raise RunError(message) from error.with_traceback(None)  # whose frames would keep the workers
 
 
 class _Images(Dataset):

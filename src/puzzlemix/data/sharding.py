@@ -30,3 +30,9 @@ def epoch_shards(images: int, batch_size: int, drop_last: bool, seed: int, epoch
         if len(batch) == batch_size or (not drop_last and share >= 2):
             shards.append(batch[: share * world][rank::world])
     return shards
+
+
+def evaluation_shards(images: int, batch_size: int) -> list[range]:
+    """This process's indices of images to evaluate on, batch by batch; every image is in one process's shards."""
+    own = range(distributed.rank(), images, distributed.world_size())
+    return [own[start : start + batch_size] for start in range(0, len(own), batch_size)]

@@ -43,9 +43,7 @@ def attack(
         InputError: (a ValueError) network in train mode, pixels outside [0, 1], or eps, step or steps out of range.
     """
     require(not network.training, "attacks need the network in eval mode: call network.eval() first")
-    require(0 <= eps <= 1, f"eps is in [0, 1] units of pixels (8/255, not 8), not {eps}")
-    require(0 <= step <= 1, f"step is in [0, 1] units of pixels (2/255, not 2), not {step}")
-    require(steps >= 1, f"steps must be at least 1, not {steps}")
+    check_attack(eps, step, steps)
     in_range = images.numel() == 0 or (images.min() >= 0 and images.max() <= 1)
     require(bool(in_range), "images must be pixels in [0, 1]: normalisation belongs inside the network")
 
@@ -60,3 +58,10 @@ def attack(
         moved = current.detach() + step * gradient.sign()
         current = (images + (moved - images).clamp(-eps, eps)).clamp(0, 1)
     return current
+
+
+def check_attack(eps: float, step: float, steps: int) -> None:
+    """Raise `InputError`, naming the parameter and its range, on a value that no attack can use."""
+    require(0 <= eps <= 1, f"eps is in [0, 1] units of pixels (8/255, not 8), not {eps}")
+    require(0 <= step <= 1, f"step is in [0, 1] units of pixels (2/255, not 2), not {step}")
+    require(steps >= 1, f"steps must be at least 1, not {steps}")
