@@ -20,7 +20,7 @@ BAD = {
     "recipe.lrr=1": r"unknown config key 'recipe\.lrr'; did you mean 'recipe\.lr'\?",
     "+recipe.epoch=3": r"unknown config key 'recipe\.epoch'; did you mean 'recipe\.epochs'\?",
     "resultsdir=x": r"unknown config key 'resultsdir'; did you mean 'results_dir'\?",
-    "recipe.epochs=ten": r"recipe\.epochs=ten: expected a whole number, such as 50",
+    "recipe.epochs=ten": r"recipe\.epochs=ten: expected a whole number, such as 40",
     "recipe.lr=fast": r"recipe\.lr=fast: expected a number, such as 0\.1",
     "recipe.nesterov=1": r"recipe\.nesterov=1: expected true or false",
     "recipe.epochs=null": r"recipe\.epochs must not be null",

@@ -185,6 +185,12 @@ def test_kept_weights_are_no_checkpoint_to_go_on_from(train, tmp_path, monkeypat
         train("keep_weights=true")
 
 
+def test_a_results_folder_that_cannot_be_made(train, tmp_path):
+    (tmp_path / "file").write_text("in the way")
+    with pytest.raises(SystemExit, match=r"file/run/seed0 cannot be made \(Not a directory\): give another"):
+        train(f"results_dir={tmp_path}/file")
+
+
 def test_a_damaged_checkpoint_is_refused(train):
     folder = train()
     (folder / "metrics.json").unlink()

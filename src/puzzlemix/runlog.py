@@ -75,10 +75,17 @@ class RunLog:
         )
 
     def start(self, first_epoch: int) -> None:
-        """Write the config, drop the log's lines from `first_epoch` on, and start wandb if it is wanted."""
+        """Write the config, drop the log's lines from `first_epoch` on, and start wandb if it is wanted.
+
+        Raises:
+            InputError: the folder cannot be made.
+        """
         if not distributed.is_main():
             return
-        self.folder.mkdir(parents=True, exist_ok=True)
+        try:
+            self.folder.mkdir(parents=True, exist_ok=True)
+        except OSError as error:
+            raise InputError(f"{self.folder} cannot be made ({error.strerror}): give another results_dir=") from error
         write_text(self.folder / "config.yaml", yaml.safe_dump(dict(self.config), sort_keys=False))
         kept = [record for record in self.epochs() if record["epoch"] < first_epoch]
         write_text(self.folder / "log.jsonl", "".join(json.dumps(record) + "\n" for record in kept))

@@ -114,5 +114,5 @@ def print_table(rows: list[tuple[str, ...]]) -> None:
         shown.add_row(*row)
     console = Console()
     if not console.is_terminal:
-        console.width = 160  # a pipe or a log has no width of its own
+        console.width = 200  # a pipe or a log has no width of its own
     console.print(shown)
