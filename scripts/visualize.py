@@ -19,8 +19,8 @@ from puzzlemix.reporting.puzzles import draw_puzzles, visible_moves
 def most_moved(puzzle: Puzzle) -> list[int]:
     """The pairs of a batch, those in which most cells visibly move first: in most, transport moves none."""
     moves = torch.zeros(len(puzzle.share), dtype=torch.int64, device=puzzle.share.device)  # (B,)
-    for source, visible in ((puzzle.source_first, puzzle.mask > 0), (puzzle.source_second, puzzle.mask < 1)):
-        if source is not None:
+    if puzzle.sources is not None:
+        for source, visible in zip(puzzle.sources, (puzzle.mask > 0, puzzle.mask < 1), strict=True):
             moves += visible_moves(source, visible).sum((1, 2))
     return moves.argsort(descending=True, stable=True).tolist()
 

@@ -37,7 +37,7 @@ BAD = {
     "mixup=input mixup.alpha=null": r"InputMixup does not take these values \(alpha=null, prob=1\.0, num_classes=10\)",
     "mixup=puzzlemix mixup.blocks=[a]": r"a grid is blocks a side, such as 4, or a pair \(down, across\), not a",
     "mixup=puzzlemix mixup.clean_until_epoch=abc": r"clean_until_epoch must be a whole number, or None, not abc",
-    "mixup=puzzlemix mixup.beta=11": r"beta is too large for solver=swap with 16 x 16 blocks",
+    "mixup=puzzlemix mixup.solver=swap mixup.beta=11": r"beta is too large for solver=swap with 16 x 16 blocks",
     "mixup=manifold mixup.layers=[0,9]": r"manifold mixup needs a stage 'layer9' in the network",
     "seed=-1": r"a seed must be a whole number of 0 or more, not -1",
     "seed=null": r"a seed must be a whole number of 0 or more, not None",

@@ -147,7 +147,7 @@ def test_weights_that_are_not_finite_are_never_saved(train, tmp_path):
 def test_input_that_turns_out_bad_while_training_stops_the_run(train, tmp_path):
     """A beta that flat borders take and the borders of digits do not."""
     with pytest.raises(SystemExit, match=r"error: beta is too large for solver=swap with 16 x 16 blocks"):
-        train("mixup=puzzlemix", "mixup.beta=9.9", "mixup.gamma=1.0", "mixup.blocks=[16]")
+        train("mixup=puzzlemix", "mixup.solver=swap", "mixup.beta=9.9", "mixup.gamma=1.0", "mixup.blocks=[16]")
     assert (tmp_path / "run" / "seed0" / "config.yaml").is_file()
 
 

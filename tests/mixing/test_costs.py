@@ -3,7 +3,7 @@
 import pytest
 import torch
 
-from puzzlemix.mixing.costs import block_saliency, label_prior, mask_costs
+from puzzlemix.mixing.costs import block_saliency, cells_of_blocks, label_prior, mask_costs
 
 # (channels, (height, width), grid, neigh_size)
 SHAPES = [
@@ -31,6 +31,11 @@ def random_pair(channels, size, grid, batch=2):
     images = torch.rand(2, batch, channels, *size, dtype=torch.float64)
     saliency = torch.rand(2, batch, *grid, dtype=torch.float64)
     return *images, *(saliency / saliency.sum((-1, -2), keepdim=True))
+
+
+def costs_of(x0, x1, u0, u1, beta, gamma, neigh_size):
+    cells = (cells_of_blocks(x, tuple(u0.shape[-2:]), neigh_size) for x in (x0, x1))
+    return mask_costs(*cells, u0, u1, beta, gamma)
 
 
 def borders(grid):
@@ -94,7 +99,7 @@ def energy(costs, mask, b):
 @shapes
 def test_costs_and_weights_equal_a_loop_over_borders(channels, size, grid, neigh_size):
     x0, x1, u0, u1 = random_pair(channels, size, grid)
-    costs = mask_costs(x0, x1, u0, u1, BETA, GAMMA, neigh_size)
+    costs = costs_of(x0, x1, u0, u1, BETA, GAMMA, neigh_size)
     for b in range(len(x0)):
         keep_first, take_second, down, right = plain_costs(x0[b], x1[b], u0[b], u1[b], BETA, GAMMA, neigh_size)
         torch.testing.assert_close(costs.keep_first[b], keep_first)
@@ -107,7 +112,7 @@ def test_costs_and_weights_equal_a_loop_over_borders(channels, size, grid, neigh
 def test_energy_of_a_binary_mask_is_covered_saliency_and_label_and_pixel_steps(channels, size, grid, neigh_size):
     """The paper's objective, evaluated on the mask itself; costs and weights may differ from it by a constant."""
     x0, x1, u0, u1 = random_pair(channels, size, grid, batch=1)
-    costs = mask_costs(x0, x1, u0, u1, BETA, GAMMA, neigh_size)
+    costs = costs_of(x0, x1, u0, u1, BETA, GAMMA, neigh_size)
     smooth = BETA / (16 * (grid[0] * grid[1]) ** 0.5)
 
     def objective(mask):
@@ -127,7 +132,7 @@ def test_energy_of_a_binary_mask_is_covered_saliency_and_label_and_pixel_steps(c
 def test_costs_do_not_change_the_shares():
     x0, x1, u0, u1 = random_pair(3, (8, 8), (2, 2))
     before = u0.clone(), u1.clone()
-    mask_costs(x0, x1, u0, u1, BETA, GAMMA, 4)
+    costs_of(x0, x1, u0, u1, BETA, GAMMA, 4)
     assert torch.equal(u0, before[0])
     assert torch.equal(u1, before[1])
 
@@ -136,7 +141,7 @@ def test_costs_do_not_change_the_shares():
 def test_weights_are_never_negative(gamma):
     x0, x1 = torch.rand(2, 50, 1, 8, 8).round()  # black and white: steps as large as they get
     share = torch.full((50, 4, 4), 1 / 16)
-    costs = mask_costs(x0, x1, share, share, BETA, gamma, 2)
+    costs = costs_of(x0, x1, share, share, BETA, gamma, 2)
     assert costs.weight_down.min() >= -1e-8
     assert costs.weight_right.min() >= -1e-8
 
@@ -146,7 +151,7 @@ def test_gamma_one_lets_a_weight_vanish_where_only_mixed_borders_are_smooth():
     first = (rows // 4 % 2).float()  # black above white
     second = 1 - first  # white above black: either image steps by 1, a change of image by 0
     share = torch.full((1, 2, 2), 1 / 4)
-    assert mask_costs(first, second, share, share, BETA, 1.0, 4).weight_down.abs().max() < 1e-8
+    assert costs_of(first, second, share, share, BETA, 1.0, 4).weight_down.abs().max() < 1e-8
 
 
 @pytest.mark.parametrize(("size", "grid"), [((8, 8), (2, 2)), ((12, 6), (4, 3)), ((10, 7), (3, 4))])

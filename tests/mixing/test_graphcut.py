@@ -1,4 +1,4 @@
-"""The mask against an exhaustive search over all masks of small grids."""
+"""Both solvers where the mask is plain to see, and what the released one finds of all masks of small grids."""
 
 import subprocess
 import sys
@@ -10,12 +10,13 @@ import torch
 
 from puzzlemix.errors import InputError
 from puzzlemix.mixing.costs import MaskCosts, label_prior
-from puzzlemix.mixing.graphcut import solve_mask
+from puzzlemix.mixing.graphcut import SOLVERS, solve_mask
 
 INSTANCES = 25
 # (grid, m): the largest has 19,683 masks
 SIZES = [((2, 2), 2), ((2, 2), 3), ((2, 2), 4), ((3, 3), 2), ((3, 3), 3), ((2, 4), 3), ((4, 2), 3), ((1, 6), 4)]
 ETA = 0.2
+solvers = pytest.mark.parametrize("solver", SOLVERS)
 
 
 def random_costs(grid, batch=INSTANCES, smoothness=0.02):
@@ -69,20 +70,22 @@ def test_swap_finds_the_minimum_or_comes_close(grid, n_labels, lam):
     assert (found <= lowest + 1e-6).double().mean() >= 0.8
 
 
-def test_without_smoothness_each_block_shows_what_is_cheaper():
+@solvers
+def test_without_smoothness_each_block_shows_what_is_cheaper(solver):
     costs = random_costs((4, 4), smoothness=0)
-    masks = solve_mask(costs, 0.5, 0.0, 2, "swap")
+    masks = solve_mask(costs, 0.5, 0.0, 2, solver)
     gap = costs.keep_first - costs.take_second
     clear = gap.abs() > 1 / 16000  # what integers can tell apart
     assert clear.double().mean() > 0.9
     assert torch.equal(masks[clear] == 1, gap[clear] < 0)
 
 
-def test_strong_smoothness_gives_one_label_to_all_blocks():
+@solvers
+def test_strong_smoothness_gives_one_label_to_all_blocks(solver):
     costs = random_costs((4, 4), smoothness=0)
     costs.weight_down.fill_(0.6)  # even a corner's two borders cost more than all saliency together
     costs.weight_right.fill_(0.6)
-    masks = solve_mask(costs, 0.5, 0.0, 2, "swap").flatten(1)
+    masks = solve_mask(costs, 0.5, 0.0, 2, solver).flatten(1)
     assert (masks == masks[:, :1]).all()
     assert masks.unique().tolist() == [0, 1]
 
@@ -98,20 +101,22 @@ def test_a_border_weight_that_gco_cannot_take_is_an_error_that_names_beta(weight
         solve_mask(costs, 0.5, ETA, 3, "swap")
 
 
+@solvers
 @pytest.mark.parametrize("value", [torch.inf, torch.nan])
 @pytest.mark.parametrize("term", ["keep_first", "weight_right"])
-def test_costs_that_are_not_finite_are_an_error_that_names_the_images(term, value):
+def test_costs_that_are_not_finite_are_an_error_that_names_the_images(term, value, solver):
     costs = random_costs((2, 2), batch=2)
     getattr(costs, term)[1, 1, 0] = value
     with pytest.raises(InputError, match="not finite: the images hold values that are not numbers"):
-        solve_mask(costs, 0.5, ETA, 3, "swap")
+        solve_mask(costs, 0.5, ETA, 3, solver)
 
 
+@solvers
 @pytest.mark.parametrize(("lam", "mode"), [(0.05, 0.0), (0.3, 0.25), (0.5, 0.5), (0.7, 0.75), (0.95, 1.0)])
-def test_prior_alone_gives_the_binomials_most_likely_value(lam, mode):
+def test_prior_alone_gives_the_binomials_most_likely_value(lam, mode, solver):
     even = torch.full((1, 3, 5), 1 / 15)
     costs = MaskCosts(even, even.clone(), torch.zeros(1, 2, 5), torch.zeros(1, 3, 4))
-    masks = solve_mask(costs, lam, ETA, 5, "swap")
+    masks = solve_mask(costs, lam, ETA, 5, solver)
     torch.testing.assert_close(masks, torch.full((1, 3, 5), mode))
 
 

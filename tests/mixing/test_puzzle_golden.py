@@ -2,9 +2,10 @@
 
 import pytest
 import torch
+from exact_proof import energies, unary_costs
 
 from puzzlemix.mixing.blocks import enlarge, pool_to_grid
-from puzzlemix.mixing.costs import block_saliency, mask_costs
+from puzzlemix.mixing.costs import MaskCosts, block_saliency, cells_of_blocks, mask_costs
 from puzzlemix.mixing.graphcut import solve_mask
 from puzzlemix.mixing.puzzle import puzzle_mix
 from puzzlemix.mixing.transport import transport_plan
@@ -35,10 +36,11 @@ def case(request, golden):
 
 def costs_of(case):
     meta = case["meta"]
-    share, _ = block_saliency(case["saliency"], (meta.block_num, meta.block_num))
+    grid = (meta.block_num, meta.block_num)
+    share, _ = block_saliency(case["saliency"], grid)
     partner = case["permutation"]
-    images = case["images"]
-    return mask_costs(images, images[partner], share, share[partner], meta.beta, meta.gamma, meta.neigh_size)
+    cells = cells_of_blocks(case["images"], grid, meta.neigh_size)
+    return mask_costs(cells, cells[partner], share, share[partner], meta.beta, meta.gamma)
 
 
 def test_costs_and_border_weights(case):
@@ -54,6 +56,20 @@ def test_swap_masks(case):
     meta = case["meta"]
     mask = solve_mask(costs_of(case), meta.lam, meta.eta, meta.n_labels, "swap")
     torch.testing.assert_close(mask, case["mask"])
+
+
+def test_exact_masks_have_no_more_energy_than_the_releases(case):
+    meta, costs = case["meta"], costs_of(case)
+    lam = torch.full((len(case["mask"]),), meta.lam, dtype=torch.float64)
+    unary = unary_costs(MaskCosts(*(term.double() for term in vars(costs).values())), lam, meta.eta, meta.n_labels)
+    exact = solve_mask(costs, meta.lam, meta.eta, meta.n_labels, "exact")
+    ours, theirs = (
+        energies(costs, unary, (mask.numpy() * (meta.n_labels - 1)).round().astype("int64"))
+        for mask in (exact, case["mask"])
+    )
+    assert (ours <= theirs + 1e-6).all()
+    assert (ours >= 0.98 * theirs).all()  # the released search comes close
+    assert (exact == case["mask"]).double().mean() > 0.9
 
 
 @pytest.mark.parametrize("side", [0, 1])

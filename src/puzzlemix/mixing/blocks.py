@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from itertools import pairwise
 
+import numpy as np
 import torch
 import torch.nn.functional as F
 from torch import Tensor
@@ -23,10 +24,22 @@ def cell_edges(length: int, cells: int) -> list[int]:
 def pool_to_grid(pixels: Tensor, grid: Grid) -> Tensor:
     """Mean of the pixels in each cell: (B, C, H, W) -> (B, C, n_h, n_w)."""
     (height, width), (n_h, n_w) = pixels.shape[-2:], grid
+    if pixels.device.type == "cpu":
+        return _pool_on_cpu(pixels, grid)
     if height % n_h == 0 and width % n_w == 0:
         return F.avg_pool2d(pixels, (height // n_h, width // n_w))
     rows = torch.stack([pixels[..., a:b, :].mean(-2) for a, b in pairwise(cell_edges(height, n_h))], dim=-2)
     return torch.stack([rows[..., a:b].mean(-1) for a, b in pairwise(cell_edges(width, n_w))], dim=-1)
+
+
+def _pool_on_cpu(pixels: Tensor, grid: Grid) -> Tensor:
+    from puzzlemix.mixing.compiled import costs, for_all_images  # here, so that importing this does not need numba
+
+    planes = pixels.detach().flatten(0, 1).contiguous()  # (B C, H, W)
+    means = planes.new_empty(len(planes), *grid)
+    edges = [np.array(cell_edges(length, n)) for length, n in zip(pixels.shape[-2:], grid, strict=True)]
+    for_all_images(costs.pool_planes, len(planes), planes.numpy(), *edges, means.numpy())
+    return means.view(*pixels.shape[:2], *grid)
 
 
 def cell_of_pixel(length: int, cells: int, device: torch.device) -> Tensor:

@@ -1,23 +1,18 @@
 """The mask: labels of the blocks that minimise E(z) of `costs.py`.
 
-`solver="swap"` is the released behaviour: the alpha-beta swap of gco (Boykov, Veksler, Zabih 2001) on integer costs,
-image by image. It is a local search and now and then misses the minimum.
+`solver="exact"` finds the minimum (`compiled/cut.py`); `solver="swap"` is the released behaviour (`swap_cut.py`).
 """
 
 from __future__ import annotations
-
-import importlib
-from types import ModuleType
 
 import numpy as np
 import torch
 from torch import Tensor
 
-from puzzlemix.errors import InputError, require, require_choice
+from puzzlemix.errors import require, require_choice
 from puzzlemix.mixing.blocks import Grid
-from puzzlemix.mixing.costs import MaskCosts, border_smoothness, label_prior
-
-GCO_MAX_WEIGHT = 10_000  # of a border, in gco's integers; above it gco ends the whole process
+from puzzlemix.mixing.costs import MaskCosts, label_prior
+from puzzlemix.mixing.swap_cut import check_beta, swap
 
 
 def solve_mask(costs: MaskCosts, lam: float, eta: float, n_labels: int, solver: str) -> Tensor:
@@ -31,72 +26,45 @@ def solve_mask(costs: MaskCosts, lam: float, eta: float, n_labels: int, solver: 
         solver: a name in `SOLVERS`.
 
     Raises:
-        InputError: on an unknown solver, or one whose library is not installed.
+        InputError: on an unknown solver or one whose library is not installed, costs that are not finite, or weights
+            that the solver cannot take.
     """
     require_choice("solver", solver, SOLVERS)
+    terms = (costs.keep_first, costs.take_second, costs.weight_down, costs.weight_right)
+    finite = all(bool(term.isfinite().all()) for term in terms)
+    require(finite, "the costs of a mask are not finite: the images hold values that are not numbers")
     return SOLVERS[solver](costs, lam, eta, n_labels)
 
 
-def swap(costs: MaskCosts, lam: float, eta: float, n_labels: int) -> Tensor:
-    """Alpha-beta swap on costs cut to integers, as `graphcut_multi` of the authors' release.
-
-    The release scales E(z) by 1000 n_h n_w and truncates to int32; gco then multiplies by 100,000, in int32 too, so
-    that a cost above 21474 wraps silently (one block holding over 8.4 % of the saliency at n = 16, or an eta above 1.1
-    where lam is near 0 or 1). Kept: it is what the published numbers were made with.
+def exact(costs: MaskCosts, lam: float, eta: float, n_labels: int) -> Tensor:
+    """A mask of the least energy, for each image. Where several have it, the one that shows most of the first image.
 
     Raises:
-        InputError: gco is not installed, costs are not finite, or a border weight is more than it takes.
+        InputError: numba is not installed, or a border weight is negative.
     """
-    gco = _import_gco()
+    from puzzlemix.mixing.compiled import cut, for_all_images  # here, so that importing this does not need numba
+
     batch, n_h, n_w = costs.keep_first.shape
-    scale = _integer_scale((n_h, n_w))
-    z = np.linspace(1, 0, n_labels)  # gco's label i stands for mask value z[i]
-    keep_first, take_second, down, right = (
-        t.detach().cpu().numpy() for t in (costs.keep_first, costs.take_second, costs.weight_down, costs.weight_right)
-    )
-    finite = all(np.isfinite(c).all() for c in (keep_first, take_second, down, right))
-    require(finite, "the costs of a mask are not finite: the images hold values that are not numbers")
-    prior = eta / (n_h * n_w) * label_prior(lam, n_labels)  # (m,)
-    unary = keep_first[..., None] * z + take_second[..., None] * (1 - z) + prior  # (B, n_h, n_w, m)
-    _require_weight(scale * max(down.max(initial=0), right.max(initial=0)), (n_h, n_w))
-    unary, down, right = ((scale * c).astype(np.int32) for c in (unary, down, right))
-    label_distance = np.subtract.outer(z, z).astype(np.float32) ** 2  # (m, m), (z_p - z_q)^2
-    labels = [
-        gco.cut_grid_graph(unary[b], label_distance, down[b], right[b], algorithm="swap").reshape(n_h, n_w)
-        for b in range(batch)
+    terms = [
+        t.detach().to("cpu", torch.float64).contiguous().numpy()
+        for t in (costs.keep_first, costs.take_second, costs.weight_down, costs.weight_right)
     ]
-    mask = 1 - np.stack(labels) / (n_labels - 1)
-    return torch.from_numpy(mask).to(costs.keep_first)
+    weights = terms[2:]
+    least, most = (min(w.min(initial=0) for w in weights), max(w.max(initial=0) for w in weights))
+    require(least >= -1e-6 * most, f"border weights must not be negative, not {least}: gamma must lie in [0, 1]")
+    weights = [np.maximum(w, 0) for w in weights]  # what rounding leaves below 0 at gamma = 1
+    prior = np.empty((batch, n_labels))
+    prior[:] = eta / (n_h * n_w) * label_prior(lam, n_labels)[..., ::-1]  # of z = 0, ..., 1
+    labels = np.empty((batch, n_h, n_w), np.int64)
+    arcs = cut.arcs((n_h, n_w), n_labels - 1)
+    for_all_images(cut.solve_images, batch, *terms[:2], *weights, prior, *arcs, labels)
+    return torch.from_numpy(labels).to(costs.keep_first) / (n_labels - 1)
 
 
 def check_solver(solver: str, beta: float, grid: Grid) -> None:
     """Raise `InputError` where a solver cannot take this beta on this grid: ask before training starts."""
     if solver == "swap":
-        _require_weight(_integer_scale(grid) * border_smoothness(beta, grid), grid)
+        check_beta(beta, grid)
 
 
-def _integer_scale(grid: Grid) -> int:
-    return 1000 * grid[0] * grid[1]
-
-
-def _require_weight(weight: float, grid: Grid) -> None:
-    require(
-        weight <= GCO_MAX_WEIGHT,
-        f"beta is too large for solver=swap with {grid[0]} x {grid[1]} blocks: a border weight is {weight:.0f}, "
-        f"and gco takes at most {GCO_MAX_WEIGHT}",
-    )
-
-
-def _import_gco() -> ModuleType:
-    """The graph-cut wrapper, without the aliases (`np.int`, ...) that it leaves in numpy for the whole process."""
-    before = set(vars(np))
-    try:
-        gco = importlib.import_module("gco")
-    except ImportError as error:
-        raise InputError('solver="swap" needs the graph-cut wrapper: pip install gco-wrapper') from error
-    for alias in {"int", "float", "bool"} & (set(vars(np)) - before):
-        delattr(np, alias)
-    return gco
-
-
-SOLVERS = {"swap": swap}
+SOLVERS = {"exact": exact, "swap": swap}

@@ -16,9 +16,10 @@ from torch import Tensor, nn
 
 from puzzlemix.errors import require, require_choice
 from puzzlemix.losses import LOSSES, weight_of_cross_entropy
+from puzzlemix.mixing.assemble import assemble
 from puzzlemix.mixing.base import PairMixer, require_partners
-from puzzlemix.mixing.blocks import Grid, enlarge, move_cells, resample_grid
-from puzzlemix.mixing.costs import block_saliency, mask_costs
+from puzzlemix.mixing.blocks import Grid, enlarge, resample_grid
+from puzzlemix.mixing.costs import block_saliency, cells_of_blocks, mask_costs
 from puzzlemix.mixing.graphcut import SOLVERS, check_solver, solve_mask
 from puzzlemix.mixing.saliency import input_gradient, input_gradient_and_backward, saliency_of
 from puzzlemix.mixing.transport import check_transport_grid, transport_grid, transport_plan
@@ -30,10 +31,7 @@ class Puzzle(NamedTuple):
     images: Tensor  # (B, C, H, W) in [0, 1]
     share: Tensor  # (B,), of the first image: the mean of its mask
     mask: Tensor  # (B, n_h, n_w), 1 keeps the first image
-    moved_first: Tensor  # (B, C, H, W), x0 after its transport
-    moved_second: Tensor  # (B, C, H, W), x1 after its transport
-    source_first: Tensor | None  # (B, N_h, N_w), the cell of x0 that moved to each cell; None without transport
-    source_second: Tensor | None  # (B, N_h, N_w), likewise of x1
+    sources: Tensor | None  # (2, B, N_h, N_w), the cell of x0 and of x1 that moved to each cell; None without transport
     uniform: Tensor  # (B,) bool: this image's saliency was unusable and counted as uniform
 
 
@@ -54,7 +52,7 @@ def puzzle_mix(
     t_size: int | None = None,
     noise: Tensor | None = None,
     noisy: tuple[bool, bool] = (False, False),
-    solver: str = "swap",
+    solver: str = "exact",
 ) -> Puzzle:
     """Puzzle Mix of every image with its partner, the saliency given. Nothing is random, nothing is changed in place.
 
@@ -74,7 +72,7 @@ def puzzle_mix(
         t_size: pixels a side of the cells that move where the mask's blocks are larger; None moves the mask's blocks.
         noise: (B, C, H, W), added (and clipped to [0, 1]) to a side that is `noisy` once the mask is solved.
         noisy: whether the first and the second image of each pair carry the noise: the adversarial variant.
-        solver: "swap", the released behaviour.
+        solver: "exact", the mask of least energy, or "swap", the released search for it.
 
     Returns:
         A `Puzzle`.
@@ -91,25 +89,24 @@ def puzzle_mix(
     size = images.shape[-2:]
 
     share, uniform = block_saliency(saliency, grid)  # (B, n_h, n_w)
-    costs = mask_costs(images, images[partner], share, share[partner], beta, gamma, neigh_size)
+    cells = cells_of_blocks(images, grid, neigh_size)
+    costs = mask_costs(cells, cells[partner], share, share[partner], beta, gamma)
     mask = solve_mask(costs, lam, eta, n_labels, solver)  # (B, n_h, n_w)
 
     perturbed = (images + noise).clamp(0, 1) if any(noisy) else images
     first = perturbed if noisy[0] else images
-    second = (perturbed if noisy[1] else images)[partner]
-    source_first = source_second = None
+    second = perturbed if noisy[1] else images
+    sources = None
     if transport:
         fine = transport_grid(grid, size, t_size)
         check_transport_grid(fine)
         share = share if fine == grid else block_saliency(saliency, fine)[0]  # (B, N_h, N_w)
         fine_mask = resample_grid(mask, fine)
-        source_first = transport_plan(share, fine_mask > 0, t_eps)  # (B, N_h, N_w)
-        source_second = transport_plan(share[partner], fine_mask < 1, t_eps)
-        first, second = move_cells(first, source_first), move_cells(second, source_second)
+        shares, visible = torch.stack([share, share[partner]]), torch.stack([fine_mask > 0, fine_mask < 1])
+        sources = transport_plan(shares.flatten(0, 1), visible.flatten(0, 1), t_eps).view_as(shares)
 
-    pixel_mask = enlarge(mask, size)[:, None]  # (B, 1, H, W)
-    mixed = pixel_mask * first + (1 - pixel_mask) * second
-    return Puzzle(mixed, pixel_mask.mean((1, 2, 3)), mask, first, second, source_first, source_second, uniform)
+    mixed = assemble(first, second, partner, mask, sources)
+    return Puzzle(mixed, enlarge(mask, size).mean((1, 2)), mask, sources, uniform)
 
 
 class PuzzleMix(PairMixer):
@@ -156,7 +153,7 @@ class PuzzleMix(PairMixer):
         clean_lam: float = 0.0,
         adv_p: float = 0.0,
         adv_eps: float = 10.0,
-        solver: str = "swap",
+        solver: str = "exact",
         *,
         num_classes: int,
         prob: float = 1.0,

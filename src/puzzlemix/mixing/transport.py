@@ -48,10 +48,30 @@ def transport_plan(saliency: Tensor, visible: Tensor, t_eps: float) -> Tensor:
 
     Source: Algorithm 1; `transport_image` of the authors' release, whose plan is the same at visible targets.
     """
+    if saliency.device.type == "cpu":
+        return _plan_on_cpu(saliency, visible, t_eps)
+    return _plan_of_all_costs(saliency, visible, t_eps)
+
+
+def _plan_on_cpu(saliency: Tensor, visible: Tensor, t_eps: float) -> Tensor:
+    """Image by image, where costs are worked out when a bid needs them."""
+    from puzzlemix.mixing.compiled import for_all_images, transport  # here, so that importing this does not need numba
+
+    steps, squared = transport.moves(tuple(saliency.shape[1:]))
+    longest = max(max(saliency.shape[1:]) - 1, 1) ** 2
+    move_cost = (t_eps * torch.from_numpy(squared).to(saliency.dtype) / longest).numpy()
+    plan = torch.empty(saliency.shape, dtype=torch.int64)
+    arrays = [t.detach().contiguous().numpy() for t in (saliency, visible)]
+    for_all_images(transport.plan_images, len(plan), *arrays, steps, move_cost, plan.numpy())
+    return plan
+
+
+def _plan_of_all_costs(saliency: Tensor, visible: Tensor, t_eps: float) -> Tensor:
+    """All images at once, from the costs of all moves, (B, N_h N_w, N_h N_w)."""
     batch, n_h, n_w = saliency.shape
     cells = n_h * n_w
     gain = saliency.reshape(batch, cells, 1) * visible.reshape(batch, 1, cells)  # (B, source, target)
-    cost = t_eps * _squared_distances((n_h, n_w), saliency.device, saliency.dtype) - gain
+    cost = t_eps * squared_distances((n_h, n_w), saliency.device, saliency.dtype) - gain
     image = torch.arange(batch, device=cost.device)[:, None]  # (B, 1)
     source = torch.arange(cells, device=cost.device)  # (N_h N_w,)
     bid = cost.argmin(-1)  # (B, source): the target of each source
@@ -76,7 +96,7 @@ def _cheapest_bidder(bid: Tensor, offer: Tensor) -> Tensor:
     return torch.full_like(bid, cells).scatter_reduce(-1, bid, index, "amin")
 
 
-def _squared_distances(grid: Grid, device: torch.device, dtype: torch.dtype) -> Tensor:
+def squared_distances(grid: Grid, device: torch.device, dtype: torch.dtype) -> Tensor:
     """|pos_i - pos_j|^2 / (N - 1)^2 between all cells, (N_h N_w, N_h N_w), N the longer side."""
     rows, columns = torch.meshgrid(*(torch.arange(n, device=device) for n in grid), indexing="ij")
     position = torch.stack([rows.flatten(), columns.flatten()], dim=-1)  # (N_h N_w, 2)

@@ -11,7 +11,7 @@ from matplotlib.figure import Figure
 from torch import Tensor
 
 from puzzlemix.mixing import Puzzle
-from puzzlemix.mixing.blocks import enlarge, resample_grid
+from puzzlemix.mixing.blocks import enlarge, move_cells, resample_grid
 
 COLUMNS = ("image", "partner", "its saliency", "partner's", "mask", "image moves", "partner moves", "Puzzle Mix")
 
@@ -48,11 +48,9 @@ def draw_puzzles(
         axes[3].imshow(saliency[other].cpu().numpy(), cmap="magma")
         axes[4].imshow(mask.numpy(), cmap="gray", vmin=0, vmax=1)
         axes[4].set_xlabel(f"keeps {share:.2f}", fontsize=7)
-        source_first, source_second = (
-            None if source is None else source[row] for source in (puzzle.source_first, puzzle.source_second)
-        )
-        _show_moves(axes[5], puzzle.moved_first[row], source_first, mask > 0)
-        _show_moves(axes[6], puzzle.moved_second[row], source_second, mask < 1)
+        sources = (None, None) if puzzle.sources is None else puzzle.sources[:, row]
+        _show_moves(axes[5], images[row], sources[0], mask > 0)
+        _show_moves(axes[6], images[other], sources[1], mask < 1)
         _show_image(axes[7], puzzle.images[row], f"{share:.2f} {labels[row]} + {1 - share:.2f} {labels[other]}")
         for ax in axes:
             ax.set_xticks([])
@@ -68,9 +66,10 @@ def _show_image(ax: Axes, image: Tensor, caption: str) -> None:
     ax.set_xlabel(caption, fontsize=7)
 
 
-def _show_moves(ax: Axes, moved: Tensor, source: Tensor | None, visible: Tensor) -> None:
+def _show_moves(ax: Axes, image: Tensor, source: Tensor | None, visible: Tensor) -> None:
     """A moved image (C, H, W), dimmed but for `visible` (n_h, n_w), with an arrow from source to target cell a move."""
-    size = moved.shape[-2:]
+    size = image.shape[-2:]
+    moved = image if source is None else move_cells(image[None], source[None])[0]
     _show_image(ax, moved.cpu() * torch.where(enlarge(visible, size), 1.0, 0.25), "")
     if source is None:
         return

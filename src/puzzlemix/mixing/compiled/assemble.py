@@ -1,0 +1,62 @@
+"""The mixed picture of `assemble.py`, image by image: blended row by row, then again where a cell moved."""
+
+from __future__ import annotations
+
+import numpy as np
+from numba import njit
+
+
+@njit(cache=True, nogil=True)
+def assemble_images(begin, end, first, second, partner, mask, mask_row, mask_column, sources, top, left, mixed):
+    """Mix images `begin` to `end` of a batch.
+
+    Args:
+        begin, end: which.
+        first: x0 (B, C, H, W).
+        second: (B, C, H, W), in which x1 is at `partner`.
+        partner: (B,).
+        mask: z (B, n_h, n_w).
+        mask_row, mask_column: (H,), (W,), the row and column of the mask that a pixel lies in.
+        sources: (2, B, N_h, N_w), of x0 and of x1, the cell that moves to each cell; (2, B, 0, 0): nothing moves.
+        top, left: (N_h + 1,), (N_w + 1,), where those cells begin, in pixels.
+        mixed: (B, C, H, W), filled.
+    """
+    _, channels, height, width = mixed.shape
+    z = np.empty((mask.shape[1], width), mixed.dtype)
+    for b in range(begin, end):
+        x0, x1 = first[b], second[partner[b]]
+        for row in range(mask.shape[1]):
+            for x in range(width):
+                z[row, x] = mask[b, row, mask_column[x]]
+        for c in range(channels):
+            for y in range(height):
+                share = z[mask_row[y]]
+                blend(share, x0[c, y], x1[c, y], mixed[b, c, y])
+        for cell in range(sources.shape[2] * sources.shape[3]):
+            if sources[0, b].flat[cell] != cell or sources[1, b].flat[cell] != cell:
+                mix_moved_cell(cell, x0, x1, z, mask_row, sources[:, b], top, left, mixed[b])
+
+
+@njit(cache=True, nogil=True)
+def blend(share, x0, x1, mixed):
+    """mixed = share x0 + (1 - share) x1 along a row of pixels."""
+    for x in range(len(mixed)):
+        mixed[x] = share[x] * x0[x] + (1 - share[x]) * x1[x]
+
+
+@njit(cache=True, nogil=True)
+def mix_moved_cell(cell, x0, x1, z, mask_row, sources, top, left, mixed):
+    """One cell of a picture, from the cells that moved there. A smaller source repeats its last row and column."""
+    columns = sources.shape[2]
+    row, column = cell // columns, cell % columns
+    row0, column0 = sources[0, row, column] // columns, sources[0, row, column] % columns
+    row1, column1 = sources[1, row, column] // columns, sources[1, row, column] % columns
+    for y in range(top[row], top[row + 1]):
+        y0 = min(y - top[row] + top[row0], top[row0 + 1] - 1)
+        y1 = min(y - top[row] + top[row1], top[row1 + 1] - 1)
+        for x in range(left[column], left[column + 1]):
+            from_x0 = min(x - left[column] + left[column0], left[column0 + 1] - 1)
+            from_x1 = min(x - left[column] + left[column1], left[column1 + 1] - 1)
+            share = z[mask_row[y], x]
+            for c in range(mixed.shape[0]):
+                mixed[c, y, x] = share * x0[c, y0, from_x0] + (1 - share) * x1[c, y1, from_x1]

@@ -1,0 +1,174 @@
+"""The mask that minimises E(z) exactly: a minimum cut an image, in floating point, compiled.
+
+Labels as nodes: with m labels and M = m - 1, the label s of a block, z = s / M, is M nodes of which the first s lie on
+the source's side of the cut. With x_pa = 1 for those,
+
+    (s - t)^2 = sum over a, b of |x_pa - x_qb| - s (M - s) - t (M - t),
+
+so a border of weight w is M^2 pairs of arcs of capacity w / M^2, what is taken off again goes to the blocks' own costs,
+and no capacity is negative: the minimum cut is the minimum of E. Ishikawa's construction (2003) for a convex pairwise
+term; the arcs that keep the nodes of a block in order cannot be cut.
+
+The cut is found by push-relabel (Goldberg, Tarjan 1988) in first-in first-out order, with exact distances to the sink
+to begin with and again after every N relabels. Each push empties a node or fills an arc to exactly zero, so rounding
+cannot keep it from ending, and the cut is the minimum for capacities that differ from the given ones by rounding alone.
+"""
+
+from __future__ import annotations
+
+from functools import cache
+
+import numpy as np
+from numba import njit
+
+from puzzlemix.mixing.blocks import Grid
+
+UP, RIGHT, DOWN, LEFT = range(4)
+STEPS = ((-1, 0), (0, 1), (1, 0), (0, -1))  # rows and columns, in this order
+
+
+@cache
+def arcs(grid: Grid, layers: int) -> tuple[np.ndarray, np.ndarray]:
+    """Where the arcs of each node lead, and which arc of that node leads back; both (N, 4 M + 2) int32.
+
+    Node a of block p is number p M + a. Its arcs: M to the neighbour's nodes in each of the four directions, one to the
+    node below in its block, one to the node above. -1 where there is none.
+    """
+    n_h, n_w = grid
+    nodes = n_h * n_w * layers
+    target = np.full((nodes, 4 * layers + 2), -1, np.int32)
+    back = np.zeros_like(target)
+    below, above = 4 * layers, 4 * layers + 1
+    for node in range(nodes):
+        (row, column), layer = divmod(node // layers, n_w), node % layers
+        for direction, (down, right) in enumerate(STEPS):
+            y, x = row + down, column + right
+            if 0 <= y < n_h and 0 <= x < n_w:
+                own = slice(direction * layers, (direction + 1) * layers)
+                target[node, own] = (y * n_w + x) * layers + np.arange(layers)
+                back[node, own] = (direction + 2) % 4 * layers + layer
+        if layer > 0:
+            target[node, below], back[node, below] = node - 1, above
+        if layer < layers - 1:
+            target[node, above], back[node, above] = node + 1, below
+    return target, back
+
+
+@njit(cache=True, nogil=True)
+def solve_images(first, last, keep_first, take_second, weight_down, weight_right, prior, target, back, labels):
+    """The labels of images `first` to `last` of a batch.
+
+    Args:
+        first, last: which.
+        keep_first, take_second: c1, c0 (B, n_h, n_w) float64.
+        weight_down, weight_right: w (B, n_h - 1, n_w) and (B, n_h, n_w - 1) float64, not negative.
+        prior: (B, m) float64, what each label costs a block beside that.
+        target, back: of `arcs`.
+        labels: (B, n_h, n_w) int64, filled with 0 (take the second image) to M.
+    """
+    _, n_h, n_w = keep_first.shape
+    nodes, slots = target.shape
+    layers = nodes // (n_h * n_w)
+    capacity = np.zeros((nodes, slots))  # left on each arc
+    surplus = np.zeros(nodes)  # flow waiting at a node; negative: what it can still let go to the sink
+    distance = np.zeros(nodes, np.int32)
+    for b in range(first, last):
+        capacity[:] = 0
+        for p in range(n_h * n_w):
+            row, column = p // n_w, p % n_w
+            weights = (
+                weight_down[b, row - 1, column] if row > 0 else 0.0,
+                weight_right[b, row, column] if column < n_w - 1 else 0.0,
+                weight_down[b, row, column] if row < n_h - 1 else 0.0,
+                weight_right[b, row, column - 1] if column > 0 else 0.0,
+            )
+            around = weights[UP] + weights[RIGHT] + weights[DOWN] + weights[LEFT]
+            for a in range(layers):
+                node = p * layers + a
+                for direction in range(4):
+                    for other in range(layers):
+                        capacity[node, direction * layers + other] = weights[direction] / layers**2
+                # what label a + 1 costs more than label a
+                step = (keep_first[b, row, column] - take_second[b, row, column]) / layers
+                step += prior[b, a + 1] - prior[b, a] - around * (layers - 2 * a - 1) / layers**2
+                surplus[node] = -step
+        uncuttable = 2 * surplus[surplus > 0].sum()  # twice what could ever flow
+        for node in range(nodes):
+            if node % layers > 0:
+                capacity[node, 4 * layers] = uncuttable
+        minimum_cut(capacity, surplus, target, back, distance)
+        for p in range(n_h * n_w):
+            labels[b, p // n_w, p % n_w] = (distance[p * layers : (p + 1) * layers] > nodes).sum()
+
+
+@njit(cache=True, nogil=True)
+def minimum_cut(capacity, surplus, target, back, distance):
+    """Push the surplus of all nodes towards the sink; those that then cannot reach it are the source's side.
+
+    They have `distance` N + 1. Changes `capacity` (N, slots) and `surplus` (N,) and fills `distance` (N,).
+    """
+    nodes, slots = target.shape
+    beyond = nodes + 1  # the distance of a node from which no way leads to the sink; the longest way has N arcs
+    ring = np.empty(nodes, np.int32)  # nodes that wait for their turn, `count` of them from `first`
+    waits = np.zeros(nodes, np.bool_)
+    while True:
+        distances_to_sink(capacity, surplus, target, back, distance, ring)
+        first, count = 0, 0
+        for v in range(nodes):
+            waits[v] = surplus[v] > 0 and distance[v] < beyond
+            if waits[v]:
+                ring[count] = v
+                count += 1
+        if count == 0:
+            return
+        relabels = 0
+        while count > 0 and relabels < nodes:
+            v = ring[first]
+            first = (first + 1) % nodes
+            count -= 1
+            waits[v] = False
+            while surplus[v] > 0 and distance[v] < beyond:
+                nearest = nodes  # of the nodes to which an arc is open
+                for k in range(slots):
+                    u = target[v, k]
+                    if u < 0 or capacity[v, k] <= 0:
+                        continue
+                    if distance[u] == distance[v] - 1:
+                        amount = min(surplus[v], capacity[v, k])
+                        capacity[v, k] -= amount
+                        capacity[u, back[v, k]] += amount
+                        surplus[v] -= amount
+                        surplus[u] += amount
+                        if surplus[u] > 0 and not waits[u]:
+                            waits[u] = True
+                            ring[(first + count) % nodes] = u
+                            count += 1
+                        if surplus[v] == 0:
+                            break
+                    if capacity[v, k] > 0:
+                        nearest = min(nearest, distance[u])
+                if surplus[v] > 0:
+                    distance[v] = min(nearest + 1, beyond)
+                    relabels += 1
+
+
+@njit(cache=True, nogil=True)
+def distances_to_sink(capacity, surplus, target, back, distance, queue):
+    """Fill `distance` with each node's open arcs to the sink, N + 1 where no way leads there; `queue` is scratch."""
+    nodes, slots = target.shape
+    distance[:] = nodes + 1
+    first, last = 0, 0
+    for v in range(nodes):
+        if surplus[v] < 0:
+            distance[v] = 1
+            queue[last] = v
+            last += 1
+    while first < last:
+        v = queue[first]
+        first += 1
+        for k in range(slots):
+            u = target[v, k]
+            if u >= 0 and distance[u] == nodes + 1 and capacity[u, back[v, k]] > 0:
+                distance[u] = distance[v] + 1
+                queue[last] = u
+                last += 1
