@@ -175,6 +175,66 @@ def test_images_of_unusable_saliency_are_counted_until_asked(images, labels, fir
     assert mixer.pop_counts() == {"uniform_saliency": 0}
 
 
+# --- any tensors ---
+
+
+@pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16])
+def test_half_precision_is_mixed_in_single(images, dtype):
+    images, saliency = images.to(dtype), torch.rand(4, 16, 16).to(dtype)
+    puzzle = puzzle_mix(images, saliency, PARTNER, lam=0.5, blocks=4)
+    single = puzzle_mix(images.float(), saliency.float(), PARTNER, lam=0.5, blocks=4)
+    assert puzzle.images.dtype == dtype
+    assert torch.equal(puzzle.images, single.images.to(dtype))
+    assert torch.equal(puzzle.mask, single.mask)
+
+
+def test_half_precision_models_have_saliency(labels):
+    torch.manual_seed(0)
+    network = nn.Sequential(nn.Flatten(), nn.Linear(768, K)).to(torch.bfloat16)
+    images = torch.rand(4, 3, 16, 16).to(torch.bfloat16)
+    mixer = PuzzleMix(num_classes=K)
+    mixed, _ = mixer(network, images, labels)
+    assert mixed.dtype == torch.bfloat16
+    assert mixer.pop_counts() == {"uniform_saliency": 0}
+
+
+def test_views_and_memory_formats_mix_alike(images):
+    saliency = torch.rand(4, 16, 16)
+    wanted = puzzle_mix(images, saliency, PARTNER, lam=0.5, blocks=4).images
+    for same in (
+        images.to(memory_format=torch.channels_last),
+        images.transpose(2, 3).contiguous().transpose(2, 3),
+        torch.cat([images, images], dim=1)[:, :3],
+        images.clone().requires_grad_(),
+    ):
+        as_views = saliency.transpose(1, 2).contiguous().transpose(1, 2), PARTNER.repeat_interleave(2)[::2]
+        puzzle = puzzle_mix(same, *as_views, lam=0.5, blocks=4)
+        assert torch.equal(puzzle.images, wanted)
+        assert not puzzle.images.requires_grad
+
+
+@pytest.mark.parametrize(
+    ("bad", "message"),
+    [
+        ({"images": torch.rand(3, 16, 16)}, r"images must have shape \(B, C, H, W\), not \(3, 16, 16\)"),
+        ({"images": torch.ones(4, 3, 16, 16, dtype=torch.uint8)}, r"images must be floating point, not torch.uint8"),
+        ({"saliency": torch.rand(4, 16, 15)}, r"saliency must have shape \(4, 16, 16\), not \(4, 16, 15\)"),
+        ({"saliency": torch.ones(4, 16, 16).long()}, r"saliency must be floating point, not torch.int64"),
+        ({"saliency": torch.rand(4, 16, 16) - 0.5}, r"saliency must not be negative, not -0\."),
+        ({"saliency": torch.rand(4, 16, 16, device="meta")}, r"saliency must be on the images' device, cpu, not meta"),
+        ({"partner": torch.tensor([1, 0])}, r"partner must have shape \(4,\), not \(2,\)"),
+        ({"partner": torch.tensor([1, 0, 3, 4])}, r"partner must lie in \[0, 3\], not from 0 to 4"),
+        ({"partner": torch.tensor([1, 0, 3, -1])}, r"partner must lie in \[0, 3\], not from -1 to 3"),
+        ({"partner": torch.tensor([1, 0, 3, 2], dtype=torch.int32)}, r"partner must be torch.int64, not torch.int32"),
+        ({"lam": 1.5}, r"lam must lie in \[0, 1\], not 1.5"),
+    ],
+)
+def test_tensors_that_do_not_fit_are_named(images, bad, message):
+    given = {"images": images, "saliency": torch.rand(4, 16, 16), "partner": PARTNER, "lam": 0.5} | bad
+    with pytest.raises(InputError, match=message):
+        puzzle_mix(**given, blocks=4)
+
+
 # --- saliency ---
 
 

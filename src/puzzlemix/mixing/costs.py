@@ -83,7 +83,9 @@ def mask_costs(
     smoothness = border_smoothness(beta, grid)
     data = smoothness * gamma / 2
     # each side costs what it covers of the other's saliency, and its share of the borders
-    keep_first, take_second = (s.clone(memory_format=torch.contiguous_format) for s in (second_saliency, first_saliency))
+    keep_first, take_second = (
+        s.clone(memory_format=torch.contiguous_format) for s in (second_saliency, first_saliency)
+    )
     if first.device.type == "cpu":
         return _costs_on_cpu(first, second, keep_first, take_second, smoothness, data)
     weights = []

@@ -17,10 +17,11 @@ from torch import Tensor, nn
 from puzzlemix.errors import require, require_choice
 from puzzlemix.losses import LOSSES, weight_of_cross_entropy
 from puzzlemix.mixing.assemble import assemble
-from puzzlemix.mixing.base import PairMixer, require_partners
+from puzzlemix.mixing.base import PairMixer
 from puzzlemix.mixing.blocks import Grid, enlarge, resample_grid
 from puzzlemix.mixing.costs import block_saliency, cells_of_blocks, mask_costs
-from puzzlemix.mixing.graphcut import SOLVERS, check_solver, solve_mask
+from puzzlemix.mixing.graphcut import check_solver, solve_mask
+from puzzlemix.mixing.puzzle_checks import as_grid, check_batch, check_grid, check_puzzle_parameters
 from puzzlemix.mixing.saliency import input_gradient, input_gradient_and_backward, saliency_of
 from puzzlemix.mixing.transport import check_transport_grid, transport_grid, transport_plan
 
@@ -57,8 +58,9 @@ def puzzle_mix(
     """Puzzle Mix of every image with its partner, the saliency given. Nothing is random, nothing is changed in place.
 
     Args:
-        images: x (B, C, H, W), pixels in [0, 1].
-        saliency: s (B, H, W), not negative, in any scale.
+        images: x (B, C, H, W), pixels in [0, 1], of any floating dtype, memory format and number of channels; half
+            precision is worked on in float32.
+        saliency: s (B, H, W), not negative, in any scale; an image whose sum is 0 or not finite mixes as if uniform.
         partner: (B,) int64, each image's partner in the batch.
         lam: wanted share of the first image, in [0, 1].
         blocks: n, blocks a side of the mask, or (down, across).
@@ -78,22 +80,25 @@ def puzzle_mix(
         A `Puzzle`.
 
     Raises:
-        InputError: (a ValueError) on a parameter out of range, shapes that do not fit, or more blocks than pixels.
+        InputError: (a ValueError) on a parameter out of range, shapes, dtypes or devices that do not fit, or more
+            blocks than pixels. Values (partners out of range, negative saliency) are looked at on a CPU; on a GPU,
+            which would have to be waited for, only where the environment has PUZZLEMIX_DEBUG=1.
 
     Source: `mixup_graph` of the authors' release, function by function the paper's section on the method.
     """
     check_puzzle_parameters(beta, gamma, eta, neigh_size, n_labels, t_eps, t_size, solver)
-    grid = _grid(blocks)
-    _check_batch(images, saliency, partner, lam, grid)
+    grid = as_grid(blocks)
+    check_batch(images, saliency, partner, lam, grid)
     require(noise is not None or not any(noisy), "noisy asks for noise: give noise=, of the images' shape")
-    size = images.shape[-2:]
+    dtype, size = images.dtype, images.shape[-2:]
+    images, saliency = (_full_precision(t.detach()) for t in (images, saliency))
 
     share, uniform = block_saliency(saliency, grid)  # (B, n_h, n_w)
     cells = cells_of_blocks(images, grid, neigh_size)
     costs = mask_costs(cells, cells[partner], share, share[partner], beta, gamma)
     mask = solve_mask(costs, lam, eta, n_labels, solver)  # (B, n_h, n_w)
 
-    perturbed = (images + noise).clamp(0, 1) if any(noisy) else images
+    perturbed = (images + _full_precision(noise)).clamp(0, 1) if any(noisy) else images
     first = perturbed if noisy[0] else images
     second = perturbed if noisy[1] else images
     sources = None
@@ -105,7 +110,7 @@ def puzzle_mix(
         shares, visible = torch.stack([share, share[partner]]), torch.stack([fine_mask > 0, fine_mask < 1])
         sources = transport_plan(shares.flatten(0, 1), visible.flatten(0, 1), t_eps).view_as(shares)
 
-    mixed = assemble(first, second, partner, mask, sources)
+    mixed = assemble(first, second, partner, mask, sources).to(dtype)
     return Puzzle(mixed, enlarge(mask, size).mean((1, 2)), mask, sources, uniform)
 
 
@@ -173,7 +178,7 @@ class PuzzleMix(PairMixer):
         stops = clean_until_epoch is None or isinstance(clean_until_epoch, Integral)
         require(stops, f"clean_until_epoch must be a whole number, or None, not {clean_until_epoch}")
         require((mean is None) == (std is None), "give both mean and std, or neither")
-        self.blocks = tuple(_grid(b) for b in blocks)
+        self.blocks = tuple(as_grid(b) for b in blocks)
         self.clean_weight = clean_lam * weight_of_cross_entropy(loss, num_classes)
         self.clean_until_epoch = clean_until_epoch
         self.adv_p, self.adv_eps = adv_p, adv_eps
@@ -185,7 +190,7 @@ class PuzzleMix(PairMixer):
 
     def check(self, network: nn.Module, height: int, width: int) -> None:
         for grid in self.blocks:
-            _check_grid(grid, height, width)
+            check_grid(grid, height, width)
             check_solver(self.puzzle["solver"], self.puzzle["beta"], grid)
             if self.puzzle["transport"]:
                 check_transport_grid(transport_grid(grid, (height, width), self.puzzle["t_size"]))
@@ -237,48 +242,6 @@ class PuzzleMix(PairMixer):
         return pixels if self.mean is None else (pixels - self.mean.to(pixels)) / self.std.to(pixels)
 
 
-def check_puzzle_parameters(
-    beta: float,
-    gamma: float,
-    eta: float,
-    neigh_size: int,
-    n_labels: int,
-    t_eps: float,
-    t_size: int | None,
-    solver: str,
-) -> None:
-    """Raise `InputError`, naming the parameter and its range, on a value that Puzzle Mix cannot use."""
-    require(beta >= 0, f"beta must be 0 or more, not {beta}")
-    require(0 <= gamma <= 1, f"gamma must lie in [0, 1], not {gamma}: above 1 a border weight could be negative")
-    require(eta >= 0, f"eta must be 0 or more, not {eta}")
-    require(neigh_size >= 1, f"neigh_size must be at least 1 pixel, not {neigh_size}")
-    require(n_labels >= 2, f"n_labels must be at least 2, not {n_labels}")
-    require(t_eps >= 0, f"t_eps must be 0 or more, not {t_eps}")
-    require(t_size is None or t_size >= 1, f"t_size must be at least 1 pixel, or None, not {t_size}")
-    require_choice("solver", solver, SOLVERS)
-
-
-def _check_batch(images: Tensor, saliency: Tensor, partner: Tensor, lam: float, grid: Grid) -> None:
-    require(images.ndim == 4, f"images must have shape (B, C, H, W), not {tuple(images.shape)}")
-    batch, _, height, width = images.shape
-    require_partners(images)
-    require(
-        saliency.shape == (batch, height, width),
-        f"saliency must have shape (B, H, W) = {(batch, height, width)}, not {tuple(saliency.shape)}",
-    )
-    require(partner.shape == (batch,), f"partner must have shape (B,) = ({batch},), not {tuple(partner.shape)}")
-    require(0 <= lam <= 1, f"lam must lie in [0, 1], not {lam}")
-    _check_grid(grid, height, width)
-
-
-def _check_grid(grid: Grid, height: int, width: int) -> None:
-    fits = 1 <= grid[0] <= height and 1 <= grid[1] <= width
-    require(fits, f"images of {height} x {width} pixels are smaller than a grid of {grid[0]} x {grid[1]} blocks")
-
-
-def _grid(blocks: int | Sequence[int]) -> Grid:
-    """Blocks a side, or a pair, as a pair (down, across)."""
-    pair = (blocks, blocks) if isinstance(blocks, Integral) else blocks
-    fits = isinstance(pair, Sequence) and len(pair) == 2 and all(isinstance(n, Integral) for n in pair)
-    require(fits, f"a grid is blocks a side, such as 4, or a pair (down, across), not {blocks}")
-    return int(pair[0]), int(pair[1])
+def _full_precision(values: Tensor) -> Tensor:
+    """float16 and bfloat16 as float32."""
+    return values.float() if values.element_size() < 4 else values

@@ -48,6 +48,7 @@ def saliency_of(gradient: Tensor, model: nn.Module) -> Tensor:
     A model that does so in a part `normalize` with a `std` a channel (the networks of this package; torchvision's
     `Normalize`) is recognised; of any other, the gradient is taken as it is.
     """
+    gradient = gradient.float()  # squares of half precision would vanish
     std = getattr(getattr(unwrap(model), "normalize", None), "std", None)
     if std is not None:
         gradient = gradient * torch.as_tensor(std).to(gradient).view(-1, 1, 1)
