@@ -39,7 +39,7 @@ def main(config: DictConfig) -> None:
     images, labels = next(data.train_batches(100, False, config["seed"], epoch=0))
     partner = torch.arange(len(images), device=device).roll(1)
     saliency = saliency_of(input_gradient(network, images, labels), network)
-    puzzle = puzzle_mix(images, saliency, partner, lam=config["lam"], blocks=config["blocks"], **mixer.puzzle)
+    puzzle = puzzle_mix(images, saliency, partner, lam=config["lam"], blocks=config["blocks"], **vars(mixer.parameters))
     names = [data.classes[label] for label in labels.tolist()]
     output = Path(config["output"] or Path(config["checkpoint"]).with_name("puzzles.png"))
     draw_puzzles(output, images, saliency, partner, puzzle, names, most_moved(puzzle)[: config["pairs"]])

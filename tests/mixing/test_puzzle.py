@@ -175,6 +175,51 @@ def test_images_of_unusable_saliency_are_counted_until_asked(images, labels, fir
     assert mixer.pop_counts() == {"uniform_saliency": 0}
 
 
+# --- lambda and blocks of each image's own ---
+
+
+@pytest.mark.parametrize("solver", ["exact", "swap"])
+@pytest.mark.parametrize("blocks", [[4, 2, 4, 8], [(4, 2), (1, 3), (4, 2), (2, 2)]])
+def test_each_image_may_have_its_own_lambda_and_blocks(images, blocks, solver):
+    saliency, lam = torch.rand(4, 16, 16), [0.1, 0.9, 0.4, 0.6]
+    together = puzzle_mix(
+        images, saliency, PARTNER, lam=torch.tensor(lam), blocks=torch.tensor(blocks), t_eps=0.01, solver=solver
+    )
+    for b in range(4):
+        alone = puzzle_mix(images, saliency, PARTNER, lam=lam[b], blocks=blocks[b], t_eps=0.01, solver=solver)
+        torch.testing.assert_close(together.images[b], alone.images[b])
+        torch.testing.assert_close(together.share[b], alone.share[b])
+        torch.testing.assert_close(together.mask[b].mean(), alone.share[b])
+
+
+def test_per_sample_draws_differ_within_a_batch_and_mix_to_their_shares(network, images, labels):
+    mixer = PuzzleMix(num_classes=K, per_sample=True, blocks=(2, (4, 1)))
+    drawn = mixer.draw(images.repeat(50, 1, 1, 1), {})
+    assert len(drawn["lam"].unique()) == 200
+    assert drawn["lam"].mean() == pytest.approx(0.5, abs=0.1)
+    assert sorted(set(map(tuple, drawn["blocks"].tolist()))) == [(2, 2), (4, 1)]
+    mixed, targets = mixer(network, images, labels)
+    assert mixed.shape == images.shape
+    torch.testing.assert_close(targets.sum(1), torch.ones(4))
+
+
+@pytest.mark.parametrize(
+    ("bad", "message"),
+    [
+        ({"lam": torch.tensor([0.5, 0.5])}, r"lam must be a number or have shape \(4,\), not \(2,\)"),
+        (
+            {"blocks": torch.tensor([2.0, 2, 2, 2])},
+            r"blocks must be \(B,\) or \(B, 2\) torch.int64, not \(4,\) torch.float",
+        ),
+        ({"blocks": torch.tensor([2, 2, 2, 17])}, r"16 x 16 pixels are smaller than a grid of 17 x 17 blocks"),
+        ({"blocks": torch.tensor([2, 2])}, r"blocks must have one row for each of 4 images, not 2"),
+    ],
+)
+def test_what_is_each_images_own_must_fit(images, bad, message):
+    with pytest.raises(InputError, match=message):
+        puzzle_mix(images, torch.rand(4, 16, 16), PARTNER, **({"lam": 0.5, "blocks": 4} | bad))
+
+
 # --- any tensors ---
 
 

@@ -72,7 +72,7 @@ class Mixer:
         for name in sorted(set(given) - set(self.given_names)):
             raise InputError(f"unknown argument '{name}'{nearest(name, self.given_names)}")
         lam = given.get("lam", 1.0)
-        require(0 <= lam <= 1, f"lam must lie in [0, 1], not {lam}")
+        require(isinstance(lam, Tensor) or 0 <= lam <= 1, f"lam must lie in [0, 1], not {lam}")
         if self.draws.coin(self.prob):
             return self.mix(model, images, labels, {**self.draw(images, given), **given})
         return images, self.one_hot(labels)

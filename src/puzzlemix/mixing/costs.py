@@ -9,7 +9,6 @@ over blocks p and pairs of neighbours (p, q), with z = 1 keeping the first image
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from dataclasses import dataclass
 from math import comb
 
@@ -129,8 +128,9 @@ def _border_differences(first: Tensor, second: Tensor, axis: int) -> list[Tensor
     return [(a[0] - b[1]).abs().mean(along) for a in sides for b in sides]
 
 
-def label_prior(lam: float | Sequence[float], n_labels: int) -> np.ndarray:
+def label_prior(lam: float | Tensor, n_labels: int) -> np.ndarray:
     """prior(z) for z = 1, ..., 0: minus the log of a binomial in lam, (m,) float64; of (B,) lam (B, m). The paper's."""
+    lam = lam.detach().cpu().numpy() if isinstance(lam, Tensor) else lam
     share, second = np.asarray(lam, np.float64)[..., None], np.arange(n_labels)
     ways = np.array([comb(n_labels - 1, i) for i in second], np.float64)
     return -np.log(ways * share ** (n_labels - 1 - second) * (1 - share) ** second + 1e-8)

@@ -53,6 +53,14 @@ class Draws:
         """A number from U(low, high); shared."""
         return float(self._streams()[0].uniform(low, high))
 
+    def betas(self, alpha: float, count: int, device: torch.device) -> Tensor:
+        """Shares from Beta(alpha, alpha), (count,) float64; own."""
+        return torch.from_numpy(self._streams()[1].beta(alpha, alpha, count)).to(device)
+
+    def choices(self, options: Sequence[Any], count: int, device: torch.device) -> Tensor:
+        """Some of the options, numbers or tuples of numbers, as a tensor, the first dimension (count,); own."""
+        return torch.tensor(options)[torch.from_numpy(self._streams()[1].integers(len(options), size=count))].to(device)
+
     def permutation(self, length: int, device: torch.device) -> Tensor:
         """A permutation of 0..length - 1, (length,) int64; own."""
         return torch.from_numpy(self._streams()[1].permutation(length)).to(device)

@@ -15,12 +15,12 @@ from puzzlemix.mixing.costs import MaskCosts, label_prior
 from puzzlemix.mixing.swap_cut import check_beta, swap
 
 
-def solve_mask(costs: MaskCosts, lam: float, eta: float, n_labels: int, solver: str) -> Tensor:
+def solve_mask(costs: MaskCosts, lam: float | Tensor, eta: float, n_labels: int, solver: str) -> Tensor:
     """The mask z of every pair, (B, n_h, n_w), with values i / (n_labels - 1); 1 keeps the first image.
 
     Args:
         costs: of `mask_costs`.
-        lam: wanted share of the first image, in [0, 1].
+        lam: wanted share of the first image, in [0, 1]; (B,) for one an image.
         eta: weight of the prior.
         n_labels: m, how many values a mask has, from 0 to 1.
         solver: a name in `SOLVERS`.
@@ -36,7 +36,7 @@ def solve_mask(costs: MaskCosts, lam: float, eta: float, n_labels: int, solver: 
     return SOLVERS[solver](costs, lam, eta, n_labels)
 
 
-def exact(costs: MaskCosts, lam: float, eta: float, n_labels: int) -> Tensor:
+def exact(costs: MaskCosts, lam: float | Tensor, eta: float, n_labels: int) -> Tensor:
     """A mask of the least energy, for each image. Where several have it, the one that shows most of the first image.
 
     Raises:

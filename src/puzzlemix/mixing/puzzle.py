@@ -20,10 +20,10 @@ from puzzlemix.mixing.assemble import assemble
 from puzzlemix.mixing.base import PairMixer
 from puzzlemix.mixing.blocks import Grid, enlarge, resample_grid
 from puzzlemix.mixing.costs import block_saliency, cells_of_blocks, mask_costs
-from puzzlemix.mixing.graphcut import check_solver, solve_mask
-from puzzlemix.mixing.puzzle_checks import as_grid, check_batch, check_grid, check_puzzle_parameters
+from puzzlemix.mixing.graphcut import solve_mask
+from puzzlemix.mixing.puzzle_parameters import PuzzleParameters, as_grid, by_grid, check_batch
 from puzzlemix.mixing.saliency import input_gradient, input_gradient_and_backward, saliency_of
-from puzzlemix.mixing.transport import check_transport_grid, transport_grid, transport_plan
+from puzzlemix.mixing.transport import transport_grid, transport_plan
 
 
 class Puzzle(NamedTuple):
@@ -31,8 +31,8 @@ class Puzzle(NamedTuple):
 
     images: Tensor  # (B, C, H, W) in [0, 1]
     share: Tensor  # (B,), of the first image: the mean of its mask
-    mask: Tensor  # (B, n_h, n_w), 1 keeps the first image
-    sources: Tensor | None  # (2, B, N_h, N_w), the cell of x0 and of x1 that moved to each cell; None without transport
+    mask: Tensor  # (B, n_h, n_w), 1 keeps the first image; (B, H, W) where each image has a grid of its own
+    sources: Tensor | None  # (2, B, N_h, N_w), the cell of x0 and of x1 that moved to each; None without, or many grids
     uniform: Tensor  # (B,) bool: this image's saliency was unusable and counted as uniform
 
 
@@ -41,8 +41,8 @@ def puzzle_mix(
     saliency: Tensor,
     partner: Tensor,
     *,
-    lam: float,
-    blocks: int | Grid,
+    lam: float | Tensor,
+    blocks: int | Grid | Tensor,
     beta: float = 1.2,
     gamma: float = 0.5,
     eta: float = 0.2,
@@ -62,8 +62,9 @@ def puzzle_mix(
             precision is worked on in float32.
         saliency: s (B, H, W), not negative, in any scale; an image whose sum is 0 or not finite mixes as if uniform.
         partner: (B,) int64, each image's partner in the batch.
-        lam: wanted share of the first image, in [0, 1].
-        blocks: n, blocks a side of the mask, or (down, across).
+        lam: wanted share of the first image, in [0, 1]; (B,) for one an image.
+        blocks: n, blocks a side of the mask, or (down, across); (B,) or (B, 2) int64 for one an image, for which a GPU
+            is waited for.
         beta: label smoothness of the mask, 0 or more.
         gamma: data smoothness, in [0, 1].
         eta: weight of the prior that draws the share towards lam, 0 or more.
@@ -86,32 +87,74 @@ def puzzle_mix(
 
     Source: `mixup_graph` of the authors' release, function by function the paper's section on the method.
     """
-    check_puzzle_parameters(beta, gamma, eta, neigh_size, n_labels, t_eps, t_size, solver)
-    grid = as_grid(blocks)
-    check_batch(images, saliency, partner, lam, grid)
+    parameters = PuzzleParameters(beta, gamma, eta, neigh_size, n_labels, transport, t_eps, t_size, solver)
+    check_batch(images, saliency, partner, lam)
     require(noise is not None or not any(noisy), "noisy asks for noise: give noise=, of the images' shape")
     dtype, size = images.dtype, images.shape[-2:]
     images, saliency = (_full_precision(t.detach()) for t in (images, saliency))
-
-    share, uniform = block_saliency(saliency, grid)  # (B, n_h, n_w)
-    cells = cells_of_blocks(images, grid, neigh_size)
-    costs = mask_costs(cells, cells[partner], share, share[partner], beta, gamma)
-    mask = solve_mask(costs, lam, eta, n_labels, solver)  # (B, n_h, n_w)
-
     perturbed = (images + _full_precision(noise)).clamp(0, 1) if any(noisy) else images
-    first = perturbed if noisy[0] else images
-    second = perturbed if noisy[1] else images
-    sources = None
-    if transport:
-        fine = transport_grid(grid, size, t_size)
-        check_transport_grid(fine)
-        share = share if fine == grid else block_saliency(saliency, fine)[0]  # (B, N_h, N_w)
-        fine_mask = resample_grid(mask, fine)
-        shares, visible = torch.stack([share, share[partner]]), torch.stack([fine_mask > 0, fine_mask < 1])
-        sources = transport_plan(shares.flatten(0, 1), visible.flatten(0, 1), t_eps).view_as(shares)
+    shown = perturbed if noisy[0] else images, perturbed if noisy[1] else images
+    pairs = _Pairs(images, saliency, partner, lam, *shown)
+    if isinstance(blocks, Tensor):
+        puzzle = _mix_on_grids(pairs, blocks, parameters)
+    else:
+        grid = as_grid(blocks)
+        parameters.check_grid(grid, *size)
+        puzzle = _mix_on_grid(pairs, slice(None), grid, parameters)
+    return puzzle._replace(images=puzzle.images.to(dtype))
 
-    mixed = assemble(first, second, partner, mask, sources).to(dtype)
-    return Puzzle(mixed, enlarge(mask, size).mean((1, 2)), mask, sources, uniform)
+
+class _Pairs(NamedTuple):
+    """A batch to be mixed."""
+
+    images: Tensor  # x (B, C, H, W)
+    saliency: Tensor  # (B, H, W)
+    partner: Tensor  # (B,)
+    lam: float | Tensor  # (B,) where a tensor
+    first: Tensor  # (B, C, H, W), the images as the first of a pair is shown: with noise or without
+    second: Tensor  # (B, C, H, W), likewise the second
+
+    def lam_of(self, index: Tensor | slice) -> float | Tensor:
+        return self.lam[index] if isinstance(self.lam, Tensor) else self.lam
+
+
+def _mix_on_grid(pairs: _Pairs, index: Tensor | slice, grid: Grid, parameters: PuzzleParameters) -> Puzzle:
+    """The pairs of some images, `index`, in blocks of one grid: costs, cut, transport, assembly."""
+    partner, size = pairs.partner[index], pairs.images.shape[-2:]  # (B',)
+    share, uniform = block_saliency(pairs.saliency, grid)  # (B, n_h, n_w)
+    cells = cells_of_blocks(pairs.images, grid, parameters.neigh_size)
+    costs = mask_costs(cells[index], cells[partner], share[index], share[partner], parameters.beta, parameters.gamma)
+    mask = solve_mask(costs, pairs.lam_of(index), parameters.eta, parameters.n_labels, parameters.solver)
+
+    sources = None
+    if parameters.transport:
+        fine = transport_grid(grid, size, parameters.t_size)
+        share = share if fine == grid else block_saliency(pairs.saliency, fine)[0]  # (B, N_h, N_w)
+        fine_mask = resample_grid(mask, fine)
+        shares, visible = torch.stack([share[index], share[partner]]), torch.stack([fine_mask > 0, fine_mask < 1])
+        sources = transport_plan(shares.flatten(0, 1), visible.flatten(0, 1), parameters.t_eps).view_as(shares)
+
+    mixed = assemble(pairs.first[index], pairs.second, partner, mask, sources)
+    return Puzzle(mixed, enlarge(mask, size).mean((1, 2)), mask, sources, uniform[index])
+
+
+def _mix_on_grids(pairs: _Pairs, blocks: Tensor, parameters: PuzzleParameters) -> Puzzle:
+    """Every image in blocks of its own grid; the masks, of different sizes, as pixels."""
+    size = pairs.images.shape[-2:]
+    require(
+        len(blocks) == len(pairs.partner),
+        f"blocks must have one row for each of {len(pairs.partner)} images, not {len(blocks)}",
+    )
+    groups = by_grid(blocks)
+    for grid, _ in groups:
+        parameters.check_grid(grid, *size)
+    parts = [_mix_on_grid(pairs, index, grid, parameters) for grid, index in groups]
+    order = torch.cat([index for _, index in groups]).argsort()  # (B,)
+    images, share, uniform = (
+        torch.cat([getattr(part, name) for part in parts])[order] for name in ("images", "share", "uniform")
+    )
+    mask = torch.cat([enlarge(part.mask, size) for part in parts])[order]  # (B, H, W)
+    return Puzzle(images, share, mask, None, uniform)
 
 
 class PuzzleMix(PairMixer):
@@ -134,6 +177,7 @@ class PuzzleMix(PairMixer):
         adv_eps: bound of the noise, in 1/255 of the pixel range.
         num_classes: K of the targets.
         prob: probability that a batch is mixed at all.
+        per_sample: draw lam and blocks for each image of a batch rather than once for all of them.
         mean, std: None where images are pixels in [0, 1] and the model normalises; else what they come normalised
             with, channel by channel, and the mixed ones are normalised likewise.
 
@@ -166,9 +210,10 @@ class PuzzleMix(PairMixer):
         std: Sequence[float] | None = None,
         clean_until_epoch: int | None = None,
         loss: str = "bce_on_softmax",
+        per_sample: bool = False,
     ):
         super().__init__(alpha, num_classes=num_classes, prob=prob)
-        check_puzzle_parameters(beta, gamma, eta, neigh_size, n_labels, t_eps, t_size, solver)
+        self.parameters = PuzzleParameters(beta, gamma, eta, neigh_size, n_labels, transport, t_eps, t_size, solver)
         grids = isinstance(blocks, Sequence) and not isinstance(blocks, str) and len(blocks) > 0
         require(grids, f"blocks must list one grid or more to draw from, such as (2, 4, 8, 16), not {blocks}")
         require(clean_lam >= 0, f"clean_lam must be 0 or more, not {clean_lam}")
@@ -180,20 +225,13 @@ class PuzzleMix(PairMixer):
         require((mean is None) == (std is None), "give both mean and std, or neither")
         self.blocks = tuple(as_grid(b) for b in blocks)
         self.clean_weight = clean_lam * weight_of_cross_entropy(loss, num_classes)
-        self.clean_until_epoch = clean_until_epoch
+        self.clean_until_epoch, self.per_sample = clean_until_epoch, per_sample
         self.adv_p, self.adv_eps = adv_p, adv_eps
         self.mean, self.std = (None if v is None else torch.tensor(v).view(-1, 1, 1) for v in (mean, std))
-        self.puzzle = {
-            "beta": beta, "gamma": gamma, "eta": eta, "neigh_size": neigh_size, "n_labels": n_labels,
-            "transport": transport, "t_eps": t_eps, "t_size": t_size, "solver": solver,
-        }  # fmt: skip
 
     def check(self, network: nn.Module, height: int, width: int) -> None:
         for grid in self.blocks:
-            check_grid(grid, height, width)
-            check_solver(self.puzzle["solver"], self.puzzle["beta"], grid)
-            if self.puzzle["transport"]:
-                check_transport_grid(transport_grid(grid, (height, width), self.puzzle["t_size"]))
+            self.parameters.check_grid(grid, height, width)
 
     def draw(self, images: Tensor, given: Mapping[str, Any]) -> dict[str, Any]:
         """Also `blocks`, the two coins `noisy`, and, where a coin is up, `noise_scale` (shared) and `start_noise`."""
@@ -201,6 +239,9 @@ class PuzzleMix(PairMixer):
             "blocks": self.draws.choice(self.blocks),
             "noisy": (self.draws.coin(self.adv_p), self.draws.coin(self.adv_p)),
         }
+        if self.per_sample:
+            drawn["lam"] = self.draws.betas(self.alpha, len(images), images.device)
+            drawn["blocks"] = self.draws.choices(self.blocks, len(images), images.device)
         if any(given.get("noisy", drawn["noisy"])):
             eps = self.adv_eps / 255
             drawn |= {"noise_scale": self.draws.uniform(), "start_noise": self.draws.uniform_like(images, -eps, eps)}
@@ -218,7 +259,7 @@ class PuzzleMix(PairMixer):
                 noise = self._adversarial_noise(noise, gradient, drawn["noise_scale"])
             lam, partner, blocks, noisy = (drawn[k] for k in ("lam", "partner", "blocks", "noisy"))
             puzzle = puzzle_mix(
-                pixels, saliency, partner, lam=lam, blocks=blocks, noise=noise, noisy=noisy, **self.puzzle
+                pixels, saliency, partner, lam=lam, blocks=blocks, noise=noise, noisy=noisy, **vars(self.parameters)
             )
             self.count("uniform_saliency", puzzle.uniform)
             return self._from_pixels(puzzle.images), self.mixed_targets(labels, partner, puzzle.share)
