@@ -11,7 +11,7 @@ demo: .venv/installed
 	.venv/bin/python scripts/train.py -m mixup=$(METHODS) seed=0,1,2
 	.venv/bin/python scripts/visualize.py checkpoint=$(DEMO)/last.pt
 	.venv/bin/python scripts/compare.py
-	@echo "runs: results/runs   checkpoint: $(DEMO)/last.pt   picture: $(DEMO)/puzzles.png"
+	@echo "runs: results/runs   checkpoint: $(DEMO)/last.pt   picture: $(DEMO)/last_puzzles.png"
 
 test: .venv/installed
 	OMP_NUM_THREADS=1 .venv/bin/python -m pytest -n 2

@@ -4,14 +4,14 @@ python scripts/evaluate.py checkpoint=results/runs/NAME/seed0/checkpoints/last.p
 """
 
 import json
-from pathlib import Path
 
 from omegaconf import DictConfig
 
 from puzzlemix import cli, distributed
+from puzzlemix.checkpoint import beside
 from puzzlemix.evaluation import attack_errors, check_evaluation, clean_errors
 from puzzlemix.experiment import check_torchvision, load_experiment, plain
-from puzzlemix.runlog import write_text
+from puzzlemix.files import output_file, write_text
 
 
 @cli.script("evaluate")
@@ -22,10 +22,10 @@ def main(config: DictConfig) -> None:
     batch_size, attacks = config["test_batch_size"], config["attack"]
     check_evaluation(batch_size, attacks)
     data, network, *_ = load_experiment(config["checkpoint"], device)
+    output = output_file(config["output"], default=beside(config["checkpoint"], "evaluation.json"))
     errors = clean_errors(network, data, batch_size)
     errors |= attack_errors(network, data, batch_size, attacks, config["seed"])
     if distributed.is_main():
-        output = Path(config["output"] or Path(config["checkpoint"]).with_name("evaluation.json"))
         content = {"checkpoint": config["checkpoint"], "evaluated_on": data.evaluated_on, **errors}
         write_text(output, json.dumps(content | {"attacks": attacks, "seed": config["seed"]}, indent=2) + "\n")
         for name, error in errors.items():

@@ -47,7 +47,10 @@ def main(config: DictConfig) -> None:
             raw = source or data.folder.parent / "raw" / "tiny-imagenet-200.zip"
             prepare_arrays(data, lambda: read_tiny_imagenet(raw, config["class_order"]), config["force"])
         case _:
+            check_source(data, source, config["force"])
             train = prepare_arrays(data, lambda: read_own_images(data, source, config), config["force"])
+            if source is not None:
+                source_record(data).write_text(str(source.resolve()))
             print("train with: " + training_command(data, train))
 
 
@@ -70,6 +73,20 @@ def read_own_images(data: ArrayData, source: Path | None, config: Mapping[str, A
     """Training and test images of an image folder."""
     require(source is not None, "source must be given: add source=FOLDER, which holds <class>/ with your images")
     return read_image_folder(source, data.image_size, config["test_share"], config["seed"])
+
+
+def check_source(data: ArrayData, source: Path | None, force: bool) -> None:
+    """Raise `InputError` where other images than those of this source were prepared under the name."""
+    record = source_record(data)
+    if source is not None and record.is_file() and not force:
+        before = record.read_text()
+        same = before == str(source.resolve())
+        require(same, f"{data.folder} was prepared from {before}: give another dataset.name=, or force=true")
+
+
+def source_record(data: ArrayData) -> Path:
+    """The file that says where a dataset's images came from."""
+    return data.folder / "source.txt"
 
 
 def training_command(data: ArrayData, train: Arrays) -> str:

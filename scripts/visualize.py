@@ -3,14 +3,14 @@
 python scripts/visualize.py checkpoint=results/runs/NAME/seed0/checkpoints/last.pt
 """
 
-from pathlib import Path
-
 import torch
 from omegaconf import DictConfig
 
 from puzzlemix import cli, distributed
+from puzzlemix.checkpoint import beside
 from puzzlemix.errors import require
 from puzzlemix.experiment import check_torchvision, load_experiment, plain
+from puzzlemix.files import output_file
 from puzzlemix.mixing import Puzzle, PuzzleMix, puzzle_mix
 from puzzlemix.mixing.saliency import input_gradient, saliency_of
 from puzzlemix.reporting.puzzles import draw_puzzles, visible_moves
@@ -35,13 +35,13 @@ def main(config: DictConfig) -> None:
     if not isinstance(mixer, PuzzleMix):
         mixer = PuzzleMix(num_classes=data.num_classes)
         print("trained without Puzzle Mix: the puzzles take its default parameters")
+    output = output_file(config["output"], default=beside(config["checkpoint"], "puzzles.png"))
 
     images, labels = next(data.train_batches(100, False, config["seed"], epoch=0))
     partner = torch.arange(len(images), device=device).roll(1)
     saliency = saliency_of(input_gradient(network, images, labels), network)
     puzzle = puzzle_mix(images, saliency, partner, lam=config["lam"], blocks=config["blocks"], **vars(mixer.parameters))
     names = [data.classes[label] for label in labels.tolist()]
-    output = Path(config["output"] or Path(config["checkpoint"]).with_name("puzzles.png"))
     draw_puzzles(output, images, saliency, partner, puzzle, names, most_moved(puzzle)[: config["pairs"]])
     print(output)
 

@@ -57,7 +57,10 @@ BAD = {
     "mixup=puzzlemix mixup.blocks=[64]": r"images of 32 x 32 pixels are smaller than a grid of 64 x 64 blocks",
     "dataset=cifar100 dataset.root=nowhere": r"nowhere/cifar100/train\.npz is not there: run `python scripts",
     "dataset=image_folder": r"dataset\.\w+ must be given: add dataset\.\w+=",
-    "nonsense": r"Error parsing override 'nonsense'",
+    "nonsense": r"'nonsense' is no override: write key=value",
+    "name=a(b": r"name=a\(b: quote a value with spaces or signs twice, \"name='\.\.\.'\"",
+    "name=../away": r"name must not leave results_dir: \.\./away",
+    "recipe.lr_factor=-1": r"recipe\.lr_factor must be above 0, not -1",
 }
 
 
@@ -75,6 +78,7 @@ def test_bad_input_is_one_line_and_writes_nothing(script, tmp_path, monkeypatch,
     [
         ("mixup=vanilla,puzlemix", "unknown mixup 'puzlemix'; did you mean 'puzzlemix'"),
         ("recipe.lrr=1,2", "recipe.lrr"),
+        ("recipe.epochs=two,1", r"a value of recipe is of the wrong type: .* 'str' and 'int'"),
         ("recipe.lr=-1,0.1", r"recipe\.lr must be above 0, not -1"),
     ],
 )
@@ -138,6 +142,10 @@ def test_a_torchvision_that_does_not_match_torch(tmp_path):
     ("damage", "message"),
     [
         (lambda p: p.unlink(), "is not there: give a checkpoint"),
+        (
+            lambda p: (p.unlink(), p.mkdir()),
+            r"last\.pt is a folder: give a checkpoint, such as .*/last\.pt",
+        ),
         (lambda p: p.write_bytes(b"junk"), "is damaged or no checkpoint"),
         (lambda p: p.write_bytes(p.read_bytes()[:-200]), "is damaged or no checkpoint"),
         (lambda p: torch.save({"weights": torch.ones(3)}, p), "is not a checkpoint of this repository"),

@@ -176,6 +176,34 @@ def test_a_checkpoint_without_its_config_file_still_knows_its_config(train):
     assert (folder / "checkpoints" / "last.pt").read_bytes() == checkpoint
 
 
+def test_a_log_that_lacks_epochs_is_not_gone_on_from(train):
+    folder = train()
+    (folder / "metrics.json").unlink()
+    (folder / "log.jsonl").unlink()
+    with pytest.raises(
+        SystemExit, match=r"a checkpoint of 2 epochs, and log\.jsonl has 0 of them: restore it, or delete"
+    ):
+        train()
+    assert not (folder / "log.jsonl").exists()
+
+
+def test_a_name_may_be_a_number(train, tmp_path):
+    train("name=2024", "recipe.epochs=1")
+    assert json.loads((tmp_path / "2024" / "seed0" / "metrics.json").read_text())["name"] == "2024"
+
+
+def test_an_output_that_cannot_be_written_is_told_first(train, script, tmp_path):
+    checkpoint = train("recipe.epochs=1") / "checkpoints" / "last.pt"
+    (tmp_path / "file").write_text("in the way")
+    for name, key in (
+        ("evaluate", f"checkpoint={checkpoint}"),
+        ("visualize", f"checkpoint={checkpoint}"),
+        ("compare", f"results_dir={tmp_path}"),
+    ):
+        with pytest.raises(SystemExit, match=r"file cannot be made \(File exists\): give another output="):
+            script(name, key, f"output={tmp_path}/file/x")
+
+
 def test_kept_weights_are_no_checkpoint_to_go_on_from(train, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     folder = train("keep_weights=true")
@@ -210,7 +238,9 @@ def test_kept_weights_go_to_models_with_their_card(train, script, tmp_path, monk
     capsys.readouterr()
     script("evaluate", f"checkpoint={kept}", "attack=none", "device=cpu")
     last = json.loads((folder / "metrics.json").read_text())["top1_error"]["last"]
-    assert json.loads((tmp_path / "models" / "evaluation.json").read_text())["top1_error"] == pytest.approx(last)
+    assert json.loads((tmp_path / "models" / "run_seed0_evaluation.json").read_text())["top1_error"] == pytest.approx(
+        last
+    )
 
 
 def test_a_validation_split_replaces_the_test_images(train):

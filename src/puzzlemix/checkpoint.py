@@ -36,15 +36,21 @@ def load_checkpoint(path: str | Path) -> dict[str, Any]:
     Raises:
         InputError: it is not there, damaged, or not one of this repository's.
     """
+    require(not Path(path).is_dir(), f"{path} is a folder: give a checkpoint, such as {path}/checkpoints/last.pt")
     require(Path(path).is_file(), f"{path} is not there: give a checkpoint, such as RUN/checkpoints/last.pt")
     try:
         content = torch.load(path, map_location="cpu", weights_only=True)
     except Exception as error:  # whatever the unpickler stumbles over in a file that is cut short or foreign
-        reason = str(error).splitlines()[0] if str(error) else type(error).__name__
-        raise InputError(f"{path} is damaged or no checkpoint ({reason}): restore it, or train again") from error
+        reason = type(error).__name__  # torch's message would advise to switch its safety off
+        raise InputError(f"{path} is damaged or no checkpoint ({reason}): restore it, or delete it") from error
     known = isinstance(content, dict) and {"network", "config"} <= set(content)
     require(known, f"{path} is not a checkpoint of this repository: it lacks 'network' and 'config'")
     return content
+
+
+def beside(checkpoint: str | Path, name: str) -> Path:
+    """Where what is made of a checkpoint goes: `last.pt` -> `last_<name>`, in the same folder."""
+    return Path(checkpoint).with_name(f"{Path(checkpoint).stem}_{name}")
 
 
 def load_weights(network: nn.Module, weights: Mapping[str, torch.Tensor], path: str | Path) -> None:

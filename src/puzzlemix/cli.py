@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any
 
 import hydra
-from hydra.errors import HydraException
+from hydra.errors import HydraException, OverrideParseException
 from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
@@ -43,6 +43,9 @@ def script(config_name: str) -> Callable[[Callable[[DictConfig], None]], Callabl
             try:
                 _check_overrides(configs, config_name, sys.argv[1:])
                 hydra.main(version_base="1.3", config_path=str(configs), config_name=config_name)(job)()
+            except OverrideParseException as error:
+                shown = f"\"{_key(error.override)}='...'\""
+                _fail(InputError(f"{error.override}: quote a value with spaces or signs twice, {shown}"))
             except (InputError, HydraException, OmegaConfBaseException) as error:
                 _fail(error)
             except KeyboardInterrupt:
@@ -72,6 +75,9 @@ def _selection_of_several(argument: str) -> str:
 def _check_overrides(configs: Path, config_name: str, arguments: list[str]) -> None:
     """Compose the config once before Hydra does, to name what is wrong, and the nearest valid name, in one line."""
     overrides = [argument for argument in arguments if not argument.startswith("-")]
+    for override in overrides:
+        fits = "=" in override or override.startswith("~")
+        require(fits, f"'{override}' is no override: write key=value, such as mixup=puzzlemix")
     groups = [override for override in overrides if (configs / _key(override)).is_dir()]
     for override in groups:
         _check_options(configs / _key(override), override.partition("=")[2])

@@ -37,7 +37,10 @@ def build(config: Mapping[str, Any]) -> Experiment:
     """
     for key, value in config["recipe"].items():
         require(value is not None, f"recipe.{key} must not be null")
-    recipe = Recipe(**config["recipe"])
+    try:
+        recipe = Recipe(**config["recipe"])
+    except TypeError as error:  # in a sweep, whose values nobody has looked at
+        raise InputError(f"a value of recipe is of the wrong type: {error}") from error
     data = build_part(config["dataset"])
     torch.manual_seed(torch_seed("weights", config["seed"]))
     network = build_part(config["network"])

@@ -43,6 +43,7 @@ class Recipe:
             f"recipe.batch_size must be at least 2, not {self.batch_size}: an image is mixed with a partner",
         )
         require(self.lr > 0, f"recipe.lr must be above 0, not {self.lr}")
+        require(self.lr_factor > 0, f"recipe.lr_factor must be above 0, not {self.lr_factor}")
         require(self.weight_decay >= 0, f"recipe.weight_decay must be 0 or more, not {self.weight_decay}")
         require(0 <= self.momentum < 1, f"recipe.momentum must lie in [0, 1), not {self.momentum}")
         require(self.momentum > 0 or not self.nesterov, "recipe.nesterov needs momentum: set recipe.nesterov=false")

@@ -25,6 +25,7 @@ import yaml
 
 from puzzlemix import distributed
 from puzzlemix.errors import InputError, require, require_choice
+from puzzlemix.files import make_folder, write_text
 from puzzlemix.nested import flatten
 
 RESULT_DEPENDS_ON = ("dataset", "network", "mixup", "recipe")  # and on the seed
@@ -44,8 +45,12 @@ class RunLog:
     def __init__(self, config: Mapping[str, Any]):
         for key in ("name", "results_dir"):
             require(config[key] not in (None, ""), f"{key} must not be empty")
-        self.config = config
-        self.folder = Path(config["results_dir"]) / config["name"] / f"seed{config['seed']}"
+        name = str(config["name"])  # YAML reads 2024 as a number
+        require(
+            ".." not in Path(name).parts and not Path(name).is_absolute(), f"name must not leave results_dir: {name}"
+        )
+        self.config = {**config, "name": name}
+        self.folder = Path(config["results_dir"]) / name / f"seed{config['seed']}"
         self.checkpoint_path = self.folder / "checkpoints" / "last.pt"
         self._wandb: Any = None
         require_choice("resume", config["resume"], ("auto", "never"))
@@ -78,16 +83,18 @@ class RunLog:
         """Write the config, drop the log's lines from `first_epoch` on, and start wandb if it is wanted.
 
         Raises:
-            InputError: the folder cannot be made.
+            InputError: the folder cannot be made, or its log does not go as far as its checkpoint.
         """
         if not distributed.is_main():
             return
-        try:
-            self.folder.mkdir(parents=True, exist_ok=True)
-        except OSError as error:
-            raise InputError(f"{self.folder} cannot be made ({error.strerror}): give another results_dir=") from error
-        write_text(self.folder / "config.yaml", yaml.safe_dump(dict(self.config), sort_keys=False))
+        make_folder(self.folder, "results_dir=")
         kept = [record for record in self.epochs() if record["epoch"] < first_epoch]
+        require(
+            len(kept) == first_epoch,
+            f"{self.folder} has a checkpoint of {first_epoch} epochs, and log.jsonl has {len(kept)} of them: restore "
+            "it, or delete the folder to train anew",
+        )
+        write_text(self.folder / "config.yaml", yaml.safe_dump(dict(self.config), sort_keys=False))
         write_text(self.folder / "log.jsonl", "".join(json.dumps(record) + "\n" for record in kept))
         if self.config["logger"]["wandb"] != "disabled":
             self._wandb = self._start_wandb()
@@ -214,13 +221,6 @@ def git_commit() -> str | None:
     except OSError:
         return None
     return done.stdout.strip() or None
-
-
-def write_text(path: Path, text: str) -> None:
-    """Write a file so that it is never half there."""
-    unfinished = path.with_name(path.name + ".unfinished")
-    unfinished.write_text(text)
-    os.replace(unfinished, path)
 
 
 def _differences(there: Mapping[str, Any], here: Mapping[str, Any]) -> list[str]:

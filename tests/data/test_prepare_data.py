@@ -128,6 +128,9 @@ def test_own_images_train_with_the_line_that_it_prints(prepare, script, tmp_path
     prepared, line = printed.splitlines()
     assert prepared == f"{tmp_path}/data/insects: prepared, 21 training and 9 test images of 3 classes"
     assert prepare("image_folder", *overrides).splitlines()[1] == line
+    write_class_folders(tmp_path / "others", CLASSES, 10, (40, 50))
+    with pytest.raises(SystemExit, match=rf"insects was prepared from {tmp_path}/mine: give another dataset.name=, or"):
+        prepare("image_folder", f"source={tmp_path}/others", *overrides[1:])
     with np.load(tmp_path / "data" / "insects" / "train.npz") as train:
         mean = (train["x"] / 255).mean((0, 1, 2))
     assert "dataset.mean=[" + ",".join(str(round(value, 3)) for value in mean.tolist()) + "]" in line

@@ -215,6 +215,19 @@ def test_partners_are_permutations_in_which_every_pair_is_as_likely(images):
     torch.testing.assert_close(frequency, torch.full_like(frequency, 1 / 6), atol=0.03, rtol=0)
 
 
+@pytest.mark.parametrize(
+    ("labels", "message"),
+    [
+        (torch.eye(4), r"labels must be classes, \(4,\) torch.int64, not \(4, 4\) torch.float32"),
+        (torch.tensor([0, 1]), r"labels must be classes, \(4,\) torch.int64, not \(2,\) torch.int64"),
+        (torch.tensor([0, 1, 2, 100]), r"labels must lie in \[0, num_classes - 1 = 9\], not 0 to 100"),
+    ],
+)
+def test_labels_that_are_no_classes_are_named(labels, message):
+    with pytest.raises(InputError, match=message):
+        Mixer(num_classes=10)(torch.nn.Identity(), torch.rand(4, 3, 8, 8), labels)
+
+
 def test_layers_and_blocks_are_drawn_evenly_from_those_named(images):
     layers = [drawn["layer"] for drawn in drawn_by(ManifoldMixup(layers=(0, 2), num_classes=K), images)]
     blocks = [drawn["blocks"] for drawn in drawn_by(PuzzleMix(blocks=((2, 2), (4, 8)), num_classes=K), images)]

@@ -73,6 +73,7 @@ class Mixer:
             raise InputError(f"unknown argument '{name}'{nearest(name, self.given_names)}")
         lam = given.get("lam", 1.0)
         require(isinstance(lam, Tensor) or 0 <= lam <= 1, f"lam must lie in [0, 1], not {lam}")
+        self._check_labels(images, labels)
         if self.draws.coin(self.prob):
             return self.mix(model, images, labels, {**self.draw(images, given), **given})
         return images, self.one_hot(labels)
@@ -96,6 +97,16 @@ class Mixer:
         """share onehot(y) + (1 - share) onehot(y[partner]); share a number or (B,), of the first image. (B, K)."""
         share = torch.as_tensor(share, device=labels.device, dtype=torch.float32).view(-1, 1)  # (1 or B, 1)
         return share * self.one_hot(labels) + (1 - share) * self.one_hot(labels[partner])
+
+    def _check_labels(self, images: Tensor, labels: Tensor) -> None:
+        """Raise `InputError` unless there is a class for each image; their range is looked at on a CPU alone."""
+        fits = labels.dtype == torch.int64 and labels.shape == images.shape[:1]
+        given = f"{tuple(labels.shape)} {labels.dtype}"
+        require(fits, f"labels must be classes, ({len(images)},) torch.int64, not {given}")
+        if labels.device.type == "cpu" and len(labels):
+            low, high = int(labels.min()), int(labels.max())
+            in_range = low >= 0 and high < self.num_classes
+            require(in_range, f"labels must lie in [0, num_classes - 1 = {self.num_classes - 1}], not {low} to {high}")
 
     def count(self, name: str, happened: Tensor) -> None:
         """Add the number of true values in `happened` to the count `name`."""

@@ -56,6 +56,8 @@ class PuzzleParameters:
 
 def check_batch(images: Tensor, saliency: Tensor, partner: Tensor, lam: float | Tensor) -> None:
     """Raise `InputError` on tensors that do not fit together."""
+    for name, given in (("images", images), ("saliency", saliency), ("partner", partner)):
+        require(isinstance(given, Tensor), f"{name} must be a tensor, not {type(given).__name__}")
     require(images.ndim == 4, f"images must have shape (B, C, H, W), not {tuple(images.shape)}")
     batch, _, height, width = images.shape
     require_partners(images)
@@ -71,6 +73,10 @@ def check_batch(images: Tensor, saliency: Tensor, partner: Tensor, lam: float | 
     else:
         require(0 <= lam <= 1, f"lam must lie in [0, 1], not {lam}")
     if images.device.type == "cpu" or os.environ.get("PUZZLEMIX_DEBUG") == "1":
+        dark, bright = (float(value) for value in images.detach().aminmax())
+        pixels = dark >= -1e-3 and bright <= 1 + 1e-3  # bicubic resizing may overshoot by rounding
+        remedy = "divide by 255, or give PuzzleMix the mean and std of normalised ones"
+        require(pixels, f"images must be pixels in [0, 1], not from {dark:.3g} to {bright:.3g}: {remedy}")
         low, high = int(partner.min()), int(partner.max())
         require(0 <= low <= high < batch, f"partner must lie in [0, {batch - 1}], not from {low} to {high}")
         require(not (saliency < 0).any(), f"saliency must not be negative, not {float(saliency.min())}")
