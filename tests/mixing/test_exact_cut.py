@@ -56,7 +56,8 @@ def test_swap_is_never_better_and_now_and_then_worse():
 
 
 @pytest.mark.parametrize(("cores", "images"), [(1, 7), (2, 7), (2, 1), (3, 100)])
-def test_every_image_is_solved_on_any_number_of_cores(cores, images):
+def test_every_image_is_solved_on_any_number_of_cores(cores, images, monkeypatch):
+    monkeypatch.setattr("puzzlemix.mixing.compiled.cores.STEPS_WORTH_THREADS", 0)
     costs, lam, eta = random_instances("images", (4, 4), 3, np.random.default_rng(0), batch=100)
     some = MaskCosts(*(term[:images] for term in vars(costs).values()))
     before = torch.get_num_threads()
@@ -68,7 +69,8 @@ def test_every_image_is_solved_on_any_number_of_cores(cores, images):
         torch.set_num_threads(before)
 
 
-def test_several_threads_may_solve_at_once():
+def test_several_threads_may_solve_at_once(monkeypatch):
+    monkeypatch.setattr("puzzlemix.mixing.compiled.cores.STEPS_WORTH_THREADS", 0)
     costs, lam, eta = random_instances("images", (8, 8), 3, np.random.default_rng(0))
     wanted = solve_mask(costs, lam, eta, 3, "exact")
     with ThreadPoolExecutor(4) as threads:

@@ -109,9 +109,10 @@ def benchmark(images_of: Callable[[Setting], tuple[Tensor, Tensor]], repeats: in
         for n in (2, 4, 8, 16):
             times = {name: [] for name in VARIANTS}
             for turn in range(repeats + 1):
-                for name, variant in VARIANTS.items():
-                    lam = LAMS[turn % len(LAMS)]
-                    times[name].append(time_variant(variant, images, saliency, lam, (n, n), setting.t_size))
+                lam = LAMS[turn % len(LAMS)]
+                for place in range(len(VARIANTS)):  # each follows each of the others, and what that left in the caches
+                    name = list(VARIANTS)[(turn + place) % len(VARIANTS)]
+                    times[name].append(time_variant(VARIANTS[name], images, saliency, lam, (n, n), setting.t_size))
             totals = {name: median(sum(steps) for steps in taken[1:]) for name, taken in times.items()}
             for name, taken in times.items():
                 steps = [median(column) for column in zip(*taken[1:], strict=True)]

@@ -46,6 +46,16 @@ def _assemble_on_cpu(first: Tensor, second: Tensor, partner: Tensor, mask: Tenso
         np.array(cell_edges(length, max(n, 1))) for length, n in zip(first.shape[2:], sources.shape[2:], strict=True)
     ]
     for_all_images(
-        assemble.assemble_images, len(mixed), first, second, partner, mask, *in_mask, sources, *edges, mixed.numpy()
+        assemble.assemble_images,
+        len(mixed),
+        2 * mixed.numel(),
+        first,
+        second,
+        partner,
+        mask,
+        *in_mask,
+        sources,
+        *edges,
+        mixed.numpy(),
     )
     return mixed

@@ -38,7 +38,7 @@ def _pool_on_cpu(pixels: Tensor, grid: Grid) -> Tensor:
     planes = pixels.detach().flatten(0, 1).contiguous()  # (B C, H, W)
     means = planes.new_empty(len(planes), *grid)
     edges = [np.array(cell_edges(length, n)) for length, n in zip(pixels.shape[-2:], grid, strict=True)]
-    for_all_images(costs.pool_planes, len(planes), planes.numpy(), *edges, means.numpy())
+    for_all_images(costs.pool_planes, len(planes), planes.numel(), planes.numpy(), *edges, means.numpy())
     return means.view(*pixels.shape[:2], *grid)
 
 

@@ -110,7 +110,9 @@ def _costs_on_cpu(
     first, second = first.contiguous().numpy(), second.contiguous().numpy()
     terms = keep_first.numpy(), take_second.numpy()
     for below, weight in zip((True, False), weights, strict=True):
-        for_all_images(costs.add_borders, batch, first, second, smoothness, data, below, *terms, weight.numpy())
+        for_all_images(
+            costs.add_borders, batch, 4 * first.size, first, second, smoothness, data, below, *terms, weight.numpy()
+        )
     return MaskCosts(keep_first, take_second, *weights)
 
 

@@ -57,7 +57,8 @@ def exact(costs: MaskCosts, lam: float | Tensor, eta: float, n_labels: int) -> T
     prior[:] = eta / (n_h * n_w) * label_prior(lam, n_labels)[..., ::-1]  # of z = 0, ..., 1
     labels = np.empty((batch, n_h, n_w), np.int64)
     arcs = cut.arcs((n_h, n_w), n_labels - 1)
-    for_all_images(cut.solve_images, batch, *terms[:2], *weights, prior, *arcs, labels)
+    steps = 20 * batch * arcs[0].size  # arcs are looked at some 20 times
+    for_all_images(cut.solve_images, batch, steps, *terms[:2], *weights, prior, *arcs, labels)
     return torch.from_numpy(labels).to(costs.keep_first) / (n_labels - 1)
 
 

@@ -62,7 +62,8 @@ def _plan_on_cpu(saliency: Tensor, visible: Tensor, t_eps: float) -> Tensor:
     move_cost = (t_eps * torch.from_numpy(squared).to(saliency.dtype) / longest).numpy()
     plan = torch.empty(saliency.shape, dtype=torch.int64)
     arrays = [t.detach().contiguous().numpy() for t in (saliency, visible)]
-    for_all_images(transport.plan_images, len(plan), *arrays, steps, move_cost, plan.numpy())
+    looked_at = 20 * plan.numel()  # targets: the near ones of each source
+    for_all_images(transport.plan_images, len(plan), looked_at, *arrays, steps, move_cost, plan.numpy())
     return plan
 
 

@@ -14,15 +14,19 @@ from typing import Any
 import torch
 
 PARTS_A_CORE = 2  # images differ in how long they take
+STEPS_WORTH_THREADS = 2_000_000  # about a millisecond; to wake a thread takes a tenth of one
 
 _pools: dict[tuple[int, int], ThreadPoolExecutor] = {}  # by process, as a fork has no threads, and number of threads
 
 
-def for_all_images(kernel: Callable[..., None], images: int, *arguments: Any) -> None:
-    """Call `kernel(first, last, *arguments)`, which must let go of Python's lock, for parts of 0..images - 1."""
+def for_all_images(kernel: Callable[..., None], images: int, steps: int, *arguments: Any) -> None:
+    """Call `kernel(first, last, *arguments)`, which must let go of Python's lock, for parts of 0..images - 1.
+
+    `steps` is roughly how often the innermost loops run in all: few are done at once, without threads.
+    """
     cores = torch.get_num_threads()
     parts = min(images, PARTS_A_CORE * cores)
-    if cores == 1 or parts <= 1:
+    if cores == 1 or parts <= 1 or steps < STEPS_WORTH_THREADS:
         kernel(0, images, *arguments)
         return
     key = os.getpid(), cores
