@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import difflib
+import os
 from collections.abc import Iterable
 
 
@@ -18,6 +19,11 @@ def require(condition: bool, message: str) -> None:
     """Raise `InputError(message)` unless `condition` holds."""
     if not condition:
         raise InputError(message)
+
+
+def values_are_looked_at(device_type: str) -> bool:
+    """Whether tensors there are searched for wrong values; on a GPU, which waits for that, with PUZZLEMIX_DEBUG=1."""
+    return device_type == "cpu" or os.environ.get("PUZZLEMIX_DEBUG") == "1"
 
 
 def nearest(name: str, valid: Iterable[str]) -> str:

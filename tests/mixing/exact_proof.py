@@ -14,9 +14,10 @@ import numpy as np
 import torch
 from scipy.sparse import csr_array
 from scipy.sparse.csgraph import maximum_flow
+from scipy.stats import binom
 from tqdm import tqdm
 
-from puzzlemix.mixing.costs import MaskCosts, label_prior
+from puzzlemix.mixing.costs import MaskCosts
 from puzzlemix.mixing.graphcut import solve_mask
 
 BATCH = 50
@@ -72,8 +73,8 @@ def unary_costs(costs, lam, eta, n_labels):
     """What each label 0, ..., m - 1, z = 0, ..., 1, costs each block: (B, n_h, n_w, m)."""
     c1, c0 = costs.keep_first.numpy()[..., None], costs.take_second.numpy()[..., None]
     z = np.linspace(0, 1, n_labels)
-    prior = eta / c1[0].size * label_prior(lam.numpy(), n_labels)[:, None, None, ::-1]
-    return z * c1 + (1 - z) * c0 + prior
+    chance = binom.pmf(np.arange(n_labels), n_labels - 1, lam.numpy()[:, None, None, None])
+    return z * c1 + (1 - z) * c0 - eta / c1[0].size * np.log(chance + 1e-8)
 
 
 def energies(costs, unary, labels):

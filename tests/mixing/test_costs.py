@@ -189,16 +189,16 @@ def test_unusable_saliency_counts_as_uniform_for_that_image_alone(value):
 @pytest.mark.parametrize("n_labels", [2, 3, 5])
 @pytest.mark.parametrize("lam", [0.1, 0.5, 0.83])
 def test_prior_is_minus_the_log_of_a_binomial(lam, n_labels):
-    """The binomial as the sum of m - 1 coins, each adding 1/(m - 1) to z with probability lam; from z = 1 down."""
+    """The binomial as the sum of m - 1 coins, each adding 1/(m - 1) to z with probability lam; from z = 0 up."""
     chance = torch.ones(1, dtype=torch.float64)
     for _ in range(n_labels - 1):
         nothing = torch.zeros(1, dtype=torch.float64)
-        chance = lam * torch.cat([chance, nothing]) + (1 - lam) * torch.cat([nothing, chance])
-    torch.testing.assert_close(torch.from_numpy(label_prior(lam, n_labels)), -chance.log(), atol=1e-4, rtol=0)
+        chance = lam * torch.cat([nothing, chance]) + (1 - lam) * torch.cat([chance, nothing])
+    torch.testing.assert_close(label_prior(lam, n_labels, "cpu")[0], -chance.log(), atol=1e-4, rtol=0)
 
 
 @pytest.mark.parametrize("lam", [0.0, 1.0])
 def test_prior_at_the_ends_of_lam_is_finite_and_prefers_that_image(lam):
-    prior = label_prior(lam, 3)
-    assert abs(prior[0 if lam == 1 else -1]) < 1e-6
+    prior = label_prior(lam, 3, "cpu")[0].tolist()
+    assert abs(prior[-1 if lam == 1 else 0]) < 1e-6
     assert sorted(prior)[1] == pytest.approx(18.42, abs=0.01)  # -log(1e-8)

@@ -36,7 +36,7 @@ def energies(costs, masks, lam, n_labels, eta=ETA):
         c.double().flatten(1) for c in (costs.keep_first, costs.take_second, costs.weight_down, costs.weight_right)
     )
     cells = masks[0].numel()
-    prior = torch.from_numpy(label_prior(lam, n_labels))[((1 - masks) * (n_labels - 1)).round().long()]
+    prior = label_prior(lam, n_labels, "cpu")[0, (masks * (n_labels - 1)).round().long()]
     z = masks.double().flatten(1)
     steps_down = (masks[:, 1:] - masks[:, :-1]).double().square().flatten(1)
     steps_right = (masks[:, :, 1:] - masks[:, :, :-1]).double().square().flatten(1)

@@ -1,6 +1,9 @@
 """Puzzle Mix as a whole: on images that the release cannot take, on bad saliency, and what it leaves of the model."""
 
+import subprocess
+import sys
 from copy import deepcopy
+from pathlib import Path
 
 import pytest
 import torch
@@ -350,6 +353,46 @@ def test_the_call_leaves_modes_gradients_and_statistics(network, images, labels)
     assert not network.linear.bias.requires_grad
 
 
+def test_a_compiled_model_has_the_saliency_of_the_model_inside(network, images, labels):
+    compiled = torch.compile(network, backend="aot_eager")
+    given = {"lam": 0.4, "partner": PARTNER, "blocks": (4, 4)}
+    mix = PuzzleMix(num_classes=K)
+    mixed, targets = mix(compiled, images, labels, **given)
+    wanted = mix(network, images, labels, **given)
+    torch.testing.assert_close((mixed, targets), wanted, atol=0, rtol=0)
+    assert compiled.training
+    F.cross_entropy(compiled(mixed), targets).backward()
+    assert all(parameter.grad.isfinite().all() for parameter in network.parameters())
+
+
+MEMORY = """
+import torch
+import puzzlemix
+
+def megabytes(key):
+    with open("/proc/self/status") as status:
+        return next(int(line.split()[1]) for line in status if line.startswith(key)) / 1024
+
+def mix(images):
+    saliency, partner = torch.rand(len(images), 64, 64), torch.arange(len(images)).roll(1)
+    before = megabytes("VmRSS")
+    with open("/proc/self/clear_refs", "w") as reset:
+        reset.write("5")  # the peak starts anew
+    puzzlemix.puzzle_mix(images, saliency, partner, lam=0.5, blocks=16)
+    return megabytes("VmHWM") - before
+
+mix(torch.rand(2, 3, 64, 64))  # loads the compiled loops
+print(mix(torch.rand(100, 3, 64, 64)) - 100 * 3 * 64 * 64 * 4 / 2**20)  # beyond the mixed images
+"""
+
+
+@pytest.mark.skipif(not Path("/proc/self/clear_refs").exists(), reason="only Linux tells the peak of memory")
+def test_mixing_needs_little_memory():
+    done = subprocess.run([sys.executable, "-c", MEMORY], capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+    assert float(done.stdout) < 100
+
+
 def test_modes_come_back_when_the_saliency_pass_fails(network, labels):
     network.train()
     with pytest.raises(RuntimeError):
@@ -474,7 +517,6 @@ def test_a_loop_can_ask_whether_a_size_fits(network):
     ("options", "size", "message"),
     [
         ({"solver": "swap", "beta": 10.1}, (32, 32), "beta is too large for solver=swap with 16 x 16 blocks"),
-        ({"t_size": 4}, (224, 224), "transport would move 56 x 56 cells, more than 1024 in all: give a larger t_size"),
     ],
 )
 def test_what_cannot_be_mixed_is_told_before_training(network, options, size, message):
@@ -490,6 +532,8 @@ OUT_OF_RANGE = [
     {"n_labels": 1},
     {"t_size": 0},
     {"solver": "swop"},
+    {"transport": "exactly"},
+    {"transport": 1},
 ]
 
 

@@ -1,8 +1,13 @@
 """Transport against the auction as it is told: dense costs, all rounds, every source bids in every round."""
 
+import subprocess
+import sys
+from itertools import permutations
+
 import pytest
 import torch
 
+from puzzlemix.benchmarks.mixing import dense_plan
 from puzzlemix.mixing.transport import transport_grid, transport_plan
 
 # (grid, t_eps, power): the higher the power, the fewer cells hold the saliency; the lower t_eps, the further they move.
@@ -119,10 +124,66 @@ def test_ties_go_to_the_lowest_index():
     assert transport_plan(saliency, visible, t_eps=0.1).flatten()[1] == 0
 
 
-def test_inputs_stay_as_they_were():
+def test_more_than_a_thousand_cells():
+    saliency, visible = random_case((33, 35), 4, batch=1)
+    assert torch.equal(transport_plan(saliency, visible, 0.05), dense_plan(saliency, visible, 0.05))
+
+
+def cost_of(plan, saliency, visible, t_eps):
+    """What the sources of the visible targets cost together, for one image, by hand."""
+    n = max(plan.shape)
+    total = 0.0
+    for y, x in visible.nonzero().tolist():
+        row, column = divmod(int(plan[y, x]), plan.shape[1])
+        total += t_eps * ((row - y) ** 2 + (column - x) ** 2) / max(n - 1, 1) ** 2 - float(saliency[row, column])
+    return total
+
+
+@pytest.mark.parametrize("grid", [(2, 2), (2, 3), (1, 5), (3, 2)])
+@pytest.mark.parametrize("t_eps", [0.05, 0.8])
+def test_exact_has_the_least_cost_of_all_assignments(grid, t_eps):
+    saliency, visible = random_case(grid, 2)
+    plan = transport_plan(saliency, visible, t_eps, "exact")
+    for b in range(len(saliency)):
+        costs = [
+            cost_of(torch.tensor(order).view(grid), saliency[b], visible[b], t_eps)
+            for order in permutations(range(grid[0] * grid[1]))
+        ]
+        assert cost_of(plan[b], saliency[b], visible[b], t_eps) == pytest.approx(min(costs), abs=1e-12)
+        shown = plan[b][visible[b]]
+        assert len(shown.unique()) == len(shown)
+
+
+@cases
+def test_the_auction_costs_no_less_than_exact(grid, t_eps, power):
+    saliency, visible = random_case(grid, power)
+    exact, auction = (transport_plan(saliency, visible, t_eps, how) for how in ("exact", True))
+    for b in range(len(saliency)):
+        least, found = (cost_of(plan[b], saliency[b], visible[b], t_eps) for plan in (exact, auction))
+        assert least <= found + 1e-12
+
+
+def test_exact_without_scipy_names_it():
+    code = """
+import sys
+sys.modules["scipy.optimize"] = None  # makes any import of it fail
+import torch
+import puzzlemix
+images, saliency, partner = torch.rand(2, 3, 8, 8), torch.rand(2, 8, 8), torch.tensor([1, 0])
+try:
+    puzzlemix.puzzle_mix(images, saliency, partner, lam=0.5, blocks=2, transport="exact")
+except ValueError as error:
+    print(type(error).__name__, error)
+"""
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
+    assert done.stdout == 'InputError transport="exact" needs SciPy: pip install scipy\n', done.stderr
+
+
+@pytest.mark.parametrize("how", [True, "exact"])
+def test_inputs_stay_as_they_were(how):
     saliency, visible = random_case((4, 4), 2)
     before = saliency.clone(), visible.clone()
-    transport_plan(saliency, visible, 0.02)
+    transport_plan(saliency, visible, 0.02, how)
     assert torch.equal(saliency, before[0])
     assert torch.equal(visible, before[1])
 

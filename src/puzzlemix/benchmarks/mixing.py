@@ -19,7 +19,7 @@ from puzzlemix.mixing.assemble import assemble
 from puzzlemix.mixing.blocks import Grid, enlarge, move_cells, resample_grid
 from puzzlemix.mixing.costs import block_saliency, cells_of_blocks, mask_costs
 from puzzlemix.mixing.graphcut import solve_mask
-from puzzlemix.mixing.transport import squared_distances, transport_grid, transport_plan
+from puzzlemix.mixing.transport import move_costs, transport_grid, transport_plan
 
 STEPS = ("costs", "cut", "transport", "assembly")
 BETA, GAMMA, ETA, NEIGH_SIZE, N_LABELS, T_EPS = 1.2, 0.5, 0.2, 4, 3, 0.8
@@ -50,7 +50,9 @@ def dense_plan(saliency: Tensor, visible: Tensor, t_eps: float) -> Tensor:
     batch, n_h, n_w = saliency.shape
     cells, source = n_h * n_w, torch.arange(n_h * n_w, device=saliency.device)
     gain = saliency.view(batch, cells, 1) * visible.view(batch, 1, cells)
-    cost = t_eps * squared_distances((n_h, n_w), saliency.device, saliency.dtype) - gain  # (B, source, target)
+    row, column = source // n_w, source % n_w
+    down, right = ((place[:, None] - place).abs() for place in (row, column))  # (source, target)
+    cost = move_costs((n_h, n_w), t_eps, saliency)[down, right] - gain  # (B, source, target)
     for _ in range(max(n_h, n_w)):
         bids = torch.zeros_like(cost, dtype=torch.bool).scatter_(2, cost.argmin(2, keepdim=True), True)
         offers = cost.masked_fill(~bids, torch.inf)

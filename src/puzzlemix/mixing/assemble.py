@@ -6,7 +6,8 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from puzzlemix.mixing.blocks import cell_edges, cell_of_pixel, enlarge, move_cells
+from puzzlemix.mixing import backend
+from puzzlemix.mixing.blocks import cell_edges, cell_of_pixel
 
 
 def assemble(first: Tensor, second: Tensor, partner: Tensor, mask: Tensor, sources: Tensor | None) -> Tensor:
@@ -23,12 +24,11 @@ def assemble(first: Tensor, second: Tensor, partner: Tensor, mask: Tensor, sourc
     Returns:
         (B, C, H, W), a new tensor.
     """
-    if first.device.type == "cpu":
-        return _assemble_on_cpu(first, second, partner, mask, sources)
-    second = second[partner]
-    if sources is not None:
-        first, second = move_cells(first, sources[0]), move_cells(second, sources[1])
-    return torch.lerp(second, first, enlarge(mask, first.shape[-2:])[:, None].to(first.dtype))
+    if backend.of(first) == "kernels":
+        from puzzlemix.mixing.kernels import assemble  # here, so that importing this does not need triton
+
+        return assemble.assemble_images(first, second, partner, mask, sources)
+    return _assemble_on_cpu(first, second, partner, mask, sources)
 
 
 def _assemble_on_cpu(first: Tensor, second: Tensor, partner: Tensor, mask: Tensor, sources: Tensor | None) -> Tensor:

@@ -20,7 +20,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from puzzlemix import distributed
-from puzzlemix.errors import InputError, nearest, require
+from puzzlemix.errors import InputError, nearest, require, values_are_looked_at
 from puzzlemix.mixing.draws import Draws
 from puzzlemix.stopwatch import Stopwatch
 
@@ -95,15 +95,15 @@ class Mixer:
 
     def mixed_targets(self, labels: Tensor, partner: Tensor, share: float | Tensor) -> Tensor:
         """share onehot(y) + (1 - share) onehot(y[partner]); share a number or (B,), of the first image. (B, K)."""
-        share = torch.as_tensor(share, device=labels.device, dtype=torch.float32).view(-1, 1)  # (1 or B, 1)
+        share = share.float()[:, None] if isinstance(share, Tensor) else share  # (B, 1)
         return share * self.one_hot(labels) + (1 - share) * self.one_hot(labels[partner])
 
     def _check_labels(self, images: Tensor, labels: Tensor) -> None:
-        """Raise `InputError` unless there is a class for each image; their range is looked at on a CPU alone."""
+        """Raise `InputError` unless there is a class for each image; their range where values are looked at."""
         fits = labels.dtype == torch.int64 and labels.shape == images.shape[:1]
         given = f"{tuple(labels.shape)} {labels.dtype}"
         require(fits, f"labels must be classes, ({len(images)},) torch.int64, not {given}")
-        if labels.device.type == "cpu" and len(labels):
+        if values_are_looked_at(labels.device.type) and len(labels):
             low, high = int(labels.min()), int(labels.max())
             in_range = low >= 0 and high < self.num_classes
             require(in_range, f"labels must lie in [0, num_classes - 1 = {self.num_classes - 1}], not {low} to {high}")

@@ -6,12 +6,11 @@ differ by one pixel where it does not. Everything in Puzzle Mix that speaks of b
 
 from __future__ import annotations
 
-from itertools import pairwise
-
 import numpy as np
 import torch
-import torch.nn.functional as F
 from torch import Tensor
+
+from puzzlemix.mixing import backend
 
 Grid = tuple[int, int]  # cells (down, across)
 
@@ -23,29 +22,29 @@ def cell_edges(length: int, cells: int) -> list[int]:
 
 def pool_to_grid(pixels: Tensor, grid: Grid) -> Tensor:
     """Mean of the pixels in each cell: (B, C, H, W) -> (B, C, n_h, n_w)."""
-    (height, width), (n_h, n_w) = pixels.shape[-2:], grid
-    if pixels.device.type == "cpu":
-        return _pool_on_cpu(pixels, grid)
-    if height % n_h == 0 and width % n_w == 0:
-        return F.avg_pool2d(pixels, (height // n_h, width // n_w))
-    rows = torch.stack([pixels[..., a:b, :].mean(-2) for a, b in pairwise(cell_edges(height, n_h))], dim=-2)
-    return torch.stack([rows[..., a:b].mean(-1) for a, b in pairwise(cell_edges(width, n_w))], dim=-1)
+    planes = pixels.detach().flatten(0, 1)  # (B C, H, W)
+    if backend.of(pixels) == "kernels":
+        from puzzlemix.mixing.kernels import costs  # here, so that importing this does not need triton
+
+        means = costs.pool_planes(planes, grid)
+    else:
+        means = _pool_on_cpu(planes, grid)
+    return means.view(*pixels.shape[:2], *grid)
 
 
-def _pool_on_cpu(pixels: Tensor, grid: Grid) -> Tensor:
+def _pool_on_cpu(planes: Tensor, grid: Grid) -> Tensor:
     from puzzlemix.mixing.compiled import costs, for_all_images  # here, so that importing this does not need numba
 
-    planes = pixels.detach().flatten(0, 1).contiguous()  # (B C, H, W)
     means = planes.new_empty(len(planes), *grid)
-    edges = [np.array(cell_edges(length, n)) for length, n in zip(pixels.shape[-2:], grid, strict=True)]
+    edges = [np.array(cell_edges(length, n)) for length, n in zip(planes.shape[1:], grid, strict=True)]
+    planes = planes.contiguous()
     for_all_images(costs.pool_planes, len(planes), planes.numel(), planes.numpy(), *edges, means.numpy())
-    return means.view(*pixels.shape[:2], *grid)
+    return means
 
 
 def cell_of_pixel(length: int, cells: int, device: torch.device) -> Tensor:
     """The cell in which each of `length` pixels along a side lies: (length,) int64."""
-    inner_edges = torch.tensor(cell_edges(length, cells)[1:-1], device=device, dtype=torch.int64)
-    return torch.bucketize(torch.arange(length, device=device), inner_edges, right=True)
+    return (torch.arange(1, length + 1, device=device) * cells - 1) // length
 
 
 def enlarge(values: Tensor, size: tuple[int, int]) -> Tensor:
@@ -80,8 +79,8 @@ def move_cells(images: Tensor, source: Tensor) -> Tensor:
     n_h, n_w = source.shape[-2:]
     device = images.device
     top, left = (
-        torch.tensor(cell_edges(length, n), device=device) for length, n in ((height, n_h), (width, n_w))
-    )  # (n_h + 1,), (n_w + 1,)
+        torch.arange(n + 1, device=device) * length // n for length, n in ((height, n_h), (width, n_w))
+    )  # cell_edges: (n_h + 1,), (n_w + 1,)
     row_cell = cell_of_pixel(height, n_h, device)  # (H,)
     column_cell = cell_of_pixel(width, n_w, device)  # (W,)
     source = enlarge(source, (height, width))  # (B, H, W), cell from which each pixel comes

@@ -10,12 +10,12 @@ over blocks p and pairs of neighbours (p, q), with z = 1 keeping the first image
 from __future__ import annotations
 
 from dataclasses import dataclass
-from math import comb
+from math import lgamma
 
-import numpy as np
 import torch
 from torch import Tensor
 
+from puzzlemix.mixing import backend
 from puzzlemix.mixing.blocks import Grid, pool_to_grid
 
 
@@ -81,30 +81,23 @@ def mask_costs(
     grid = tuple(first_saliency.shape[-2:])
     smoothness = border_smoothness(beta, grid)
     data = smoothness * gamma / 2
-    # each side costs what it covers of the other's saliency, and its share of the borders
-    keep_first, take_second = (
-        s.clone(memory_format=torch.contiguous_format) for s in (second_saliency, first_saliency)
-    )
-    if first.device.type == "cpu":
-        return _costs_on_cpu(first, second, keep_first, take_second, smoothness, data)
-    weights = []
-    for axis in (-2, -1):  # borders to the block below, then to the right
-        n = first_saliency.shape[axis]
-        d00, d01, d10, d11 = _border_differences(first, second, axis)
-        keep_first.narrow(axis, 0, n - 1).add_(data * (d00 + d01))  # this block as the first side
-        keep_first.narrow(axis, 1, n - 1).add_(data * (d00 + d10))  # ... and as the second
-        take_second.narrow(axis, 0, n - 1).add_(data * (d10 + d11))
-        take_second.narrow(axis, 1, n - 1).add_(data * (d01 + d11))
-        weights.append(smoothness + data * (d01 + d10 - d00 - d11))
-    return MaskCosts(keep_first, take_second, *weights)
+    terms = (first, second, first_saliency, second_saliency, smoothness, data)
+    if backend.of(first) == "kernels":
+        from puzzlemix.mixing.kernels import costs  # here, so that importing this does not need triton
+
+        return MaskCosts(*costs.border_costs(*terms))
+    return _costs_on_cpu(*terms)
 
 
 def _costs_on_cpu(
-    first: Tensor, second: Tensor, keep_first: Tensor, take_second: Tensor, smoothness: float, data: float
+    first: Tensor, second: Tensor, first_saliency: Tensor, second_saliency: Tensor, smoothness: float, data: float
 ) -> MaskCosts:
-    """The terms of both kinds of borders, added to the saliency that a side covers."""
+    """Each side costs what it covers of the other's saliency; the terms of both kinds of borders are added."""
     from puzzlemix.mixing.compiled import costs, for_all_images  # here, so that importing this does not need numba
 
+    keep_first, take_second = (
+        s.clone(memory_format=torch.contiguous_format) for s in (second_saliency, first_saliency)
+    )
     batch, n_h, n_w = keep_first.shape
     weights = keep_first.new_empty(batch, n_h - 1, n_w), keep_first.new_empty(batch, n_h, n_w - 1)
     first, second = first.contiguous().numpy(), second.contiguous().numpy()
@@ -121,18 +114,12 @@ def border_smoothness(beta: float, grid: Grid) -> float:
     return beta / (16 * (grid[0] * grid[1]) ** 0.5)
 
 
-def _border_differences(first: Tensor, second: Tensor, axis: int) -> list[Tensor]:
-    """d_00, d_01, d_10, d_11 across each border along `axis`: four tensors of the grid's shape less one along it."""
-    if axis == -2:  # last row of each block, first row of the next: (B, C, n_h - 1, n_w, k_w)
-        sides, along = [(cells[:, :, :-1, -1], cells[:, :, 1:, 0]) for cells in (first, second)], (1, 4)
-    else:  # last column, first column: (B, C, n_h, k_h, n_w - 1)
-        sides, along = [(cells[..., :-1, -1], cells[..., 1:, 0]) for cells in (first, second)], (1, 3)
-    return [(a[0] - b[1]).abs().mean(along) for a in sides for b in sides]
+def label_prior(lam: float | Tensor, n_labels: int, device: torch.device) -> Tensor:
+    """prior(z) for z = 0, 1/(m-1), ..., 1: minus the log of a binomial in lam, (1, m) float64; of lam (B,), (B, m).
 
-
-def label_prior(lam: float | Tensor, n_labels: int) -> np.ndarray:
-    """prior(z) for z = 1, ..., 0: minus the log of a binomial in lam, (m,) float64; of (B,) lam (B, m). The paper's."""
-    lam = lam.detach().cpu().numpy() if isinstance(lam, Tensor) else lam
-    share, second = np.asarray(lam, np.float64)[..., None], np.arange(n_labels)
-    ways = np.array([comb(n_labels - 1, i) for i in second], np.float64)
-    return -np.log(ways * share ** (n_labels - 1 - second) * (1 - share) ** second + 1e-8)
+    The paper's prior. Made by arithmetic on the device: numbers from the host would be waited for.
+    """
+    kept, top = torch.arange(n_labels, dtype=torch.float64, device=device), n_labels - 1
+    ways = (lgamma(top + 1) - torch.lgamma(kept + 1) - torch.lgamma(top - kept + 1)).exp().round()  # top choose kept
+    lam = lam.to(kept)[:, None] if isinstance(lam, Tensor) else torch.full_like(kept[:1, None], lam)
+    return -torch.log(ways * lam**kept * (1 - lam) ** (top - kept) + 1e-8)

@@ -55,17 +55,24 @@ class Draws:
 
     def betas(self, alpha: float, count: int, device: torch.device) -> Tensor:
         """Shares from Beta(alpha, alpha), (count,) float64; own."""
-        return torch.from_numpy(self._streams()[1].beta(alpha, alpha, count)).to(device)
+        return _on(device, torch.from_numpy(self._streams()[1].beta(alpha, alpha, count)))
 
     def choices(self, options: Sequence[Any], count: int, device: torch.device) -> Tensor:
         """Some of the options, numbers or tuples of numbers, as a tensor, the first dimension (count,); own."""
-        return torch.tensor(options)[torch.from_numpy(self._streams()[1].integers(len(options), size=count))].to(device)
+        which = torch.from_numpy(self._streams()[1].integers(len(options), size=count))
+        return _on(device, torch.tensor(options)[which])
 
     def permutation(self, length: int, device: torch.device) -> Tensor:
         """A permutation of 0..length - 1, (length,) int64; own."""
-        return torch.from_numpy(self._streams()[1].permutation(length)).to(device)
+        return _on(device, torch.from_numpy(self._streams()[1].permutation(length)))
 
     def uniform_like(self, images: Tensor, low: float, high: float) -> Tensor:
         """U(low, high) noise of the images' shape, made on their device; own."""
         generator = torch.Generator(images.device).manual_seed(int(self._streams()[1].integers(2**63)))
         return torch.empty_like(images).uniform_(low, high, generator=generator)
+
+
+def _on(device: torch.device, values: Tensor) -> Tensor:
+    """Values on their way to the device; from pinned memory, since a GPU would otherwise be waited for."""
+    on_gpu = torch.device(device).type == "cuda"
+    return values.pin_memory().to(device, non_blocking=True) if on_gpu else values.to(device)

@@ -1,17 +1,19 @@
 """The mask: labels of the blocks that minimise E(z) of `costs.py`.
 
-`solver="exact"` finds the minimum (`compiled/cut.py`); `solver="swap"` is the released behaviour (`swap_cut.py`).
+`solver="exact"` finds the minimum, the cut of `mask_graph.py`: image by image on a CPU (`compiled/cut.py`), all at once
+on a GPU (`kernels/cut.py`). `solver="swap"` is the released behaviour (`swap_cut.py`).
 """
 
 from __future__ import annotations
 
-import numpy as np
 import torch
 from torch import Tensor
 
-from puzzlemix.errors import require, require_choice
+from puzzlemix.errors import require, require_choice, values_are_looked_at
+from puzzlemix.mixing import backend
 from puzzlemix.mixing.blocks import Grid
 from puzzlemix.mixing.costs import MaskCosts, label_prior
+from puzzlemix.mixing.mask_graph import arcs
 from puzzlemix.mixing.swap_cut import check_beta, swap
 
 
@@ -26,13 +28,13 @@ def solve_mask(costs: MaskCosts, lam: float | Tensor, eta: float, n_labels: int,
         solver: a name in `SOLVERS`.
 
     Raises:
-        InputError: on an unknown solver or one whose library is not installed, costs that are not finite, or weights
-            that the solver cannot take.
+        InputError: on an unknown solver or one whose library is not installed, weights that the solver cannot take,
+            or, where values are looked at, costs that are not finite.
     """
     require_choice("solver", solver, SOLVERS)
-    terms = (costs.keep_first, costs.take_second, costs.weight_down, costs.weight_right)
-    finite = all(bool(term.isfinite().all()) for term in terms)
-    require(finite, "the costs of a mask are not finite: the images hold values that are not numbers")
+    if values_are_looked_at(costs.keep_first.device.type):
+        finite = all(bool(term.isfinite().all()) for term in vars(costs).values())
+        require(finite, "the costs of a mask are not finite: the images hold values that are not numbers")
     return SOLVERS[solver](costs, lam, eta, n_labels)
 
 
@@ -40,26 +42,34 @@ def exact(costs: MaskCosts, lam: float | Tensor, eta: float, n_labels: int) -> T
     """A mask of the least energy, for each image. Where several have it, the one that shows most of the first image.
 
     Raises:
-        InputError: numba is not installed, or a border weight is negative.
+        InputError: on a CPU, numba is not installed; where values are looked at, a border weight is negative.
     """
+    down, right = costs.weight_down, costs.weight_right
+    if values_are_looked_at(down.device.type):
+        least, most = (max(float(w.max()) for w in (sign * down, sign * right) if w.numel()) for sign in (-1, 1))
+        require(-least >= -1e-6 * most, f"border weights must not be negative, not {-least}: gamma must lie in [0, 1]")
+    costs = MaskCosts(costs.keep_first, costs.take_second, down.clamp(min=0), right.clamp(min=0))  # rounding at gamma 1
+    batch, n_h, n_w = costs.keep_first.shape
+    prior = eta / (n_h * n_w) * label_prior(lam, n_labels, down.device).expand(batch, n_labels).contiguous()
+    if backend.of(down) == "kernels":
+        from puzzlemix.mixing.kernels import cut  # here, so that importing this does not need triton
+
+        labels = cut.solve_images(costs, prior)
+    else:
+        labels = _solve_on_cpu(costs, prior)
+    return labels.to(down) / (n_labels - 1)
+
+
+def _solve_on_cpu(costs: MaskCosts, prior: Tensor) -> Tensor:
+    """Labels (B, n_h, n_w)."""
     from puzzlemix.mixing.compiled import cut, for_all_images  # here, so that importing this does not need numba
 
-    batch, n_h, n_w = costs.keep_first.shape
-    terms = [
-        t.detach().to("cpu", torch.float64).contiguous().numpy()
-        for t in (costs.keep_first, costs.take_second, costs.weight_down, costs.weight_right)
-    ]
-    weights = terms[2:]
-    least, most = (min(w.min(initial=0) for w in weights), max(w.max(initial=0) for w in weights))
-    require(least >= -1e-6 * most, f"border weights must not be negative, not {least}: gamma must lie in [0, 1]")
-    weights = [np.maximum(w, 0) for w in weights]  # what rounding leaves below 0 at gamma = 1
-    prior = np.empty((batch, n_labels))
-    prior[:] = eta / (n_h * n_w) * label_prior(lam, n_labels)[..., ::-1]  # of z = 0, ..., 1
-    labels = np.empty((batch, n_h, n_w), np.int64)
-    arcs = cut.arcs((n_h, n_w), n_labels - 1)
-    steps = 20 * batch * arcs[0].size  # arcs are looked at some 20 times
-    for_all_images(cut.solve_images, batch, steps, *terms[:2], *weights, prior, *arcs, labels)
-    return torch.from_numpy(labels).to(costs.keep_first) / (n_labels - 1)
+    labels = torch.empty(costs.keep_first.shape, dtype=torch.int64)
+    terms = [t.detach().to("cpu", torch.float64).contiguous().numpy() for t in (*vars(costs).values(), prior)]
+    graph = arcs(tuple(labels.shape[1:]), prior.shape[1] - 1)
+    steps = 20 * len(labels) * graph[0].size  # arcs are looked at some 20 times
+    for_all_images(cut.solve_images, len(labels), steps, *terms, *graph, labels.numpy())
+    return labels
 
 
 def check_solver(solver: str, beta: float, grid: Grid) -> None:

@@ -7,7 +7,7 @@ own file: `saliency.py`, `costs.py`, `graphcut.py`, `transport.py`.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from numbers import Integral
 from typing import Any, NamedTuple
 
@@ -16,6 +16,7 @@ from torch import Tensor, nn
 
 from puzzlemix.errors import require, require_choice
 from puzzlemix.losses import LOSSES, weight_of_cross_entropy
+from puzzlemix.mixing import backend
 from puzzlemix.mixing.assemble import assemble
 from puzzlemix.mixing.base import PairMixer
 from puzzlemix.mixing.blocks import Grid, enlarge, resample_grid
@@ -48,7 +49,7 @@ def puzzle_mix(
     eta: float = 0.2,
     neigh_size: int = 4,
     n_labels: int = 3,
-    transport: bool = True,
+    transport: bool | str = True,
     t_eps: float = 0.8,
     t_size: int | None = None,
     noise: Tensor | None = None,
@@ -70,7 +71,8 @@ def puzzle_mix(
         eta: weight of the prior that draws the share towards lam, 0 or more.
         neigh_size: pixels a side averaged before borders are compared.
         n_labels: m, mask values 0, 1/(m-1), ..., 1; 2 or more.
-        transport: move salient blocks, or mix in place.
+        transport: move salient blocks, by the released auction (True) or for the least cost ("exact": by SciPy, on the
+            CPU); False mixes in place.
         t_eps: xi, cost of a move across the whole image, in saliency shares.
         t_size: pixels a side of the cells that move where the mask's blocks are larger; None moves the mask's blocks.
         noise: (B, C, H, W), added (and clipped to [0, 1]) to a side that is `noisy` once the mask is solved.
@@ -90,7 +92,9 @@ def puzzle_mix(
     parameters = PuzzleParameters(beta, gamma, eta, neigh_size, n_labels, transport, t_eps, t_size, solver)
     check_batch(images, saliency, partner, lam)
     require(noise is not None or not any(noisy), "noisy asks for noise: give noise=, of the images' shape")
-    dtype, size = images.dtype, images.shape[-2:]
+    home, dtype, size = images.device, images.dtype, images.shape[-2:]
+    place = home if backend.of(images) else "cpu"
+    images, saliency, partner, lam, blocks, noise = _moved((images, saliency, partner, lam, blocks, noise), place)
     images, saliency = (_full_precision(t.detach()) for t in (images, saliency))
     perturbed = (images + _full_precision(noise)).clamp(0, 1) if any(noisy) else images
     shown = perturbed if noisy[0] else images, perturbed if noisy[1] else images
@@ -101,7 +105,7 @@ def puzzle_mix(
         grid = as_grid(blocks)
         parameters.check_grid(grid, *size)
         puzzle = _mix_on_grid(pairs, slice(None), grid, parameters)
-    return puzzle._replace(images=puzzle.images.to(dtype))
+    return Puzzle(*_moved(puzzle._replace(images=puzzle.images.to(dtype)), home))
 
 
 class _Pairs(NamedTuple):
@@ -132,7 +136,9 @@ def _mix_on_grid(pairs: _Pairs, index: Tensor | slice, grid: Grid, parameters: P
         share = share if fine == grid else block_saliency(pairs.saliency, fine)[0]  # (B, N_h, N_w)
         fine_mask = resample_grid(mask, fine)
         shares, visible = torch.stack([share[index], share[partner]]), torch.stack([fine_mask > 0, fine_mask < 1])
-        sources = transport_plan(shares.flatten(0, 1), visible.flatten(0, 1), parameters.t_eps).view_as(shares)
+        sources = transport_plan(
+            shares.flatten(0, 1), visible.flatten(0, 1), parameters.t_eps, parameters.transport
+        ).view_as(shares)
 
     mixed = assemble(pairs.first[index], pairs.second, partner, mask, sources)
     return Puzzle(mixed, enlarge(mask, size).mean((1, 2)), mask, sources, uniform[index])
@@ -196,7 +202,7 @@ class PuzzleMix(PairMixer):
         neigh_size: int = 4,
         n_labels: int = 3,
         blocks: Sequence[int | Grid] = (2, 4, 8, 16),
-        transport: bool = True,
+        transport: bool | str = True,
         t_eps: float = 0.8,
         t_size: int | None = None,
         clean_lam: float = 0.0,
@@ -248,6 +254,8 @@ class PuzzleMix(PairMixer):
         return drawn
 
     def mix(self, model: nn.Module, images: Tensor, labels: Tensor, drawn: Mapping[str, Any]) -> tuple[Tensor, Tensor]:
+        if self.mean is not None:  # once: a GPU is waited for
+            self.mean, self.std = self.mean.to(images), self.std.to(images)
         pixels, noise = self._to_pixels(images), None
         if any(drawn["noisy"]):
             noise = (pixels + drawn["start_noise"]).clamp(0, 1) - pixels
@@ -277,10 +285,15 @@ class PuzzleMix(PairMixer):
         return (noise + step * gradient.nan_to_num(0).sign()).clamp(-eps, eps) * scale
 
     def _to_pixels(self, images: Tensor) -> Tensor:
-        return images if self.mean is None else images * self.std.to(images) + self.mean.to(images)
+        return images if self.mean is None else images * self.std + self.mean
 
     def _from_pixels(self, pixels: Tensor) -> Tensor:
-        return pixels if self.mean is None else (pixels - self.mean.to(pixels)) / self.std.to(pixels)
+        return pixels if self.mean is None else (pixels - self.mean) / self.std
+
+
+def _moved(values: Iterable[Any], device: torch.device | str) -> list[Any]:
+    """The values, those that are tensors on the device."""
+    return [value.to(device) if isinstance(value, Tensor) else value for value in values]
 
 
 def _full_precision(values: Tensor) -> Tensor:

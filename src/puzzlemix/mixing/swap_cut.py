@@ -36,7 +36,7 @@ def swap(costs: MaskCosts, lam: float | Tensor, eta: float, n_labels: int) -> Te
     keep_first, take_second, down, right = (
         t.detach().cpu().numpy() for t in (costs.keep_first, costs.take_second, costs.weight_down, costs.weight_right)
     )
-    prior = eta / (n_h * n_w) * np.atleast_2d(label_prior(lam, n_labels))[:, None, None]  # (B or 1, 1, 1, m)
+    prior = eta / (n_h * n_w) * label_prior(lam, n_labels, "cpu").flip(1).numpy()[:, None, None]  # (B or 1, 1, 1, m)
     unary = keep_first[..., None] * z + take_second[..., None] * (1 - z) + prior  # (B, n_h, n_w, m)
     _require_weight(scale * max(down.max(initial=0), right.max(initial=0)), (n_h, n_w))
     unary, down, right = ((scale * c).astype(np.int32) for c in (unary, down, right))

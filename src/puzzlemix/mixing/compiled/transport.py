@@ -15,14 +15,12 @@ from puzzlemix.mixing.blocks import Grid
 
 
 @cache
-def moves(grid: Grid) -> tuple[np.ndarray, np.ndarray]:
-    """All steps between cells of a grid, (K, 2) rows and columns, and their squared lengths, (K,), shortest first."""
+def moves(grid: Grid) -> np.ndarray:
+    """All steps between cells of a grid, (K, 2) rows and columns, shortest first."""
     n_h, n_w = grid
     down, right = np.meshgrid(np.arange(1 - n_h, n_h), np.arange(1 - n_w, n_w), indexing="ij")
     steps = np.stack([down.ravel(), right.ravel()], axis=1)
-    squared = (steps**2).sum(1)
-    order = np.argsort(squared, kind="stable")
-    return steps[order], squared[order]
+    return steps[np.argsort((steps**2).sum(1), kind="stable")]
 
 
 @njit(cache=True, nogil=True)
