@@ -9,12 +9,13 @@ from __future__ import annotations
 import os
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
+from itertools import count
 from typing import Any
 
 import torch
 
-PARTS_A_CORE = 2  # images differ in how long they take
-STEPS_WORTH_THREADS = 2_000_000  # about a millisecond; to wake a thread takes a tenth of one
+PARTS_A_CORE = 4  # images differ in how long they take
+STEPS_WORTH_THREADS = 1_000_000  # half a millisecond; to wake a thread takes a tenth of one
 
 _pools: dict[tuple[int, int], ThreadPoolExecutor] = {}  # by process, as a fork has no threads, and number of threads
 
@@ -22,17 +23,25 @@ _pools: dict[tuple[int, int], ThreadPoolExecutor] = {}  # by process, as a fork 
 def for_all_images(kernel: Callable[..., None], images: int, steps: int, *arguments: Any) -> None:
     """Call `kernel(first, last, *arguments)`, which must let go of Python's lock, for parts of 0..images - 1.
 
-    `steps` is roughly how often the innermost loops run in all: few are done at once, without threads.
+    The calling thread begins at once and others take parts as they wake. `steps` is roughly how often the innermost
+    loops run in all: few are left to the calling thread.
     """
     cores = torch.get_num_threads()
     parts = min(images, PARTS_A_CORE * cores)
     if cores == 1 or parts <= 1 or steps < STEPS_WORTH_THREADS:
         kernel(0, images, *arguments)
         return
+    ahead = count()  # the next part that nobody has taken; drawn from under Python's lock
+
+    def take_parts() -> None:
+        while (part := next(ahead)) < parts:
+            kernel(part * images // parts, (part + 1) * images // parts, *arguments)
+
     key = os.getpid(), cores
     if key not in _pools:
-        _pools[key] = ThreadPoolExecutor(cores, thread_name_prefix="puzzlemix")
-    edges = [i * images // parts for i in range(parts + 1)]
-    futures = [_pools[key].submit(kernel, *edges[i : i + 2], *arguments) for i in range(parts)]
-    for future in futures:
-        future.result()
+        _pools[key] = ThreadPoolExecutor(cores - 1, thread_name_prefix="puzzlemix")
+    helpers = [_pools[key].submit(take_parts) for _ in range(cores - 1)]
+    take_parts()
+    for helper in helpers:
+        if not helper.cancel():  # too late: it has begun
+            helper.result()
