@@ -1,4 +1,4 @@
-"""The mixed picture of `assemble.py`, image by image: blended row by row, then again where a cell moved."""
+"""The mixed picture of `assemble.py`, image by image: blended as they are, then again where a cell moved."""
 
 from __future__ import annotations
 
@@ -22,30 +22,31 @@ def assemble_images(begin, end, first, second, partner, mask, mask_row, mask_col
         mixed: (B, C, H, W), filled.
     """
     _, channels, height, width = mixed.shape
-    z = np.empty((mask.shape[1], width), mixed.dtype)
+    share = np.empty((height, width), mixed.dtype)  # Z
     for b in range(begin, end):
         x0, x1 = first[b], second[partner[b]]
-        for row in range(mask.shape[1]):
+        for y in range(height):
+            if y > 0 and mask_row[y] == mask_row[y - 1]:
+                share[y] = share[y - 1]
+                continue
             for x in range(width):
-                z[row, x] = mask[b, row, mask_column[x]]
+                share[y, x] = mask[b, mask_row[y], mask_column[x]]
         for c in range(channels):
-            for y in range(height):
-                share = z[mask_row[y]]
-                blend(share, x0[c, y], x1[c, y], mixed[b, c, y])
+            blend(share.ravel(), x0[c].ravel(), x1[c].ravel(), mixed[b, c].ravel())
         for cell in range(sources.shape[2] * sources.shape[3]):
             if sources[0, b].flat[cell] != cell or sources[1, b].flat[cell] != cell:
-                mix_moved_cell(cell, x0, x1, z, mask_row, sources[:, b], top, left, mixed[b])
+                mix_moved_cell(cell, x0, x1, share, sources[:, b], top, left, mixed[b])
 
 
 @njit(cache=True, nogil=True)
 def blend(share, x0, x1, mixed):
-    """mixed = share x0 + (1 - share) x1 along a row of pixels."""
-    for x in range(len(mixed)):
-        mixed[x] = share[x] * x0[x] + (1 - share[x]) * x1[x]
+    """mixed = share x0 + (1 - share) x1, pixel by pixel."""
+    for i in range(len(mixed)):
+        mixed[i] = share[i] * x0[i] + (1 - share[i]) * x1[i]
 
 
 @njit(cache=True, nogil=True)
-def mix_moved_cell(cell, x0, x1, z, mask_row, sources, top, left, mixed):
+def mix_moved_cell(cell, x0, x1, share, sources, top, left, mixed):
     """One cell of a picture, from the cells that moved there. A smaller source repeats its last row and column."""
     columns = sources.shape[2]
     row, column = cell // columns, cell % columns
@@ -57,6 +58,6 @@ def mix_moved_cell(cell, x0, x1, z, mask_row, sources, top, left, mixed):
         for x in range(left[column], left[column + 1]):
             from_x0 = min(x - left[column] + left[column0], left[column0 + 1] - 1)
             from_x1 = min(x - left[column] + left[column1], left[column1 + 1] - 1)
-            share = z[mask_row[y], x]
+            z = share[y, x]
             for c in range(mixed.shape[0]):
-                mixed[c, y, x] = share * x0[c, y0, from_x0] + (1 - share) * x1[c, y1, from_x1]
+                mixed[c, y, x] = z * x0[c, y0, from_x0] + (1 - z) * x1[c, y1, from_x1]

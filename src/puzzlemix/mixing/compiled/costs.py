@@ -25,8 +25,10 @@ def pool_planes(begin, end, planes, top, left, means):
                 for x in range(len(sums)):
                     sums[x] += planes[p, y, x]
             for j in range(n_w):
-                pixels = (top[i + 1] - top[i]) * (left[j + 1] - left[j])
-                means[p, i, j] = sums[left[j] : left[j + 1]].sum() / pixels
+                total = 0.0
+                for x in range(left[j], left[j + 1]):
+                    total += sums[x]
+                means[p, i, j] = total / ((top[i + 1] - top[i]) * (left[j + 1] - left[j]))
 
 
 @njit(cache=True, nogil=True)
