@@ -6,6 +6,8 @@ on a GPU (`kernels/cut.py`). `solver="swap"` is the released behaviour (`swap_cu
 
 from __future__ import annotations
 
+from math import isfinite
+
 import torch
 from torch import Tensor
 
@@ -28,27 +30,29 @@ def solve_mask(costs: MaskCosts, lam: float | Tensor, eta: float, n_labels: int,
         solver: a name in `SOLVERS`.
 
     Raises:
-        InputError: on an unknown solver or one whose library is not installed, weights that the solver cannot take,
-            or, where values are looked at, costs that are not finite.
+        InputError: on an unknown solver or one whose library is not installed, weights that it cannot take, and, where
+            values are looked at, costs that are not finite or negative weights.
     """
     require_choice("solver", solver, SOLVERS)
     if values_are_looked_at(costs.keep_first.device.type):
-        finite = all(bool(term.isfinite().all()) for term in vars(costs).values())
-        require(finite, "the costs of a mask are not finite: the images hold values that are not numbers")
+        _check_values(costs)
     return SOLVERS[solver](costs, lam, eta, n_labels)
 
 
-def exact(costs: MaskCosts, lam: float | Tensor, eta: float, n_labels: int) -> Tensor:
-    """A mask of the least energy, for each image. Where several have it, the one that shows most of the first image.
+def _check_values(costs: MaskCosts) -> None:
+    """Raise `InputError` on costs that are not finite, and on negative weights."""
+    ranges = [term.aminmax() for term in vars(costs).values() if term.numel()]
+    ends = [(float(low), float(high)) for low, high in ranges]
+    finite = all(isfinite(end) for pair in ends for end in pair)
+    require(finite, "the costs of a mask are not finite: the images hold values that are not numbers")
+    for low, high in ends[2:]:  # of weights; at gamma = 1 rounding leaves some below 0
+        require(low >= -1e-6 * high, f"border weights must not be negative, not {low}: gamma must lie in [0, 1]")
 
-    Raises:
-        InputError: on a CPU, numba is not installed; where values are looked at, a border weight is negative.
-    """
+
+def exact(costs: MaskCosts, lam: float | Tensor, eta: float, n_labels: int) -> Tensor:
+    """A mask of the least energy, for each image. Where several have it, the one that shows most of the first image."""
     down, right = costs.weight_down, costs.weight_right
-    if values_are_looked_at(down.device.type):
-        least, most = (max(float(w.max()) for w in (sign * down, sign * right) if w.numel()) for sign in (-1, 1))
-        require(-least >= -1e-6 * most, f"border weights must not be negative, not {-least}: gamma must lie in [0, 1]")
-    costs = MaskCosts(costs.keep_first, costs.take_second, down.clamp(min=0), right.clamp(min=0))  # rounding at gamma 1
+    costs = MaskCosts(costs.keep_first, costs.take_second, down.clamp(min=0), right.clamp(min=0))
     batch, n_h, n_w = costs.keep_first.shape
     prior = eta / (n_h * n_w) * label_prior(lam, n_labels, down.device).expand(batch, n_labels).contiguous()
     if backend.of(down) == "kernels":
