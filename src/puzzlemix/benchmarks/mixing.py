@@ -52,7 +52,7 @@ def dense_plan(saliency: Tensor, visible: Tensor, t_eps: float) -> Tensor:
     gain = saliency.view(batch, cells, 1) * visible.view(batch, 1, cells)
     row, column = source // n_w, source % n_w
     down, right = ((place[:, None] - place).abs() for place in (row, column))  # (source, target)
-    cost = move_costs((n_h, n_w), t_eps, saliency)[down, right] - gain  # (B, source, target)
+    cost = move_costs((n_h, n_w), t_eps, saliency.dtype, saliency.device)[down, right] - gain  # (B, source, target)
     for _ in range(max(n_h, n_w)):
         bids = torch.zeros_like(cost, dtype=torch.bool).scatter_(2, cost.argmin(2, keepdim=True), True)
         offers = cost.masked_fill(~bids, torch.inf)

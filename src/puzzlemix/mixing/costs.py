@@ -10,6 +10,7 @@ over blocks p and pairs of neighbours (p, q), with z = 1 keeping the first image
 from __future__ import annotations
 
 from dataclasses import dataclass
+from functools import cache
 from math import lgamma
 
 import torch
@@ -119,7 +120,13 @@ def label_prior(lam: float | Tensor, n_labels: int, device: torch.device) -> Ten
 
     The paper's prior. Made by arithmetic on the device: numbers from the host would be waited for.
     """
-    kept, top = torch.arange(n_labels, dtype=torch.float64, device=device), n_labels - 1
-    ways = (lgamma(top + 1) - torch.lgamma(kept + 1) - torch.lgamma(top - kept + 1)).exp().round()  # top choose kept
+    kept, ways = _binomial(n_labels, torch.device(device))
     lam = lam.to(kept)[:, None] if isinstance(lam, Tensor) else torch.full_like(kept[:1, None], lam)
-    return -torch.log(ways * lam**kept * (1 - lam) ** (top - kept) + 1e-8)
+    return -torch.log(ways * lam**kept * (1 - lam) ** kept.flip(0) + 1e-8)
+
+
+@cache
+def _binomial(n_labels: int, device: torch.device) -> tuple[Tensor, Tensor]:
+    """0, ..., m - 1, and in how many ways so many of m - 1 can be chosen; (m,) float64."""
+    kept, top = torch.arange(n_labels, dtype=torch.float64, device=device), n_labels - 1
+    return kept, (lgamma(top + 1) - torch.lgamma(kept + 1) - torch.lgamma(top - kept + 1)).exp().round()

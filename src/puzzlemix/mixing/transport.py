@@ -7,6 +7,7 @@ by round, or the assignment of least cost, which the auction approaches.
 from __future__ import annotations
 
 from collections.abc import Callable
+from functools import cache
 
 import torch
 from torch import Tensor
@@ -53,7 +54,9 @@ def auction(saliency: Tensor, visible: Tensor, t_eps: float) -> Tensor:
     if backend.of(saliency) == "kernels":
         from puzzlemix.mixing.kernels import transport  # here, so that importing this does not need triton
 
-        return transport.plan_images(saliency, visible, move_costs(tuple(saliency.shape[1:]), t_eps, saliency))
+        return transport.plan_images(
+            saliency, visible, move_costs(tuple(saliency.shape[1:]), t_eps, saliency.dtype, saliency.device)
+        )
     return _auction_on_cpu(saliency, visible, t_eps)
 
 
@@ -63,7 +66,7 @@ def _auction_on_cpu(saliency: Tensor, visible: Tensor, t_eps: float) -> Tensor:
     grid = tuple(saliency.shape[1:])
     steps = transport.moves(grid)
     down, right = abs(steps).T
-    move_cost = move_costs(grid, t_eps, saliency)[down, right].numpy()
+    move_cost = move_costs(grid, t_eps, saliency.dtype, saliency.device)[down, right].numpy()
     plan = torch.empty(saliency.shape, dtype=torch.int64)
     arrays = [t.detach().contiguous().numpy() for t in (saliency, visible)]
     looked_at = 20 * plan.numel()  # targets: the near ones of each source
@@ -79,7 +82,7 @@ def assignment(saliency: Tensor, visible: Tensor, t_eps: float) -> Tensor:
         raise InputError('transport="exact" needs SciPy: pip install scipy') from error
 
     n_h, n_w = saliency.shape[1:]
-    move_cost = move_costs((n_h, n_w), t_eps, saliency.cpu())
+    move_cost = move_costs((n_h, n_w), t_eps, saliency.dtype, torch.device("cpu"))
     row, column = (place.flatten() for place in torch.meshgrid(torch.arange(n_h), torch.arange(n_w), indexing="ij"))
     move = move_cost[(row[:, None] - row).abs(), (column[:, None] - column).abs()]  # (N_h N_w, N_h N_w)
     plan = torch.arange(n_h * n_w).repeat(len(saliency), 1)  # (B, N_h N_w)
@@ -90,9 +93,10 @@ def assignment(saliency: Tensor, visible: Tensor, t_eps: float) -> Tensor:
     return plan.view(saliency.shape).to(saliency.device)
 
 
-def move_costs(grid: Grid, t_eps: float, like: Tensor) -> Tensor:
-    """t_eps d^2 / (N - 1)^2 of a move by so many rows and columns, (N_h, N_w), N the longer side; as `like` is."""
-    down, right = (torch.arange(n, device=like.device, dtype=like.dtype).square() for n in grid)
+@cache
+def move_costs(grid: Grid, t_eps: float, dtype: torch.dtype, device: torch.device) -> Tensor:
+    """t_eps d^2 / (N - 1)^2 of a move by so many rows and columns, (N_h, N_w), N the longer side. Kept: read only."""
+    down, right = (torch.arange(n, device=device, dtype=dtype).square() for n in grid)
     return t_eps * (down[:, None] + right) / max(max(grid) - 1, 1) ** 2
 
 
