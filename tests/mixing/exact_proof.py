@@ -1,6 +1,6 @@
 """That `solver="exact"` finds the minimum, on random instances against oracles that share nothing with it.
 
-    python tests/mixing/exact_proof.py 100000
+    python tests/mixing/exact_proof.py 200000 [--device=cuda]
 
 Grids of up to 9 blocks against all masks that there are, larger ones against SciPy's maximum flow on integers.
 `test_exact_cut.py` runs a part of it.
@@ -144,11 +144,13 @@ def lowest_by_flow(costs, unary, units):
 # --- the proof ---
 
 
-def count_failures(kind, grid, n_labels, rng, batch=BATCH):
-    """How many of a batch of random instances are not solved to the minimum."""
+def count_failures(kind, grid, n_labels, rng, batch=BATCH, device="cpu"):
+    """How many of a batch of random instances are not solved to the minimum, on a device."""
     costs, lam, eta = random_instances(kind, grid, n_labels, rng, batch)
     unary = unary_costs(costs, lam, eta, n_labels)
-    labels = (solve_mask(costs, lam, eta, n_labels, "exact").numpy() * (n_labels - 1)).round().astype(np.int64)
+    there = MaskCosts(*(term.to(device) for term in vars(costs).values()))
+    mask = solve_mask(there, lam.to(device), eta, n_labels, "exact").cpu().numpy()
+    labels = (mask * (n_labels - 1)).round().astype(np.int64)
     found, size = energies(costs, unary, labels), magnitude(costs, unary)
     if (grid, n_labels) in EXHAUSTED:
         return int((np.abs(found - lowest_by_exhaustion(costs, unary)) > 1e-12 * size).sum())
@@ -161,6 +163,7 @@ def main():
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("instances", type=int, nargs="?", default=100_000)
     parser.add_argument("--seed", type=int, default=0)
+    parser.add_argument("--device", default="cpu", help="that solves: the oracles stay on the CPU")
     options = parser.parse_args()
     rng = np.random.default_rng(options.seed)
     sizes = list(EXHAUSTED | BY_FLOW)
@@ -169,7 +172,7 @@ def main():
     with tqdm(total=options.instances, unit="instance") as bar:
         while done < options.instances:
             grid, n_labels = sizes[rng.choice(len(sizes), p=often / often.sum())]
-            failures += count_failures(KINDS[done // BATCH % len(KINDS)], grid, n_labels, rng)
+            failures += count_failures(KINDS[done // BATCH % len(KINDS)], grid, n_labels, rng, device=options.device)
             done += BATCH
             bar.update(BATCH)
     print(f"{done} instances, {failures} not solved to the minimum")

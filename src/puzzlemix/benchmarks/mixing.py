@@ -7,7 +7,7 @@ transport as a tensor of all costs, (B, N^2, N^2), walked N times, as the author
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from itertools import pairwise
 from statistics import median
 from typing import NamedTuple
@@ -15,26 +15,17 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
+from puzzlemix.benchmarks.pairs import BLOCKS, Pairs
 from puzzlemix.mixing.assemble import assemble
 from puzzlemix.mixing.blocks import Grid, enlarge, move_cells, resample_grid
-from puzzlemix.mixing.costs import block_saliency, cells_of_blocks, mask_costs
+from puzzlemix.mixing.costs import block_saliency
 from puzzlemix.mixing.graphcut import solve_mask
 from puzzlemix.mixing.transport import move_costs, transport_grid, transport_plan
 
 STEPS = ("costs", "cut", "transport", "assembly")
-BETA, GAMMA, ETA, NEIGH_SIZE, N_LABELS, T_EPS = 1.2, 0.5, 0.2, 4, 3, 0.8
+HEADER = ("batch", "blocks", "", *STEPS, "sum, ms", "times faster")
+SETTINGS = ((100, 32, 4), (100, 64, None), (32, 224, None))  # images, pixels a side, t_size
 LAMS = (0.1, 0.3, 0.5, 0.7, 0.9)  # in turn: how hard a cut is depends on it
-
-
-class Setting(NamedTuple):
-    """Size of the batch and of the cells that move."""
-
-    batch: int
-    pixels: int  # a side
-    t_size: int | None
-
-
-SETTINGS = (Setting(100, 32, 4), Setting(100, 64, None), Setting(32, 224, None))
 
 
 class Variant(NamedTuple):
@@ -76,51 +67,50 @@ VARIANTS = {
 }
 
 
-def time_variant(
-    variant: Variant, images: Tensor, saliency: Tensor, lam: float, grid: Grid, t_size: int | None
-) -> list[float]:
+def time_variant(variant: Variant, pairs: Pairs, lam: float, grid: Grid) -> list[float]:
     """Milliseconds of the four `STEPS`, once."""
-    partner = torch.arange(len(images), device=images.device).roll(1)
+    images, partner, parameters = pairs.images, pairs.partner, pairs.parameters
     moments = [_now(images.device)]
-    share, _ = block_saliency(saliency, grid)
-    cells = cells_of_blocks(images, grid, NEIGH_SIZE)
-    costs = mask_costs(cells, cells[partner], share, share[partner], BETA, GAMMA)
+    costs, share = pairs.mask_costs(grid)
     moments.append(_now(images.device))
-    mask = solve_mask(costs, lam, ETA, N_LABELS, variant.solver)
+    mask = solve_mask(costs, lam, parameters.eta, parameters.n_labels, variant.solver)
     moments.append(_now(images.device))
-    fine = transport_grid(grid, images.shape[-2:], t_size)
-    share = share if fine == grid else block_saliency(saliency, fine)[0]
+    fine = transport_grid(grid, images.shape[-2:], parameters.t_size)
+    share = share if fine == grid else block_saliency(pairs.saliency, fine)[0]
     fine_mask = resample_grid(mask, fine)
     shares, visible = torch.cat([share, share[partner]]), torch.cat([fine_mask > 0, fine_mask < 1])
-    sources = variant.plan(shares, visible, T_EPS).view(2, -1, *fine)
+    sources = variant.plan(shares, visible, parameters.t_eps).view(2, -1, *fine)
     moments.append(_now(images.device))
     variant.assemble(images, images, partner, mask, sources)
     moments.append(_now(images.device))
     return [1000 * (end - start) for start, end in pairwise(moments)]
 
 
-def benchmark(images_of: Callable[[Setting], tuple[Tensor, Tensor]], repeats: int) -> Iterator[tuple[str, ...]]:
-    """Rows: size, blocks, variant, median milliseconds of the steps and of their sum, times faster than `reference`.
+def benchmark(batches: Iterable[Pairs], repeats: int) -> Iterator[tuple[str, ...]]:
+    """Rows as in `HEADER`: medians of the steps and of their sum, and how much faster than `reference` that is.
 
-    Args:
-        images_of: gives images (B, C, H, W) in [0, 1] and their saliency (B, H, W) for a setting.
-        repeats: measurements after one that warms up; the variants take turns.
+    `repeats` measurements follow one that warms up; the variants take turns.
     """
-    for setting in SETTINGS:
-        images, saliency = images_of(setting)
-        for n in (2, 4, 8, 16):
+    for pairs in batches:
+        batch, _, height, width = pairs.images.shape
+        for n in BLOCKS:
             times = {name: [] for name in VARIANTS}
             for turn in range(repeats + 1):
                 lam = LAMS[turn % len(LAMS)]
                 for place in range(len(VARIANTS)):  # each follows each of the others, and what that left in the caches
                     name = list(VARIANTS)[(turn + place) % len(VARIANTS)]
-                    times[name].append(time_variant(VARIANTS[name], images, saliency, lam, (n, n), setting.t_size))
+                    times[name].append(time_variant(VARIANTS[name], pairs, lam, (n, n)))
             totals = {name: median(sum(steps) for steps in taken[1:]) for name, taken in times.items()}
             for name, taken in times.items():
                 steps = [median(column) for column in zip(*taken[1:], strict=True)]
                 figures = [f"{ms:.1f}" for ms in (*steps, totals[name])]
-                size = f"{setting.batch} x {setting.pixels} x {setting.pixels}"
-                yield (size, str(n), name, *figures, f"{totals['reference'] / totals[name]:.1f}")
+                yield (
+                    f"{batch} x {height} x {width}",
+                    str(n),
+                    name,
+                    *figures,
+                    f"{totals['reference'] / totals[name]:.1f}",
+                )
 
 
 def _now(device: torch.device) -> float:

@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from functools import cache
 
+import numpy as np
 import torch
 from torch import Tensor
 
@@ -82,15 +83,16 @@ def assignment(saliency: Tensor, visible: Tensor, t_eps: float) -> Tensor:
         raise InputError('transport="exact" needs SciPy: pip install scipy') from error
 
     n_h, n_w = saliency.shape[1:]
-    move_cost = move_costs((n_h, n_w), t_eps, saliency.dtype, torch.device("cpu"))
-    row, column = (place.flatten() for place in torch.meshgrid(torch.arange(n_h), torch.arange(n_w), indexing="ij"))
-    move = move_cost[(row[:, None] - row).abs(), (column[:, None] - column).abs()]  # (N_h N_w, N_h N_w)
-    plan = torch.arange(n_h * n_w).repeat(len(saliency), 1)  # (B, N_h N_w)
-    for b, (share, shown) in enumerate(zip(saliency.cpu().flatten(1), visible.cpu().flatten(1), strict=True)):
-        target = shown.nonzero()[:, 0]
-        which, source = linear_sum_assignment(move[target] - share)
-        plan[b, target[which]] = torch.from_numpy(source)
-    return plan.view(saliency.shape).to(saliency.device)
+    move_cost = move_costs((n_h, n_w), t_eps, saliency.dtype, torch.device("cpu")).numpy()
+    row, column = np.divmod(np.arange(n_h * n_w), n_w)
+    move = move_cost[abs(row[:, None] - row), abs(column[:, None] - column)]  # (N_h N_w, N_h N_w)
+    plan = np.tile(np.arange(n_h * n_w), (len(saliency), 1))  # (B, N_h N_w)
+    shares, visible = (t.detach().cpu().flatten(1).numpy() for t in (saliency, visible))
+    for b in range(len(plan)):
+        target = visible[b].nonzero()[0]
+        which, source = linear_sum_assignment(move[target] - shares[b])
+        plan[b, target[which]] = source
+    return torch.from_numpy(plan).view(saliency.shape).to(saliency.device)
 
 
 @cache

@@ -1,0 +1,72 @@
+"""What the benchmarks measure on: images with their saliency, of photographs or of a trained network's own dataset."""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+import torch
+from torch import Tensor
+
+from puzzlemix.mixing import PuzzleMix
+from puzzlemix.mixing.blocks import Grid
+from puzzlemix.mixing.costs import MaskCosts, block_saliency, cells_of_blocks, mask_costs
+from puzzlemix.mixing.puzzle_parameters import PuzzleParameters
+from puzzlemix.mixing.saliency import input_gradient, saliency_of
+from puzzlemix.networks import preactresnet18
+
+BLOCKS = (2, 4, 8, 16)  # a side of the mask
+
+
+class Pairs(NamedTuple):
+    """A batch, every image of which is mixed with the next, and how."""
+
+    images: Tensor  # (B, C, H, W) in [0, 1]
+    saliency: Tensor  # (B, H, W)
+    parameters: PuzzleParameters
+
+    @property
+    def partner(self) -> Tensor:  # (B,)
+        return torch.arange(len(self.images), device=self.images.device).roll(1)
+
+    def mask_costs(self, grid: Grid) -> tuple[MaskCosts, Tensor]:
+        """The terms of E(z), and the images' shares (B, n_h, n_w)."""
+        share, _ = block_saliency(self.saliency, grid)
+        cells = cells_of_blocks(self.images, grid, self.parameters.neigh_size)
+        shares = share, share[self.partner]
+        costs = mask_costs(cells, cells[self.partner], *shares, self.parameters.beta, self.parameters.gamma)
+        return costs, share
+
+
+def photographs(batch: int, pixels: int, t_size: int | None, device: str) -> Pairs:
+    """Square crops of scikit-learn's two photographs, and their saliency for a network as it is initialised."""
+    from sklearn.datasets import load_sample_images
+
+    torch.manual_seed(0)
+    pictures = [torch.tensor(picture).permute(2, 0, 1) for picture in load_sample_images().images]
+    crops = []
+    for i in range(batch):
+        picture = pictures[i % 2]
+        y, x = (int(torch.randint(length - pixels, ())) for length in picture.shape[1:])
+        crops.append(picture[:, y : y + pixels, x : x + pixels])
+    images = (torch.stack(crops).float() / 255).to(device)
+    network = preactresnet18(10, initial_channels=8, mean=[0.5] * 3, std=[0.25] * 3).to(device)
+    labels = torch.arange(batch, device=device) % 10
+    return Pairs(images, saliency_of(input_gradient(network, images, labels), network), PuzzleParameters(t_size=t_size))
+
+
+def of_checkpoint(checkpoint: str, batches: int, device: str) -> list[Pairs]:
+    """Batches of 100 training images of a run, their saliency for the network that it trained, in eval mode.
+
+    Raises:
+        InputError: the checkpoint is missing, damaged or does not fit its config, or the dataset is not there.
+    """
+    from puzzlemix.experiment import load_experiment  # here: photographs need no Hydra
+
+    data, network, mixer, _ = load_experiment(checkpoint, torch.device(device))
+    parameters = mixer.parameters if isinstance(mixer, PuzzleMix) else PuzzleParameters()
+    pairs = []
+    for images, labels in data.train_batches(100, False, seed=0, epoch=0):
+        pairs.append(Pairs(images, saliency_of(input_gradient(network, images, labels), network), parameters))
+        if len(pairs) == batches:
+            break
+    return pairs
