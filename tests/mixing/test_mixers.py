@@ -364,9 +364,15 @@ def test_a_share_outside_0_to_1_is_refused(mixer, lam):
         mixer(num_classes=4)(torch.nn.Flatten(), images, labels, lam=lam)
 
 
-def test_puzzle_mix_names_blocks_that_are_no_list():
-    with pytest.raises(ValueError, match="blocks must list one grid or more"):
-        PuzzleMix(num_classes=4, blocks=4)
+def test_a_single_number_of_blocks_is_always_drawn(images):
+    mixer = PuzzleMix(num_classes=4, blocks=4)
+    assert {mixer.draw(images, {})["blocks"] for _ in range(20)} == {(4, 4)}
+
+
+@pytest.mark.parametrize("blocks", [(), "4", {2, 4}, None])
+def test_puzzle_mix_names_blocks_that_are_neither_a_number_nor_a_list(blocks):
+    with pytest.raises(ValueError, match="blocks must be a number or list grids"):
+        PuzzleMix(num_classes=4, blocks=blocks)
 
 
 def test_manifold_mixup_forgets_a_batch_that_no_forward_pass_followed():

@@ -169,12 +169,15 @@ class PuzzleMix(PairMixer):
         mix = PuzzleMix(num_classes=100)
         mixed, targets = mix(model, images, labels)  # after optimizer.zero_grad(), before the forward pass
 
-    With `clean_lam > 0` the call leaves parameter gradients behind, which the mixed loss's backward adds to: zero them
-    before the call, not after. Otherwise it changes nothing of the model.
+    The call changes nothing: not the model's modes, gradients or batch norm statistics, not the tensors given, not the
+    random state of torch, numpy or Python. But with `clean_lam > 0` it is a training pass, which leaves parameter
+    gradients behind for the mixed loss's backward to add to (zero them before the call, not after), moves batch norm
+    statistics once more and draws dropout. Of a model in DDP or torch.compile, the model inside is differentiated.
 
     Args:
         alpha: lam ~ Beta(alpha, alpha), one a (global) batch.
-        blocks: grids to draw from, blocks a side or (down, across) pairs; one a (global) batch.
+        blocks: grids to draw from, each blocks a side or a pair (down, across), one a (global) batch; or a single
+            number of blocks a side.
         beta, gamma, eta, neigh_size, n_labels, transport, t_eps, t_size, solver: see `puzzle_mix`.
         clean_lam: weight of the loss on unmixed images; 0 takes saliency in eval mode and leaves no gradients.
         loss: name in `losses.LOSSES` of the loss on the mixed images, which that one is brought to the scale of.
@@ -201,7 +204,7 @@ class PuzzleMix(PairMixer):
         eta: float = 0.2,
         neigh_size: int = 4,
         n_labels: int = 3,
-        blocks: Sequence[int | Grid] = (2, 4, 8, 16),
+        blocks: int | Sequence[int | Grid] = (2, 4, 8, 16),
         transport: bool | str = True,
         t_eps: float = 0.8,
         t_size: int | None = None,
@@ -220,8 +223,9 @@ class PuzzleMix(PairMixer):
     ):
         super().__init__(alpha, num_classes=num_classes, prob=prob)
         self.parameters = PuzzleParameters(beta, gamma, eta, neigh_size, n_labels, transport, t_eps, t_size, solver)
+        blocks = (blocks,) if isinstance(blocks, Integral) else blocks
         grids = isinstance(blocks, Sequence) and not isinstance(blocks, str) and len(blocks) > 0
-        require(grids, f"blocks must list one grid or more to draw from, such as (2, 4, 8, 16), not {blocks}")
+        require(grids, f"blocks must be a number or list grids to draw from, such as (2, 4, (8, 16)), not {blocks}")
         require(clean_lam >= 0, f"clean_lam must be 0 or more, not {clean_lam}")
         require_choice("loss", loss, LOSSES)
         require(0 <= adv_p <= 1, f"adv_p must lie in [0, 1], not {adv_p}")
