@@ -23,15 +23,15 @@ STEPS = ((-1, 0), (0, 1), (1, 0), (0, -1))  # up, right, down, left, as rows and
 
 @cache
 def arcs(grid: Grid, layers: int) -> tuple[np.ndarray, np.ndarray]:
-    """Where the arcs of each node lead, and which arc of that node leads back; both (N, 4 M + 2) int32.
+    """Where the arcs of each node lead, and which arc of that node leads back; both (N, 4 M + 2) uint32.
 
     Node a of block p is number p M + a. Its arcs: M to the neighbour's nodes in each of the four directions, one to the
-    node below in its block, one to the node above. -1 where there is none.
+    node below in its block, one to the node above. An arc that does not exist leads from the node to itself: its
+    capacity is 0 and stays 0.
     """
     n_h, n_w = grid
     nodes = n_h * n_w * layers
-    target = np.full((nodes, 4 * layers + 2), -1, np.int32)
-    back = np.zeros_like(target)
+    target, back = np.indices((nodes, 4 * layers + 2), np.uint32)  # each to itself
     below, above = 4 * layers, 4 * layers + 1
     for node in range(nodes):
         (row, column), layer = divmod(node // layers, n_w), node % layers

@@ -1,7 +1,7 @@
 """The minimum cut of `mask_graph.py`, an image at a time.
 
-Push-relabel (Goldberg, Tarjan 1988) in first-in first-out order, with exact distances to the sink to begin with and
-again after every N relabels. Each push empties a node or fills an arc to exactly zero, so rounding cannot keep it from
+Push-relabel (Goldberg, Tarjan 1988) in first-in first-out order, with distances to the sink made exact after every N
+relabels and at the end. Each push empties a node or fills an arc to exactly zero, so rounding cannot keep it from
 ending, and the cut is the minimum for capacities that differ from the given ones by rounding alone.
 """
 
@@ -64,51 +64,63 @@ def solve_images(first, last, keep_first, take_second, weight_down, weight_right
 def minimum_cut(capacity, surplus, target, back, distance):
     """Push the surplus of all nodes towards the sink; those that then cannot reach it are the source's side.
 
-    They have `distance` N + 1. Changes `capacity` (N, slots) and `surplus` (N,) and fills `distance` (N,).
+    They have `distance` N + 1: the longest way has N arcs. Changes `capacity` (N, slots) and `surplus` (N,) and fills
+    `distance` (N,).
+    """
+    nodes = len(surplus)
+    ring = np.empty(nodes, np.uint32)
+    waits = np.zeros(nodes, np.bool_)
+    for v in range(nodes):
+        distance[v] = 1 if surplus[v] < 0 else 2  # or further
+    while True:
+        discharge(capacity, surplus, target, back, distance, ring, waits)
+        distances_to_sink(capacity, surplus, target, back, distance, ring)
+        if not np.any((surplus > 0) & (distance <= nodes)):
+            return
+
+
+@njit(cache=True, nogil=True)
+def discharge(capacity, surplus, target, back, distance, ring, waits):
+    """Let the nodes that have a surplus push it, in turn, until none has or N times one had to be moved further away.
+
+    `ring` (N,) holds those that wait for their turn, `count` of them from `first`; `waits` (N,) says which they are.
     """
     nodes, slots = target.shape
-    beyond = nodes + 1  # the distance of a node from which no way leads to the sink; the longest way has N arcs
-    ring = np.empty(nodes, np.int32)  # nodes that wait for their turn, `count` of them from `first`
-    waits = np.zeros(nodes, np.bool_)
-    while True:
-        distances_to_sink(capacity, surplus, target, back, distance, ring)
-        first, count = 0, 0
-        for v in range(nodes):
-            waits[v] = surplus[v] > 0 and distance[v] < beyond
-            if waits[v]:
-                ring[count] = v
-                count += 1
-        if count == 0:
-            return
-        relabels = 0
-        while count > 0 and relabels < nodes:
-            v = ring[first]
-            first = (first + 1) % nodes
-            count -= 1
-            waits[v] = False
-            while surplus[v] > 0 and distance[v] < beyond:
-                nearest = nodes  # of the nodes to which an arc is open
-                for k in range(slots):
-                    u = target[v, k]
-                    if u < 0 or capacity[v, k] <= 0:
-                        continue
-                    if distance[u] == distance[v] - 1:
-                        amount = min(surplus[v], capacity[v, k])
-                        capacity[v, k] -= amount
-                        capacity[u, back[v, k]] += amount
-                        surplus[v] -= amount
-                        surplus[u] += amount
-                        if surplus[u] > 0 and not waits[u]:
-                            waits[u] = True
-                            ring[(first + count) % nodes] = u
-                            count += 1
-                        if surplus[v] == 0:
-                            break
-                    if capacity[v, k] > 0:
-                        nearest = min(nearest, distance[u])
-                if surplus[v] > 0:
-                    distance[v] = min(nearest + 1, beyond)
-                    relabels += 1
+    first, count, relabels = 0, 0, 0
+    for v in range(nodes):
+        waits[v] = surplus[v] > 0 and distance[v] <= nodes
+        if waits[v]:
+            ring[count] = v
+            count += 1
+    while count > 0 and relabels < nodes:
+        v = ring[first]
+        first = (first + 1) % nodes
+        count -= 1
+        waits[v] = False
+        while surplus[v] > 0 and distance[v] <= nodes:
+            nearest = nodes  # of the nodes to which an arc is open
+            for k in range(slots):
+                room = capacity[v, k]
+                if room <= 0:
+                    continue
+                u = target[v, k]
+                if distance[u] >= distance[v]:
+                    nearest = min(nearest, distance[u])
+                    continue
+                amount = min(surplus[v], room)
+                capacity[v, k] -= amount
+                capacity[u, back[v, k]] += amount
+                surplus[v] -= amount
+                surplus[u] += amount
+                if surplus[u] > 0 and not waits[u]:
+                    waits[u] = True
+                    ring[(first + count) % nodes] = u
+                    count += 1
+                if surplus[v] == 0:
+                    break
+            if surplus[v] > 0:
+                distance[v] = nearest + 1
+                relabels += 1
 
 
 @njit(cache=True, nogil=True)
@@ -127,7 +139,7 @@ def distances_to_sink(capacity, surplus, target, back, distance, queue):
         first += 1
         for k in range(slots):
             u = target[v, k]
-            if u >= 0 and distance[u] == nodes + 1 and capacity[u, back[v, k]] > 0:
+            if distance[u] > nodes and capacity[u, back[v, k]] > 0:
                 distance[u] = distance[v] + 1
                 queue[last] = u
                 last += 1

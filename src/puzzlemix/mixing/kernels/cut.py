@@ -11,6 +11,7 @@ from __future__ import annotations
 
 from functools import cache
 
+import numpy as np
 import torch
 import torch.nn.functional as F
 import triton
@@ -58,7 +59,7 @@ def solve_images(costs: MaskCosts, prior: Tensor) -> Tensor:
 @cache
 def _arcs_on(grid: Grid, layers: int, device: torch.device) -> tuple[Tensor, Tensor]:
     """`mask_graph.arcs`, an arc of all nodes side by side, (slots, N) int32."""
-    return tuple(torch.from_numpy(table.T.copy()).to(device) for table in arcs(grid, layers))
+    return tuple(torch.from_numpy(np.ascontiguousarray(table.T, np.int32)).to(device) for table in arcs(grid, layers))
 
 
 @triton.jit
@@ -129,9 +130,9 @@ def _push(capacity, pushed, surplus, target, distance, nodes, SLOTS: tl.constexp
         own = tl.load(distance + v, inside, other=0)
         waits = (left > 0) & (own <= nodes)
         for slot in tl.static_range(SLOTS):
-            u = tl.load(target + slot * nodes + v, inside, other=-1)
+            u = tl.load(target + slot * nodes + v, inside, other=0)
             room = tl.load(capacity + slot * nodes + v, inside, other=0.0)
-            nearer = waits & (u >= 0) & (tl.load(distance + u, u >= 0, other=0) == own - 1)
+            nearer = waits & (tl.load(distance + u) == own - 1)
             amount = tl.where(nearer, tl.minimum(left, room), 0.0)
             left -= amount
             tl.store(capacity + slot * nodes + v, room - amount, inside)
@@ -152,13 +153,13 @@ def _receive(
         has = tl.load(surplus + v, inside, other=0.0)
         nearest = tl.full([LANES], 0, tl.int32) + nodes  # of the nodes to which an arc is open
         for slot in tl.static_range(SLOTS):
-            u = tl.load(target + slot * nodes + v, inside, other=-1)
-            their_slot = tl.load(back + slot * nodes + v, u >= 0, other=0)
-            came = tl.load(pushed + their_slot * nodes + u, u >= 0, other=0.0)
+            u = tl.load(target + slot * nodes + v, inside, other=0)
+            their_slot = tl.load(back + slot * nodes + v, inside, other=0)
+            came = tl.load(pushed + their_slot * nodes + u)
             room = tl.load(capacity + slot * nodes + v, inside, other=0.0) + came
             tl.store(capacity + slot * nodes + v, room, inside)
             has += came
-            nearest = tl.where(room > 0, tl.minimum(nearest, tl.load(before + u, u >= 0, other=nodes)), nearest)
+            nearest = tl.where(room > 0, tl.minimum(nearest, tl.load(before + u)), nearest)
         own = tl.load(before + v, inside, other=0)
         own = tl.where(has > 0, tl.maximum(own, nearest + 1), own)
         tl.store(surplus + v, has, inside)
@@ -188,10 +189,9 @@ def _exact_distances(capacity, surplus, target, distance, nodes, SLOTS: tl.const
             own = tl.load(distance + v, inside, other=0)
             nearest = own - 1
             for slot in tl.static_range(SLOTS):
-                u = tl.load(target + slot * nodes + v, inside, other=-1)
+                u = tl.load(target + slot * nodes + v, inside, other=0)
                 room = tl.load(capacity + slot * nodes + v, inside, other=0.0)
-                theirs = tl.load(distance + u, u >= 0, other=nodes)
-                nearest = tl.where(room > 0, tl.minimum(nearest, theirs), nearest)
+                nearest = tl.where(room > 0, tl.minimum(nearest, tl.load(distance + u)), nearest)
             tl.store(distance + v, nearest + 1, inside)
             shorter += tl.sum((nearest + 1 < own).to(tl.int32))
             waits = inside & (tl.load(surplus + v, inside, other=0.0) > 0) & (nearest + 1 <= nodes)
