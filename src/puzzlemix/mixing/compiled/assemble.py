@@ -22,20 +22,20 @@ def assemble_images(begin, end, first, second, partner, mask, mask_row, mask_col
         mixed: (B, C, H, W), filled.
     """
     _, channels, height, width = mixed.shape
+    _, _, rows, columns = sources.shape
     share = np.empty((height, width), mixed.dtype)  # Z
     for b in range(begin, end):
         x0, x1 = first[b], second[partner[b]]
         for y in range(height):
-            if y > 0 and mask_row[y] == mask_row[y - 1]:
-                share[y] = share[y - 1]
-                continue
             for x in range(width):
                 share[y, x] = mask[b, mask_row[y], mask_column[x]]
         for c in range(channels):
             blend(share.ravel(), x0[c].ravel(), x1[c].ravel(), mixed[b, c].ravel())
-        for cell in range(sources.shape[2] * sources.shape[3]):
-            if sources[0, b].flat[cell] != cell or sources[1, b].flat[cell] != cell:
-                mix_moved_cell(cell, x0, x1, share, sources[:, b], top, left, mixed[b])
+        for row in range(rows):
+            for column in range(columns):
+                own = row * columns + column
+                if sources[0, b, row, column] != own or sources[1, b, row, column] != own:
+                    mix_moved_cell(row, column, x0, x1, share, sources[:, b], top, left, mixed[b])
 
 
 @njit(cache=True, nogil=True)
@@ -46,10 +46,9 @@ def blend(share, x0, x1, mixed):
 
 
 @njit(cache=True, nogil=True)
-def mix_moved_cell(cell, x0, x1, share, sources, top, left, mixed):
+def mix_moved_cell(row, column, x0, x1, share, sources, top, left, mixed):
     """One cell of a picture, from the cells that moved there. A smaller source repeats its last row and column."""
     columns = sources.shape[2]
-    row, column = cell // columns, cell % columns
     row0, column0 = sources[0, row, column] // columns, sources[0, row, column] % columns
     row1, column1 = sources[1, row, column] // columns, sources[1, row, column] % columns
     for y in range(top[row], top[row + 1]):

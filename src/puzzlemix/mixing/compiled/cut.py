@@ -33,6 +33,7 @@ def solve_images(first, last, keep_first, take_second, weight_down, weight_right
     distance = np.zeros(nodes, np.int32)
     for b in range(first, last):
         capacity[:] = 0
+        flow = 0.0  # the most that could ever
         for p in range(n_h * n_w):
             row, column = p // n_w, p % n_w
             weights = (
@@ -51,13 +52,16 @@ def solve_images(first, last, keep_first, take_second, weight_down, weight_right
                 step = (keep_first[b, row, column] - take_second[b, row, column]) / layers
                 step += prior[b, a + 1] - prior[b, a] - around * (layers - 2 * a - 1) / layers**2
                 surplus[node] = -step
-        uncuttable = 2 * surplus[surplus > 0].sum()  # twice what could ever flow
+                flow += max(-step, 0.0)
         for node in range(nodes):
             if node % layers > 0:
-                capacity[node, 4 * layers] = uncuttable
+                capacity[node, 4 * layers] = 2 * flow  # not to be cut
         minimum_cut(capacity, surplus, target, back, distance)
         for p in range(n_h * n_w):
-            labels[b, p // n_w, p % n_w] = (distance[p * layers : (p + 1) * layers] > nodes).sum()
+            label = 0
+            for a in range(layers):
+                label += distance[p * layers + a] > nodes
+            labels[b, p // n_w, p % n_w] = label
 
 
 @njit(cache=True, nogil=True)
@@ -72,11 +76,10 @@ def minimum_cut(capacity, surplus, target, back, distance):
     waits = np.zeros(nodes, np.bool_)
     for v in range(nodes):
         distance[v] = 1 if surplus[v] < 0 else 2  # or further
-    while True:
+    waiting = nodes
+    while waiting > 0:
         discharge(capacity, surplus, target, back, distance, ring, waits)
-        distances_to_sink(capacity, surplus, target, back, distance, ring)
-        if not np.any((surplus > 0) & (distance <= nodes)):
-            return
+        waiting = distances_to_sink(capacity, surplus, target, back, distance, ring)
 
 
 @njit(cache=True, nogil=True)
@@ -125,10 +128,13 @@ def discharge(capacity, surplus, target, back, distance, ring, waits):
 
 @njit(cache=True, nogil=True)
 def distances_to_sink(capacity, surplus, target, back, distance, queue):
-    """Fill `distance` with each node's open arcs to the sink, N + 1 where no way leads there; `queue` is scratch."""
+    """Fill `distance` with each node's open arcs to the sink, N + 1 where no way leads there; `queue` is scratch.
+
+    Returns how many nodes with a surplus reach it.
+    """
     nodes, slots = target.shape
     distance[:] = nodes + 1
-    first, last = 0, 0
+    first, last, waiting = 0, 0, 0
     for v in range(nodes):
         if surplus[v] < 0:
             distance[v] = 1
@@ -143,3 +149,5 @@ def distances_to_sink(capacity, surplus, target, back, distance, queue):
                 distance[u] = distance[v] + 1
                 queue[last] = u
                 last += 1
+                waiting += surplus[u] > 0
+    return waiting
