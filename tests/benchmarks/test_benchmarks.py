@@ -11,6 +11,7 @@ from puzzlemix.benchmarks import mixing, plans, solvers
 from puzzlemix.benchmarks.pairs import BLOCKS, Pairs
 from puzzlemix.mixing.costs import MaskCosts
 from puzzlemix.mixing.graphcut import solve_mask
+from puzzlemix.mixing.puzzle import puzzle_mix
 from puzzlemix.mixing.puzzle_parameters import PuzzleParameters
 
 
@@ -39,7 +40,7 @@ def plain_energy(costs, z, lam, eta):
 
 def test_energies_equal_a_loop_over_blocks_and_borders():
     pairs = random_pairs(batch=3)
-    costs, _ = pairs.mask_costs((4, 3))
+    costs = pairs.mask_costs(pairs.shares((4, 3)))
     mask = torch.randint(3, (3, 4, 3)) / 2
     lam = torch.tensor([0.2, 0.5, 1.0])
     energies = solvers.energies(costs, mask, lam, 0.2, 3)
@@ -55,7 +56,7 @@ def test_the_comparison_of_solvers_counts_other_masks_and_their_energy():
     generator = torch.Generator().manual_seed(0)
     for n in BLOCKS:
         lam = torch.rand(40, generator=generator)
-        costs, _ = pairs.mask_costs((n, n))
+        costs = pairs.mask_costs(pairs.shares((n, n)))
         exact, swap = (solve_mask(costs, lam, 0.2, 3, name) for name in ("exact", "swap"))
         other, excess = 0, []
         for b in range(40):
@@ -101,6 +102,18 @@ def test_the_table_of_mixing_has_every_variant_and_its_times_add_up():
     for _, _, name, *steps, total, ratio in rows:
         assert sum(map(float, steps)) == pytest.approx(float(total), abs=0.05 * len(steps) + 0.06)
         assert name != "reference" or ratio == "1.0"
+
+
+@pytest.mark.parametrize("n", BLOCKS)
+@pytest.mark.parametrize("t_size", [None, 4])
+def test_what_is_timed_mixes_as_the_package_does_and_the_reference_as_swap(n, t_size):
+    pairs = random_pairs(t_size=t_size, t_eps=0.1)
+    mixed = {name: mixing.mix(variant, pairs, 0.4, (n, n))[0] for name, variant in mixing.VARIANTS.items()}
+    for solver in ("exact", "swap"):
+        options = {**vars(pairs.parameters), "solver": solver}
+        images = puzzle_mix(pairs.images, pairs.saliency, pairs.partner, lam=0.4, blocks=n, **options).images
+        assert torch.equal(mixed[solver], images)
+    assert torch.allclose(mixed["reference"], mixed["swap"], atol=1e-6)
 
 
 def test_the_script_measures_on_a_run(script, tmp_path, capsys):

@@ -214,7 +214,7 @@ def compile(kernel, warps, pointers, **constants):
 def floats(*names, type="*fp32"):
     return {name: type for name in names}
 
-graph = floats("preference", "weights") | floats("prior", "flows", type="*fp64")
+graph = floats("keep_first", "take_second", "weights") | floats("prior", "flows", type="*fp64")
 graph |= floats("target", "back", "distance", "labels", type="*i32")
 compile(cut._minimum_cuts, 16, graph, LAYERS=2, ROUNDS=16, LANES=512)
 auction = floats("saliency", "move_cost", "offers") | {"visible": "*i1", "bids": "*i32", "plan": "*i64"}

@@ -28,13 +28,15 @@ class Pairs(NamedTuple):
     def partner(self) -> Tensor:  # (B,)
         return torch.arange(len(self.images), device=self.images.device).roll(1)
 
-    def mask_costs(self, grid: Grid) -> tuple[MaskCosts, Tensor]:
-        """The terms of E(z), and the images' shares (B, n_h, n_w)."""
-        share, _ = block_saliency(self.saliency, grid)
-        cells = cells_of_blocks(self.images, grid, self.parameters.neigh_size)
-        shares = share, share[self.partner]
-        costs = mask_costs(cells, cells[self.partner], *shares, self.parameters.beta, self.parameters.gamma)
-        return costs, share
+    def shares(self, grid: Grid) -> Tensor:
+        """Of the images' blocks in their saliency, (B, n_h, n_w)."""
+        return block_saliency(self.saliency, grid)[0]
+
+    def mask_costs(self, share: Tensor) -> MaskCosts:
+        """The terms of E(z), of `shares`."""
+        cells = cells_of_blocks(self.images, tuple(share.shape[1:]), self.parameters.neigh_size)
+        pair = cells, cells[self.partner], share, share[self.partner]
+        return mask_costs(*pair, self.parameters.beta, self.parameters.gamma)
 
 
 def photographs(batch: int, pixels: int, t_size: int | None, device: str) -> Pairs:

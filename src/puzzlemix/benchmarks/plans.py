@@ -10,7 +10,6 @@ from torch import Tensor
 
 from puzzlemix.benchmarks.pairs import BLOCKS, Pairs
 from puzzlemix.mixing.blocks import resample_grid
-from puzzlemix.mixing.costs import block_saliency
 from puzzlemix.mixing.graphcut import solve_mask
 from puzzlemix.mixing.transport import PLANS, move_costs, transport_grid, transport_plan
 
@@ -72,9 +71,9 @@ def plan_costs(saliency: Tensor, visible: Tensor, sources: Tensor, t_eps: float)
 
 def _shares_and_visible(pairs: Pairs, lam: Tensor, n: int) -> tuple[Tensor, Tensor]:
     """What `transport_plan` takes, for both images of each pair: (2 B, N_h, N_w) each."""
-    costs, share = pairs.mask_costs((n, n))
-    mask = solve_mask(costs, lam, pairs.parameters.eta, pairs.parameters.n_labels, "exact")
+    share = pairs.shares((n, n))
+    mask = solve_mask(pairs.mask_costs(share), lam, pairs.parameters.eta, pairs.parameters.n_labels, "exact")
     fine = transport_grid((n, n), pairs.images.shape[-2:], pairs.parameters.t_size)
-    share = share if fine == (n, n) else block_saliency(pairs.saliency, fine)[0]
+    share = share if fine == (n, n) else pairs.shares(fine)
     fine_mask = resample_grid(mask, fine)
     return torch.cat([share, share[pairs.partner]]), torch.cat([fine_mask > 0, fine_mask < 1])

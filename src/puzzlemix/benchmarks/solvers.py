@@ -31,7 +31,7 @@ def compare(batches: Sequence[Pairs]) -> Iterator[tuple[str, ...]]:
         other, excess = [], []  # of each batch: share of a mask's labels (B,), energy above the least (B,)
         for pairs in batches:
             lam = torch.rand(len(pairs.images), generator=generator).to(pairs.images.device)  # (B,)
-            costs, _ = pairs.mask_costs((n, n))
+            costs = pairs.mask_costs(pairs.shares((n, n)))
             eta, n_labels = pairs.parameters.eta, pairs.parameters.n_labels
             exact, swap = (solve_mask(costs, lam, eta, n_labels, solver) for solver in ("exact", "swap"))
             least = energies(costs, exact, lam, eta, n_labels)

@@ -44,9 +44,9 @@ def block_saliency(saliency: Tensor, grid: Grid) -> tuple[Tensor, Tensor]:
     """
     pooled = pool_to_grid(saliency[:, None], grid)[:, 0]  # (B, n_h, n_w)
     total = pooled.sum((1, 2), keepdim=True)
-    usable = torch.isfinite(total) & (total > 0)
-    uniform = torch.full_like(pooled, 1 / (grid[0] * grid[1]))
-    return torch.where(usable, pooled / torch.where(usable, total, 1), uniform), ~usable[:, 0, 0]
+    usable = (total > 0) & (total < torch.inf)  # neither for NaN
+    share = torch.where(usable, pooled, 1.0) / torch.where(usable, total, grid[0] * grid[1])
+    return share, ~usable[:, 0, 0]
 
 
 def cells_of_blocks(images: Tensor, grid: Grid, neigh_size: int) -> Tensor:

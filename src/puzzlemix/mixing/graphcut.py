@@ -51,17 +51,16 @@ def _check_values(costs: MaskCosts) -> None:
 
 def exact(costs: MaskCosts, lam: float | Tensor, eta: float, n_labels: int) -> Tensor:
     """A mask of the least energy, for each image. Where several have it, the one that shows most of the first image."""
-    down, right = costs.weight_down, costs.weight_right
-    costs = MaskCosts(costs.keep_first, costs.take_second, down.clamp(min=0), right.clamp(min=0))
     batch, n_h, n_w = costs.keep_first.shape
-    prior = eta / (n_h * n_w) * label_prior(lam, n_labels, down.device).expand(batch, n_labels).contiguous()
-    if backend.of(down) == "kernels":
+    prior = label_prior(lam, n_labels, costs.keep_first.device) * (eta / (n_h * n_w))
+    prior = prior.expand(batch, n_labels).contiguous()
+    if backend.of(prior) == "kernels":
         from puzzlemix.mixing.kernels import cut  # here, so that importing this does not need triton
 
         labels = cut.solve_images(costs, prior)
     else:
         labels = _solve_on_cpu(costs, prior)
-    return labels.to(down) / (n_labels - 1)
+    return labels.to(costs.keep_first) / (n_labels - 1)
 
 
 def _solve_on_cpu(costs: MaskCosts, prior: Tensor) -> Tensor:
@@ -69,7 +68,7 @@ def _solve_on_cpu(costs: MaskCosts, prior: Tensor) -> Tensor:
     from puzzlemix.mixing.compiled import cut, for_all_images  # here, so that importing this does not need numba
 
     labels = torch.empty(costs.keep_first.shape, dtype=torch.int64)
-    terms = [t.detach().to("cpu", torch.float64).contiguous().numpy() for t in (*vars(costs).values(), prior)]
+    terms = [term.detach().cpu().contiguous().numpy() for term in (*vars(costs).values(), prior)]
     graph = arcs(tuple(labels.shape[1:]), prior.shape[1] - 1)
     steps = 20 * len(labels) * graph[0].size  # arcs are looked at some 20 times
     for_all_images(cut.solve_images, len(labels), steps, *terms, *graph, labels.numpy())

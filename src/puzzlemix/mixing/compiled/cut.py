@@ -19,8 +19,8 @@ def solve_images(first, last, keep_first, take_second, weight_down, weight_right
 
     Args:
         first, last: which.
-        keep_first, take_second: c1, c0 (B, n_h, n_w) float64.
-        weight_down, weight_right: w (B, n_h - 1, n_w) and (B, n_h, n_w - 1) float64, not negative.
+        keep_first, take_second: c1, c0 (B, n_h, n_w).
+        weight_down, weight_right: w (B, n_h - 1, n_w) and (B, n_h, n_w - 1); below 0 by rounding counts as 0.
         prior: (B, m) float64, what each label costs a block beside that.
         target, back: of `mask_graph.arcs`.
         labels: (B, n_h, n_w) int64, filled with 0 (take the second image) to M.
@@ -37,10 +37,10 @@ def solve_images(first, last, keep_first, take_second, weight_down, weight_right
         for p in range(n_h * n_w):
             row, column = p // n_w, p % n_w
             weights = (
-                weight_down[b, row - 1, column] if row > 0 else 0.0,
-                weight_right[b, row, column] if column < n_w - 1 else 0.0,
-                weight_down[b, row, column] if row < n_h - 1 else 0.0,
-                weight_right[b, row, column - 1] if column > 0 else 0.0,
+                max(weight_down[b, row - 1, column], 0.0) if row > 0 else 0.0,
+                max(weight_right[b, row, column], 0.0) if column < n_w - 1 else 0.0,
+                max(weight_down[b, row, column], 0.0) if row < n_h - 1 else 0.0,
+                max(weight_right[b, row, column - 1], 0.0) if column > 0 else 0.0,
             )
             around = weights[UP] + weights[RIGHT] + weights[DOWN] + weights[LEFT]
             for a in range(layers):
@@ -49,7 +49,7 @@ def solve_images(first, last, keep_first, take_second, weight_down, weight_right
                     for other in range(layers):
                         capacity[node, direction * layers + other] = weights[direction] / layers**2
                 # what label a + 1 costs more than label a
-                step = (keep_first[b, row, column] - take_second[b, row, column]) / layers
+                step = (np.float64(keep_first[b, row, column]) - take_second[b, row, column]) / layers
                 step += prior[b, a + 1] - prior[b, a] - around * (layers - 2 * a - 1) / layers**2
                 surplus[node] = -step
                 flow += max(-step, 0.0)

@@ -30,7 +30,7 @@ def solve_images(costs: MaskCosts, prior: Tensor) -> Tensor:
     """The labels of a batch.
 
     Args:
-        costs: of `mask_costs`, weights not negative.
+        costs: of `mask_costs`; a weight below 0, by rounding, counts as 0.
         prior: (B, m) float64, what each label, z = 0, ..., 1, costs a block beside them.
 
     Returns:
@@ -44,13 +44,13 @@ def solve_images(costs: MaskCosts, prior: Tensor) -> Tensor:
     weights = torch.stack(
         [F.pad(down, (0, 0, 1, 0)), F.pad(right, (0, 1)), F.pad(down, (0, 0, 0, 1)), F.pad(right, (1, 0))], dim=1
     )  # (B, 4, n_h, n_w), as `mask_graph.STEPS`
-    preference = (costs.keep_first - costs.take_second).contiguous()  # (B, n_h, n_w)
+    keep_first, take_second = costs.keep_first.contiguous(), costs.take_second.contiguous()
     flows = prior.new_empty(batch, 2 * slots + 1, nodes)  # of arcs what they can take and what was pushed; surplus
     distance = torch.empty(batch, 2, nodes, dtype=torch.int32, device=prior.device)
     labels = torch.empty(batch, n_h, n_w, dtype=torch.int32, device=prior.device)
     lanes = min(max(32, triton.next_power_of_2(nodes)), MAX_LANES)
     _minimum_cuts[(batch,)](
-        preference, weights, prior, target, back, flows, distance, labels, nodes,
+        keep_first, take_second, weights, prior, target, back, flows, distance, labels, nodes,
         LAYERS=layers, ROUNDS=ROUNDS, LANES=lanes, num_warps=lanes // 32,
     )  # fmt: skip
     return labels
@@ -64,7 +64,7 @@ def _arcs_on(grid: Grid, layers: int, device: torch.device) -> tuple[Tensor, Ten
 
 @triton.jit
 def _minimum_cuts(
-    preference, weights, prior, target, back, flows, distance, labels, nodes,
+    keep_first, take_second, weights, prior, target, back, flows, distance, labels, nodes,
     LAYERS: tl.constexpr, ROUNDS: tl.constexpr, LANES: tl.constexpr,
 ):  # fmt: skip
     """One image: build its graph, push until nothing more reaches the sink, and read its labels off."""
@@ -76,8 +76,8 @@ def _minimum_cuts(
     surplus = pushed + SLOTS * nodes  # (N,), waiting at a node; negative: what it can still let go to the sink
     distance += image * 2 * nodes  # (2, N), before a round and after it
     _build(
-        preference + image * blocks, weights + image * 4 * blocks, prior + image * (LAYERS + 1),
-        capacity, surplus, nodes, LAYERS, LANES,
+        keep_first + image * blocks, take_second + image * blocks,
+        weights + image * 4 * blocks, prior + image * (LAYERS + 1), capacity, surplus, nodes, LAYERS, LANES,
     )  # fmt: skip
     waiting = _exact_distances(capacity, surplus, target, distance, nodes, SLOTS, LANES)
     while waiting > 0:
@@ -92,7 +92,9 @@ def _minimum_cuts(
 
 
 @triton.jit
-def _build(preference, weights, prior, capacity, surplus, nodes, LAYERS: tl.constexpr, LANES: tl.constexpr):
+def _build(
+    keep_first, take_second, weights, prior, capacity, surplus, nodes, LAYERS: tl.constexpr, LANES: tl.constexpr
+):  # fmt: skip
     """What arcs can take, and what each label costs more than the one below it, as surplus."""
     blocks = nodes // LAYERS
     total = 0.0
@@ -103,11 +105,12 @@ def _build(preference, weights, prior, capacity, surplus, nodes, LAYERS: tl.cons
         block, layer = v // LAYERS, v % LAYERS
         around = tl.zeros([LANES], tl.float64)
         for direction in tl.static_range(4):
-            weight = tl.load(weights + direction * blocks + block, inside, other=0).to(tl.float64)
+            weight = tl.maximum(tl.load(weights + direction * blocks + block, inside, other=0).to(tl.float64), 0.0)
             around += weight
             for other in tl.static_range(LAYERS):
                 tl.store(capacity + (direction * LAYERS + other) * nodes + v, weight / (LAYERS * LAYERS), inside)
-        step = tl.load(preference + block, inside, other=0).to(tl.float64) / LAYERS
+        step = tl.load(keep_first + block, inside, other=0).to(tl.float64)
+        step = (step - tl.load(take_second + block, inside, other=0)) / LAYERS
         step += tl.load(prior + layer + 1, inside, other=0) - tl.load(prior + layer, inside, other=0)
         step -= around * (LAYERS - 2 * layer - 1) / (LAYERS * LAYERS)
         tl.store(surplus + v, -step, inside)
