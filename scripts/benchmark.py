@@ -27,6 +27,8 @@ def main() -> None:
     parser.add_argument("--batches", type=int, default=20, help="of 100 images of the checkpoint's dataset")
     parser.add_argument("--device", default="cpu")
     options = parser.parse_args()
+    if options.repeats < 1 or options.batches < 1:
+        sys.exit("error: --repeats and --batches must be at least 1")
     print(f"{platform.machine()}, {torch.get_num_threads()} threads, torch {torch.__version__}\n")
     try:
         if options.what == "mixing":

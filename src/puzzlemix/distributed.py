@@ -90,8 +90,9 @@ def join(wanted_device: str) -> torch.device:
 
 
 def unwrap(model: nn.Module) -> nn.Module:
-    """The network itself, out of DistributedDataParallel and torch.compile."""
-    while isinstance(model, nn.parallel.DistributedDataParallel) or hasattr(model, "_orig_mod"):
+    """The network itself, out of DistributedDataParallel, DataParallel and torch.compile."""
+    parallel = nn.parallel.DistributedDataParallel, nn.DataParallel
+    while isinstance(model, parallel) or hasattr(model, "_orig_mod"):
         model = model._orig_mod if hasattr(model, "_orig_mod") else model.module
     return model
 

@@ -5,6 +5,7 @@ Whether they compile for real GPUs is tested too, which takes none; what they co
 
 import subprocess
 import sys
+from contextlib import nullcontext
 
 import numpy as np
 import pytest
@@ -111,6 +112,22 @@ def test_pictures_are_the_same_wherever_they_are_made(loops, options):
     torch.testing.assert_close(made, wanted, atol=1e-6, rtol=1e-6)
 
 
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
+def test_views_and_memory_formats_mix_alike(loops, dtype):
+    torch.manual_seed(0)
+    images, saliency = torch.rand(3, 3, 16, 20).to(dtype), torch.rand(3, 16, 20) ** 4
+    partner = torch.tensor([1, 2, 0])
+    wanted = puzzle_mix(images, saliency, partner, lam=0.5, blocks=4, t_eps=0.05)
+    loops("kernels")
+    views = (
+        images.transpose(2, 3).contiguous().transpose(2, 3),
+        saliency.transpose(1, 2).contiguous().transpose(1, 2),
+        torch.stack([partner, partner.flip(0)], dim=1)[:, 0],
+    )
+    made = puzzle_mix(*views, lam=0.5, blocks=4, t_eps=0.05)
+    torch.testing.assert_close(made, wanted, atol=1e-6 if dtype == torch.float32 else 4e-3, rtol=0)
+
+
 @pytest.mark.parametrize("name", ["mix_cifar100_b4_adv", "mix_tiny_b2"])
 def test_golden_costs_and_pictures(loops, golden, name):
     loops("kernels")
@@ -146,6 +163,7 @@ class Unlaunched:
 
 @pytest.fixture
 def unlaunched(monkeypatch):
+    monkeypatch.setattr(torch.cuda, "device", lambda device: nullcontext())  # there is none to launch on
     for module, name in KERNELS:
         monkeypatch.setattr(module, name, Unlaunched())
     kept = (cut._arcs_on, cell_of_pixel, move_costs, _binomial)  # nothing real, nor pretended, from one to the other

@@ -218,8 +218,9 @@ def test_partners_are_permutations_in_which_every_pair_is_as_likely(images):
 @pytest.mark.parametrize(
     ("labels", "message"),
     [
-        (torch.eye(4), r"labels must be classes, \(4,\) torch.int64, not \(4, 4\) torch.float32"),
-        (torch.tensor([0, 1]), r"labels must be classes, \(4,\) torch.int64, not \(2,\) torch.int64"),
+        (torch.eye(4), r"labels must be classes, \(4,\) torch.int64 on cpu, not \(4, 4\) torch.float32"),
+        ([0, 1, 2, 3], r"labels must be a tensor, not list"),
+        (torch.tensor([0, 1]), r"labels must be classes, \(4,\) torch.int64 on cpu, not \(2,\) torch.int64"),
         (torch.tensor([0, 1, 2, 100]), r"labels must lie in \[0, num_classes - 1 = 9\], not 0 to 100"),
     ],
 )
@@ -322,13 +323,23 @@ def test_manifold_mixup_without_the_stage_is_an_error(network, images, labels):
 
 
 @mixing_methods
-def test_a_batch_of_one_has_no_partner(method, network, images, labels):
-    with pytest.raises(InputError, match="batch of one"):
-        METHODS[method](num_classes=K)(network, images[:1], labels[:1])
+def test_a_batch_of_one_has_no_partner_and_stays_as_it_is(method, network, images, labels):
+    """The last batch of an epoch may be one image."""
+    mixed, targets = METHODS[method](num_classes=K)(network, images[:1], labels[:1])
+    assert torch.equal(mixed, images[:1])
+    assert torch.equal(targets, one_hot(labels[:1]))
+    assert torch.equal(network(mixed), network(images[:1]))
 
 
-def test_vanilla_takes_a_batch_of_one(network, images, labels):
-    assert Mixer(num_classes=K)(network, images[:1], labels[:1])[1].shape == (1, K)
+def test_a_batch_of_one_draws_what_others_draw(network, images, labels):
+    """Of several processes one may have it, and all have one lambda."""
+    drawn = []
+    for size in (1, 4):
+        mixer = CutMix(num_classes=K, prob=0.5)
+        mixer.draws.seed(0)
+        mixer(network, images[:size], labels[:size])
+        drawn.append([mixer.draws.coin(0.5) for _ in range(30)])
+    assert drawn[0] == drawn[1]
 
 
 @pytest.mark.parametrize(
@@ -369,9 +380,15 @@ def test_a_single_number_of_blocks_is_always_drawn(images):
     assert {mixer.draw(images, {})["blocks"] for _ in range(20)} == {(4, 4)}
 
 
-@pytest.mark.parametrize("blocks", [(), "4", {2, 4}, None])
-def test_puzzle_mix_names_blocks_that_are_neither_a_number_nor_a_list(blocks):
-    with pytest.raises(ValueError, match="blocks must be a number or list grids"):
+@pytest.mark.parametrize("blocks", [{2, 4}, [2, 4], np.array([2, 4]), range(2, 5, 2)])
+def test_blocks_are_drawn_from_any_collection(images, blocks):
+    mixer = PuzzleMix(num_classes=4, blocks=blocks)
+    assert {mixer.draw(images, {})["blocks"] for _ in range(40)} == {(2, 2), (4, 4)}
+
+
+@pytest.mark.parametrize("blocks", [(), "4", None, 0, (2, -2), (2.5,)])
+def test_puzzle_mix_names_blocks_that_are_neither_a_number_nor_several(blocks):
+    with pytest.raises(ValueError, match="blocks must be a number"):
         PuzzleMix(num_classes=4, blocks=blocks)
 
 

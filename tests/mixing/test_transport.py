@@ -197,10 +197,22 @@ def test_inputs_stay_as_they_were(how):
         ((4, 4), (64, 64), 4, (16, 16)),  # Tiny-ImageNet
         ((2, 4), (32, 48), 4, (8, 12)),
         ((2, 16), (32, 32), 4, (8, 16)),
-        ((4, 4), (30, 21), 4, (7, 5)),
+        ((4, 4), (30, 21), 4, (4, 4)),
+        ((3, 2), (32, 21), 4, (6, 4)),
         ((2, 2), (3, 3), 4, (2, 2)),
         ((4, 8), (32, 32), None, (4, 8)),
     ],
 )
 def test_blocks_larger_than_t_size_move_on_a_finer_grid(mask_grid, size, t_size, wanted):
     assert transport_grid(mask_grid, size, t_size) == wanted
+
+
+@pytest.mark.parametrize("t_size", [1, 2, 3, 4, 7])
+def test_a_cell_that_moves_lies_in_one_block_of_the_mask(t_size):
+    """So that it is either shown or not, also where blocks do not divide the pixels."""
+    for length in range(1, 70):
+        for blocks in range(1, length + 1):
+            ((cells, _),) = {transport_grid((blocks, 1), (length, length), t_size)}
+            edges = {i * length // cells for i in range(cells + 1)}
+            assert len(edges) == cells + 1
+            assert edges >= {i * length // blocks for i in range(blocks + 1)}

@@ -71,7 +71,7 @@ def benchmark(batches: Iterable[Pairs], repeats: int) -> Iterator[tuple[str, ...
     `repeats` measurements follow one that warms up; the variants take turns.
     """
     for pairs in batches:
-        batch, _, height, width = pairs.images.shape
+        (batch, _, height, width), t_size = pairs.images.shape, pairs.parameters.t_size
         for n in BLOCKS:
             times = {name: [] for name in VARIANTS}
             for turn in range(repeats + 1):
@@ -84,7 +84,7 @@ def benchmark(batches: Iterable[Pairs], repeats: int) -> Iterator[tuple[str, ...
                 steps = [median(column) for column in zip(*taken[1:], strict=True)]
                 figures = [f"{ms:.1f}" for ms in (*steps, totals[name])]
                 yield (
-                    f"{batch} x {height} x {width}",
+                    f"{batch} x {height} x {width}" + (f", cells of {t_size}" if t_size else ""),
                     str(n),
                     name,
                     *figures,

@@ -1,8 +1,8 @@
 """Puzzle Mix's steps, saliency given, written plainly: what the package's are timed against, and tested against.
 
-The same computation for grids that divide the pixels: pooling and differences of whole tensors, gco image by image, the
-transport as a tensor of all costs, (B, N^2, N^2), walked N times, as the authors' release has it, and every cell of both
-images moved.
+The same computation for grids that divide the pixels: pooling and differences of whole tensors, gco image by image,
+the transport as a tensor of all costs, (B, N^2, N^2), walked N times, as the authors' release has it, and every cell of
+both images moved.
 """
 
 from __future__ import annotations
@@ -14,7 +14,6 @@ from torch import Tensor
 from puzzlemix.benchmarks.pairs import Pairs
 from puzzlemix.mixing.blocks import Grid, enlarge, move_cells
 from puzzlemix.mixing.costs import MaskCosts
-from puzzlemix.mixing.transport import move_costs
 
 
 def shares(pairs: Pairs, grid: Grid) -> Tensor:
@@ -65,9 +64,9 @@ def dense_plan(saliency: Tensor, visible: Tensor, t_eps: float) -> Tensor:
     batch, n_h, n_w = saliency.shape
     cells, source = n_h * n_w, torch.arange(n_h * n_w, device=saliency.device)
     gain = saliency.view(batch, cells, 1) * visible.view(batch, 1, cells)
-    row, column = source // n_w, source % n_w
-    down, right = ((place[:, None] - place).abs() for place in (row, column))  # (source, target)
-    cost = move_costs((n_h, n_w), t_eps, saliency.dtype, saliency.device)[down, right] - gain  # (B, source, target)
+    place = torch.stack([source // n_w, source % n_w]).to(saliency)  # (2, cells)
+    distance = (place[:, :, None] - place[:, None]).square().sum(0)  # (source, target)
+    cost = t_eps * distance / max(n_h - 1, n_w - 1, 1) ** 2 - gain  # (B, source, target)
     for _ in range(max(n_h, n_w)):
         bids = torch.zeros_like(cost, dtype=torch.bool).scatter_(2, cost.argmin(2, keepdim=True), True)
         offers = cost.masked_fill(~bids, torch.inf)

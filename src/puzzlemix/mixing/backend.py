@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+from contextlib import AbstractContextManager, nullcontext
 from functools import cache
 from importlib.util import find_spec
 
+import torch
 from torch import Tensor
 
 
@@ -13,6 +15,11 @@ def of(values: Tensor) -> str | None:
     if values.device.type == "cpu":
         return "compiled"
     return "kernels" if values.device.type == "cuda" and _has_triton() else None
+
+
+def launching_on(device: torch.device) -> AbstractContextManager[None]:
+    """Inside, kernels are launched on this GPU: Triton launches on the current one, wherever its tensors are."""
+    return torch.cuda.device(device) if device.type == "cuda" else nullcontext()
 
 
 @cache

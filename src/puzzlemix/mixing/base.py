@@ -12,7 +12,10 @@ Throughout, `lam` is the wanted share of the FIRST image, and the targets use th
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
+from contextlib import AbstractContextManager
+from math import inf
+from numbers import Integral, Real
 from typing import Any
 
 import torch
@@ -22,16 +25,18 @@ from torch import Tensor, nn
 from puzzlemix import distributed
 from puzzlemix.errors import InputError, nearest, require, values_are_looked_at
 from puzzlemix.mixing.draws import Draws
-from puzzlemix.stopwatch import Stopwatch
+from puzzlemix.stopwatch import untimed
 
 
 class Mixer:
     """Base of all methods, and by itself the vanilla one: images as they are, one-hot targets.
 
     Attributes:
-        draws: the random streams, `mixer.draws.seed(...)` to fix them; without that they follow `torch.manual_seed`.
+        draws: the random streams. They start at the first batch from the seed that torch has then, so that two mixers
+            draw the same, and a program that goes on from a checkpoint draws its first batches' numbers again: call
+            `mixer.draws.seed(seed, epoch)` at the start of every epoch, which makes them follow from that alone.
         epoch: set by the loop; for methods that change during training.
-        stopwatch: takes the seconds of the "saliency" pass; a loop replaces it by its own.
+        stopwatch: takes the seconds of the "saliency" pass where a loop sets its own.
         counts: what went wrong and was mended, summed until `pop_counts`, as tensors, so that no GPU waits.
     """
 
@@ -46,12 +51,13 @@ class Mixer:
         Raises:
             InputError: (a ValueError) on a parameter out of range.
         """
-        require(num_classes >= 2, f"num_classes must be at least 2, not {num_classes}")
+        known = isinstance(num_classes, Integral) and num_classes >= 2
+        require(known, f"num_classes must be a whole number, at least 2, not {num_classes}")
         require(0 <= prob <= 1, f"prob must lie in [0, 1], not {prob}")
         self.num_classes, self.prob = num_classes, prob
         self.draws = Draws()
         self.epoch = 0
-        self.stopwatch = Stopwatch()
+        self.stopwatch: Callable[[str], AbstractContextManager[None]] = untimed
         self.counts: dict[str, Tensor] = {}
 
     def __call__(self, model: nn.Module, images: Tensor, labels: Tensor, **given: Any) -> tuple[Tensor, Tensor]:
@@ -64,18 +70,21 @@ class Mixer:
             **given: any of `given_names`, used instead of a random draw.
 
         Returns:
-            The images to feed `model`, (B, C, H, W), and soft targets, (B, K) float.
+            The images to feed `model`, (B, C, H, W), and soft targets, (B, K) float. A batch that is not mixed, by
+            `prob` or because it is a single image, comes back as it is.
 
         Raises:
-            InputError: on a batch of one, an unknown keyword, or input that the method cannot mix.
+            InputError: on an unknown keyword, or input that the method cannot mix.
         """
         for name in sorted(set(given) - set(self.given_names)):
             raise InputError(f"unknown argument '{name}'{nearest(name, self.given_names)}")
-        lam = given.get("lam", 1.0)
-        require(isinstance(lam, Tensor) or 0 <= lam <= 1, f"lam must lie in [0, 1], not {lam}")
         self._check_labels(images, labels)
+        if "lam" in given:
+            require_lam(given["lam"], images)
         if self.draws.coin(self.prob):
-            return self.mix(model, images, labels, {**self.draw(images, given), **given})
+            drawn = {**self.draw(images, given), **given}  # of a single image too: other processes may have more
+            if len(images) > 1:
+                return self.mix(model, images, labels, drawn)
         return images, self.one_hot(labels)
 
     def check(self, network: nn.Module, height: int, width: int) -> None:
@@ -100,9 +109,11 @@ class Mixer:
 
     def _check_labels(self, images: Tensor, labels: Tensor) -> None:
         """Raise `InputError` unless there is a class for each image; their range where values are looked at."""
-        fits = labels.dtype == torch.int64 and labels.shape == images.shape[:1]
-        given = f"{tuple(labels.shape)} {labels.dtype}"
-        require(fits, f"labels must be classes, ({len(images)},) torch.int64, not {given}")
+        for name, tensor in (("images", images), ("labels", labels)):
+            require(isinstance(tensor, Tensor), f"{name} must be a tensor, not {type(tensor).__name__}")
+        fits = labels.dtype == torch.int64 and labels.shape == images.shape[:1] and labels.device == images.device
+        given = f"{tuple(labels.shape)} {labels.dtype} on {labels.device}"
+        require(fits, f"labels must be classes, ({len(images)},) torch.int64 on {images.device}, not {given}")
         if values_are_looked_at(labels.device.type) and len(labels):
             low, high = int(labels.min()), int(labels.max())
             in_range = low >= 0 and high < self.num_classes
@@ -133,15 +144,23 @@ class PairMixer(Mixer):
             InputError: (a ValueError) on a parameter out of range.
         """
         super().__init__(num_classes=num_classes, prob=prob)
-        require(alpha > 0, f"alpha must be above 0, not {alpha}")
+        require(isinstance(alpha, Real) and 0 < alpha < inf, f"alpha must be a finite number above 0, not {alpha}")
         self.alpha = alpha
 
     def draw(self, images: Tensor, given: Mapping[str, Any]) -> dict[str, Any]:
         """`lam`, one for the global batch, and `partner`, a permutation of this process's images (B,)."""
-        require_partners(images)
         return {"lam": self.draws.beta(self.alpha), "partner": self.draws.permutation(len(images), images.device)}
 
 
-def require_partners(images: Tensor) -> None:
-    """Raise `InputError` on a batch of one."""
-    require(len(images) >= 2, "a batch of one image has no partner to mix with: use batches of 2 or more")
+def require_lam(lam: float | Tensor, images: Tensor) -> None:
+    """Raise `InputError` unless `lam` is a share, or one an image; tensors' values only where they are looked at."""
+    if isinstance(lam, Tensor):
+        fits = lam.shape == images.shape[:1] and lam.is_floating_point() and lam.device == images.device
+        wanted, given = f"({len(images)},) floating point on {images.device}", f"{tuple(lam.shape)} {lam.dtype}"
+        require(fits, f"lam must be a number or {wanted}, not {given} on {lam.device}")
+        if not values_are_looked_at(lam.device.type):
+            return
+        low, high = (float(end) for end in lam.detach().aminmax())
+        require(0 <= low <= high <= 1, f"lam must lie in [0, 1], not from {low} to {high}")
+    else:
+        require(isinstance(lam, Real) and 0 <= lam <= 1, f"lam must lie in [0, 1], not {lam}")

@@ -6,7 +6,7 @@ differ by one pixel where it does not. Everything in Puzzle Mix that speaks of b
 
 from __future__ import annotations
 
-from functools import cache
+from functools import lru_cache
 
 import numpy as np
 import torch
@@ -44,7 +44,7 @@ def _pool_on_cpu(planes: Tensor, grid: Grid) -> Tensor:
     return means
 
 
-@cache
+@lru_cache(maxsize=64)
 def cell_of_pixel(length: int, cells: int, device: torch.device) -> Tensor:
     """The cell in which each of `length` pixels along a side lies: (length,) int64. Kept: do not write to it."""
     return (torch.arange(1, length + 1, device=device) * cells - 1) // length

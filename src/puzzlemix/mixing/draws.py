@@ -60,7 +60,7 @@ class Draws:
     def choices(self, options: Sequence[Any], count: int, device: torch.device) -> Tensor:
         """Some of the options, numbers or tuples of numbers, as a tensor, the first dimension (count,); own."""
         which = torch.from_numpy(self._streams()[1].integers(len(options), size=count))
-        return _on(device, torch.tensor(options)[which])
+        return _on(device, torch.tensor(options, device="cpu")[which])
 
     def permutation(self, length: int, device: torch.device) -> Tensor:
         """A permutation of 0..length - 1, (length,) int64; own."""

@@ -35,18 +35,19 @@ def solve_mask(costs: MaskCosts, lam: float | Tensor, eta: float, n_labels: int,
     """
     require_choice("solver", solver, SOLVERS)
     if values_are_looked_at(costs.keep_first.device.type):
-        _check_values(costs)
+        _check_values(costs, solver)
     return SOLVERS[solver](costs, lam, eta, n_labels)
 
 
-def _check_values(costs: MaskCosts) -> None:
-    """Raise `InputError` on costs that are not finite, and on negative weights."""
+def _check_values(costs: MaskCosts, solver: str) -> None:
+    """Raise `InputError` on costs that are not finite, and on weights that `solver` cannot take."""
     ranges = [term.aminmax() for term in vars(costs).values() if term.numel()]
     ends = [(float(low), float(high)) for low, high in ranges]
     finite = all(isfinite(end) for pair in ends for end in pair)
     require(finite, "the costs of a mask are not finite: the images hold values that are not numbers")
     for low, high in ends[2:]:  # of weights; at gamma = 1 rounding leaves some below 0
-        require(low >= -1e-6 * high, f"border weights must not be negative, not {low}: gamma must lie in [0, 1]")
+        fits = solver == "swap" or low >= -1e-6 * high
+        require(fits, f"border weights must not be negative, not {low}: gamma must lie in [0, 1]")
 
 
 def exact(costs: MaskCosts, lam: float | Tensor, eta: float, n_labels: int) -> Tensor:
@@ -67,7 +68,7 @@ def _solve_on_cpu(costs: MaskCosts, prior: Tensor) -> Tensor:
     """Labels (B, n_h, n_w)."""
     from puzzlemix.mixing.compiled import cut, for_all_images  # here, so that importing this does not need numba
 
-    labels = torch.empty(costs.keep_first.shape, dtype=torch.int64)
+    labels = torch.empty(costs.keep_first.shape, dtype=torch.int64, device="cpu")
     terms = [term.detach().cpu().contiguous().numpy() for term in (*vars(costs).values(), prior)]
     graph = arcs(tuple(labels.shape[1:]), prior.shape[1] - 1)
     steps = 20 * len(labels) * graph[0].size  # arcs are looked at some 20 times

@@ -12,7 +12,7 @@ term; the arcs that keep the nodes of a block in order cannot be cut.
 
 from __future__ import annotations
 
-from functools import cache
+from functools import lru_cache
 
 import numpy as np
 
@@ -21,7 +21,7 @@ from puzzlemix.mixing.blocks import Grid
 STEPS = ((-1, 0), (0, 1), (1, 0), (0, -1))  # up, right, down, left, as rows and columns
 
 
-@cache
+@lru_cache(maxsize=64)
 def arcs(grid: Grid, layers: int) -> tuple[np.ndarray, np.ndarray]:
     """Where the arcs of each node lead, and which arc of that node leads back; both (N, 4 M + 2) uint32.
 

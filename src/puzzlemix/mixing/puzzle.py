@@ -8,7 +8,8 @@ own file: `saliency.py`, `costs.py`, `graphcut.py`, `transport.py`.
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
-from numbers import Integral
+from math import inf
+from numbers import Integral, Real
 from typing import Any, NamedTuple
 
 import torch
@@ -22,19 +23,35 @@ from puzzlemix.mixing.base import PairMixer
 from puzzlemix.mixing.blocks import Grid, enlarge, resample_grid
 from puzzlemix.mixing.costs import block_saliency, cells_of_blocks, mask_costs
 from puzzlemix.mixing.graphcut import solve_mask
-from puzzlemix.mixing.puzzle_parameters import PuzzleParameters, as_grid, by_grid, check_batch
+from puzzlemix.mixing.puzzle_parameters import (
+    PuzzleParameters,
+    as_grid,
+    by_grid,
+    check_noise,
+    check_pairs,
+    check_saliency,
+)
 from puzzlemix.mixing.saliency import input_gradient, input_gradient_and_backward, saliency_of
 from puzzlemix.mixing.transport import transport_grid, transport_plan
 
 
 class Puzzle(NamedTuple):
-    """A mixed batch and its pieces."""
+    """A mixed batch and its pieces.
 
-    images: Tensor  # (B, C, H, W) in [0, 1]
-    share: Tensor  # (B,), of the first image: the mean of its mask
-    mask: Tensor  # (B, n_h, n_w), 1 keeps the first image; (B, H, W) where each image has a grid of its own
-    sources: Tensor | None  # (2, B, N_h, N_w), the cell of x0 and of x1 that moved to each; None without, or many grids
-    uniform: Tensor  # (B,) bool: this image's saliency was unusable and counted as uniform
+    Attributes:
+        images: (B, C, H, W), pixels in [0, 1].
+        share: (B,), of the first image: the mean of its mask.
+        mask: z (B, n_h, n_w), 1 keeps the first image, 0 takes its partner; (B, H, W) where `blocks` is a tensor.
+        sources: (2, B, N_h, N_w) int64, of the first image and of its partner, the cell, counted row by row, that moved
+            to each cell; None without transport, or where `blocks` is a tensor.
+        uniform: (B,) bool, whether this image's saliency was unusable and counted as uniform.
+    """
+
+    images: Tensor
+    share: Tensor
+    mask: Tensor
+    sources: Tensor | None
+    uniform: Tensor
 
 
 def puzzle_mix(
@@ -60,14 +77,15 @@ def puzzle_mix(
 
     Args:
         images: x (B, C, H, W), pixels in [0, 1], of any floating dtype, memory format and number of channels; half
-            precision is worked on in float32.
+            precision is worked on in float32. On a device that is neither a CPU nor a GPU with Triton, the batch goes
+            through the CPU.
         saliency: s (B, H, W), not negative, in any scale; an image whose sum is 0 or not finite mixes as if uniform.
         partner: (B,) int64, each image's partner in the batch.
         lam: wanted share of the first image, in [0, 1]; (B,) for one an image.
         blocks: n, blocks a side of the mask, or (down, across); (B,) or (B, 2) int64 for one an image, for which a GPU
             is waited for.
         beta: label smoothness of the mask, 0 or more.
-        gamma: data smoothness, in [0, 1].
+        gamma: data smoothness, in [0, 1]; above only with `solver="swap"`.
         eta: weight of the prior that draws the share towards lam, 0 or more.
         neigh_size: pixels a side averaged before borders are compared.
         n_labels: m, mask values 0, 1/(m-1), ..., 1; 2 or more.
@@ -90,22 +108,24 @@ def puzzle_mix(
     Source: `mixup_graph` of the authors' release, function by function the paper's section on the method.
     """
     parameters = PuzzleParameters(beta, gamma, eta, neigh_size, n_labels, transport, t_eps, t_size, solver)
-    check_batch(images, saliency, partner, lam)
-    require(noise is not None or not any(noisy), "noisy asks for noise: give noise=, of the images' shape")
-    home, dtype, size = images.device, images.dtype, images.shape[-2:]
-    place = home if backend.of(images) else "cpu"
+    check_pairs(images, partner, lam)
+    check_saliency(saliency, images)
+    check_noise(noise, noisy, images)
+    given, place = images, images.device if backend.of(images) else "cpu"
     images, saliency, partner, lam, blocks, noise = _moved((images, saliency, partner, lam, blocks, noise), place)
-    images, saliency = (_full_precision(t.detach()) for t in (images, saliency))
+    images, saliency = _full_precision(images), _full_precision(saliency)
     perturbed = (images + _full_precision(noise)).clamp(0, 1) if any(noisy) else images
     shown = perturbed if noisy[0] else images, perturbed if noisy[1] else images
     pairs = _Pairs(images, saliency, partner, lam, *shown)
-    if isinstance(blocks, Tensor):
-        puzzle = _mix_on_grids(pairs, blocks, parameters)
-    else:
-        grid = as_grid(blocks)
-        parameters.check_grid(grid, *size)
-        puzzle = _mix_on_grid(pairs, slice(None), grid, parameters)
-    return Puzzle(*_moved(puzzle._replace(images=puzzle.images.to(dtype)), home))
+    with backend.launching_on(images.device):
+        if isinstance(blocks, Tensor):
+            puzzle = _mix_on_grids(pairs, blocks, parameters)
+        else:
+            grid = as_grid(blocks)
+            parameters.check_grid(grid, *images.shape[2:])
+            puzzle = _mix_on_grid(pairs, slice(None), grid, parameters)
+    puzzle = puzzle._replace(images=_in_the_format_of(given, puzzle.images))
+    return Puzzle(*_moved(puzzle, given.device))
 
 
 class _Pairs(NamedTuple):
@@ -147,11 +167,11 @@ def _mix_on_grid(pairs: _Pairs, index: Tensor | slice, grid: Grid, parameters: P
 def _mix_on_grids(pairs: _Pairs, blocks: Tensor, parameters: PuzzleParameters) -> Puzzle:
     """Every image in blocks of its own grid; the masks, of different sizes, as pixels."""
     size = pairs.images.shape[-2:]
+    groups = by_grid(blocks)
     require(
         len(blocks) == len(pairs.partner),
         f"blocks must have one row for each of {len(pairs.partner)} images, not {len(blocks)}",
     )
-    groups = by_grid(blocks)
     for grid, _ in groups:
         parameters.check_grid(grid, *size)
     parts = [_mix_on_grid(pairs, index, grid, parameters) for grid, index in groups]
@@ -171,17 +191,19 @@ class PuzzleMix(PairMixer):
 
     The call changes nothing: not the model's modes, gradients or batch norm statistics, not the tensors given, not the
     random state of torch, numpy or Python. But with `clean_lam > 0` it is a training pass, which leaves parameter
-    gradients behind for the mixed loss's backward to add to (zero them before the call, not after), moves batch norm
-    statistics once more and draws dropout. Of a model in DDP or torch.compile, the model inside is differentiated.
+    gradients behind for the mixed loss's backward to add to (zero them before the call, not after; a GradScaler, which
+    knows nothing of them, would divide them by its scale), moves batch norm statistics once more and draws dropout. Of
+    a model in DDP, DataParallel or torch.compile, the model inside is differentiated.
 
     Args:
         alpha: lam ~ Beta(alpha, alpha), one a (global) batch.
         blocks: grids to draw from, each blocks a side or a pair (down, across), one a (global) batch; or a single
-            number of blocks a side.
+            number of blocks a side. `(2, 5)` draws 2 or 5 a side, `((2, 5),)` is always 2 down and 5 across.
         beta, gamma, eta, neigh_size, n_labels, transport, t_eps, t_size, solver: see `puzzle_mix`.
         clean_lam: weight of the loss on unmixed images; 0 takes saliency in eval mode and leaves no gradients.
         loss: name in `losses.LOSSES` of the loss on the mixed images, which that one is brought to the scale of.
-        clean_until_epoch: from this epoch on `clean_lam` counts as 0; None never, as released.
+        clean_until_epoch: from this `epoch` on, an attribute that the loop sets, `clean_lam` counts as 0; None never,
+            as released.
         adv_p: probability, for each image of a pair, of stochastic adversarial noise on that side.
         adv_eps: bound of the noise, in 1/255 of the pixel range.
         num_classes: K of the targets.
@@ -204,7 +226,7 @@ class PuzzleMix(PairMixer):
         eta: float = 0.2,
         neigh_size: int = 4,
         n_labels: int = 3,
-        blocks: int | Sequence[int | Grid] = (2, 4, 8, 16),
+        blocks: int | Iterable[int | Grid] = (2, 4, 8, 16),
         transport: bool | str = True,
         t_eps: float = 0.8,
         t_size: int | None = None,
@@ -224,20 +246,27 @@ class PuzzleMix(PairMixer):
         super().__init__(alpha, num_classes=num_classes, prob=prob)
         self.parameters = PuzzleParameters(beta, gamma, eta, neigh_size, n_labels, transport, t_eps, t_size, solver)
         blocks = (blocks,) if isinstance(blocks, Integral) else blocks
-        grids = isinstance(blocks, Sequence) and not isinstance(blocks, str) and len(blocks) > 0
-        require(grids, f"blocks must be a number or list grids to draw from, such as (2, 4, (8, 16)), not {blocks}")
-        require(clean_lam >= 0, f"clean_lam must be 0 or more, not {clean_lam}")
+        grids = isinstance(blocks, Iterable) and not isinstance(blocks, str) and len(blocks := tuple(blocks)) > 0
+        require(grids, f"blocks must be a number, or grids to draw from such as (2, 4, (8, 16)), not {blocks}")
+        clean = isinstance(clean_lam, Real) and 0 <= clean_lam < inf
+        require(clean, f"clean_lam must be a finite number, 0 or more, not {clean_lam}")
         require_choice("loss", loss, LOSSES)
         require(0 <= adv_p <= 1, f"adv_p must lie in [0, 1], not {adv_p}")
         require(0 <= adv_eps <= 255, f"adv_eps is in 1/255 of the pixel range, in [0, 255], not {adv_eps}")
-        stops = clean_until_epoch is None or isinstance(clean_until_epoch, Integral)
-        require(stops, f"clean_until_epoch must be a whole number, or None, not {clean_until_epoch}")
+        stops = clean_until_epoch is None or (isinstance(clean_until_epoch, Integral) and clean_until_epoch >= 0)
+        require(stops, f"clean_until_epoch must be a whole number, 0 or more, or None, not {clean_until_epoch}")
         require((mean is None) == (std is None), "give both mean and std, or neither")
+        if mean is not None:
+            fit = len(mean) == len(std) and all(s > 0 for s in std)
+            require(fit, f"mean and std must have a number a channel, std above 0, not {list(mean)} and {list(std)}")
         self.blocks = tuple(as_grid(b) for b in blocks)
         self.clean_weight = clean_lam * weight_of_cross_entropy(loss, num_classes)
         self.clean_until_epoch, self.per_sample = clean_until_epoch, per_sample
         self.adv_p, self.adv_eps = adv_p, adv_eps
-        self.mean, self.std = (None if v is None else torch.tensor(v).view(-1, 1, 1) for v in (mean, std))
+        self.mean, self.std = (
+            None if v is None else torch.as_tensor(v, dtype=torch.float32, device="cpu").view(-1, 1, 1)
+            for v in (mean, std)
+        )
 
     def check(self, network: nn.Module, height: int, width: int) -> None:
         for grid in self.blocks:
@@ -245,6 +274,9 @@ class PuzzleMix(PairMixer):
 
     def draw(self, images: Tensor, given: Mapping[str, Any]) -> dict[str, Any]:
         """Also `blocks`, the two coins `noisy`, and, where a coin is up, `noise_scale` (shared) and `start_noise`."""
+        if "blocks" not in given and images.ndim == 4:
+            for grid in self.blocks:  # rather than once the one that does not fit is drawn
+                self.parameters.check_grid(grid, *images.shape[2:])
         drawn = super().draw(images, given) | {
             "blocks": self.draws.choice(self.blocks),
             "noisy": (self.draws.coin(self.adv_p), self.draws.coin(self.adv_p)),
@@ -258,9 +290,10 @@ class PuzzleMix(PairMixer):
         return drawn
 
     def mix(self, model: nn.Module, images: Tensor, labels: Tensor, drawn: Mapping[str, Any]) -> tuple[Tensor, Tensor]:
-        if self.mean is not None:  # once: a GPU is waited for
-            self.mean, self.std = self.mean.to(images), self.std.to(images)
         pixels, noise = self._to_pixels(images), None
+        check_pairs(pixels, drawn["partner"], drawn["lam"])  # here too, before the saliency pass is spent on them
+        if not isinstance(drawn["blocks"], Tensor):
+            self.parameters.check_grid(as_grid(drawn["blocks"]), *pixels.shape[2:])
         if any(drawn["noisy"]):
             noise = (pixels + drawn["start_noise"]).clamp(0, 1) - pixels
         with self.stopwatch("saliency"):
@@ -274,7 +307,7 @@ class PuzzleMix(PairMixer):
                 pixels, saliency, partner, lam=lam, blocks=blocks, noise=noise, noisy=noisy, **vars(self.parameters)
             )
             self.count("uniform_saliency", puzzle.uniform)
-            return self._from_pixels(puzzle.images), self.mixed_targets(labels, partner, puzzle.share)
+            return self._from_pixels(puzzle.images).to(images.dtype), self.mixed_targets(labels, partner, puzzle.share)
 
     def _gradient(self, model: nn.Module, images: Tensor, labels: Tensor) -> Tensor:
         """Input gradient (B, C, H, W), from the clean-regularised pass while that is on."""
@@ -289,15 +322,28 @@ class PuzzleMix(PairMixer):
         return (noise + step * gradient.nan_to_num(0).sign()).clamp(-eps, eps) * scale
 
     def _to_pixels(self, images: Tensor) -> Tensor:
-        return images if self.mean is None else images * self.std + self.mean
+        """Of half precision, normalised, in float32."""
+        if self.mean is None:
+            return images
+        channels = images.shape[1] if images.ndim == 4 else "no"
+        fit = len(self.mean) in (1, channels)
+        require(fit, f"mean and std are of {len(self.mean)} channels, but the images have {channels}")
+        self.mean, self.std = self.mean.to(images.device), self.std.to(images.device)  # once: a GPU is waited for
+        return images * self.std + self.mean
 
     def _from_pixels(self, pixels: Tensor) -> Tensor:
         return pixels if self.mean is None else (pixels - self.mean) / self.std
 
 
 def _moved(values: Iterable[Any], device: torch.device | str) -> list[Any]:
-    """The values, those that are tensors on the device."""
-    return [value.to(device) if isinstance(value, Tensor) else value for value in values]
+    """The values, those that are tensors on the device and apart from any graph."""
+    return [value.detach().to(device) if isinstance(value, Tensor) else value for value in values]
+
+
+def _in_the_format_of(given: Tensor, images: Tensor) -> Tensor:
+    """Images in the dtype of those given, and channels last where they are."""
+    channels_last = given.is_contiguous(memory_format=torch.channels_last) and not given.is_contiguous()
+    return images.to(given.dtype, memory_format=torch.channels_last if channels_last else torch.contiguous_format)
 
 
 def _full_precision(values: Tensor) -> Tensor:

@@ -4,13 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from numbers import Integral
+from math import inf
+from numbers import Integral, Real
 
 import torch
 from torch import Tensor
 
 from puzzlemix.errors import require, require_choice, values_are_looked_at
-from puzzlemix.mixing.base import require_partners
+from puzzlemix.mixing.base import require_lam
 from puzzlemix.mixing.blocks import Grid
 from puzzlemix.mixing.graphcut import SOLVERS, check_solver
 from puzzlemix.mixing.transport import PLANS
@@ -35,57 +36,82 @@ class PuzzleParameters:
     solver: str = "exact"
 
     def __post_init__(self) -> None:
-        require(self.beta >= 0, f"beta must be 0 or more, not {self.beta}")
-        require(0 <= self.gamma <= 1, f"gamma must lie in [0, 1], not {self.gamma}: above 1 a weight could be negative")
-        require(self.eta >= 0, f"eta must be 0 or more, not {self.eta}")
-        require(self.neigh_size >= 1, f"neigh_size must be at least 1 pixel, not {self.neigh_size}")
-        require(self.n_labels >= 2, f"n_labels must be at least 2, not {self.n_labels}")
+        for name in ("beta", "gamma", "eta", "t_eps"):
+            value = getattr(self, name)
+            fits = isinstance(value, Real) and 0 <= value < inf
+            require(fits, f"{name} must be a finite number, 0 or more, not {value}")
+        for name, least in (("neigh_size", 1), ("n_labels", 2), ("t_size", 1)):
+            value = getattr(self, name)
+            fits = (isinstance(value, Integral) and value >= least) or (name == "t_size" and value is None)
+            require(fits, f"{name} must be a whole number, at least {least}, not {value}")
+        require_choice("solver", self.solver, SOLVERS)
+        fits = self.gamma <= 1 or self.solver == "swap"  # above 1 a weight could be negative
+        require(fits, f"gamma must lie in [0, 1], not {self.gamma}: only solver=swap takes more")
         known = isinstance(self.transport, bool) or str(self.transport) in PLANS
         require(known, f"transport must be true, false, or one of {', '.join(PLANS)}, not {self.transport}")
-        require(self.t_eps >= 0, f"t_eps must be 0 or more, not {self.t_eps}")
-        require(self.t_size is None or self.t_size >= 1, f"t_size must be at least 1 pixel, or None, not {self.t_size}")
-        require_choice("solver", self.solver, SOLVERS)
 
     def check_grid(self, grid: Grid, height: int, width: int) -> None:
         """Raise `InputError` where masks of this grid cannot be made for images of this size, in pixels."""
         fits = 1 <= grid[0] <= height and 1 <= grid[1] <= width
-        require(fits, f"images of {height} x {width} pixels are smaller than a grid of {grid[0]} x {grid[1]} blocks")
+        pixels, blocks = f"{height} x {width} pixels", f"{grid[0]} x {grid[1]} blocks"
+        require(fits, f"images of {pixels} are smaller than a grid of {blocks}: use fewer blocks")
         check_solver(self.solver, self.beta, grid)
 
 
-def check_batch(images: Tensor, saliency: Tensor, partner: Tensor, lam: float | Tensor) -> None:
-    """Raise `InputError` on tensors that do not fit together."""
-    for name, given in (("images", images), ("saliency", saliency), ("partner", partner)):
-        require(isinstance(given, Tensor), f"{name} must be a tensor, not {type(given).__name__}")
+def check_pairs(images: Tensor, partner: Tensor, lam: float | Tensor) -> None:
+    """Raise `InputError` on images that are not pixels, and partners and shares that do not fit them."""
+    _check_tensor("images", images)
     require(images.ndim == 4, f"images must have shape (B, C, H, W), not {tuple(images.shape)}")
-    batch, _, height, width = images.shape
-    require_partners(images)
-    for name, given, shape in (("saliency", saliency, (batch, height, width)), ("partner", partner, (batch,))):
-        require(given.shape == shape, f"{name} must have shape {shape}, not {tuple(given.shape)}")
-        same = given.device == images.device
-        require(same, f"{name} must be on the images' device, {images.device}, not {given.device}")
-    for name, given in (("images", images), ("saliency", saliency)):
-        require(given.is_floating_point(), f"{name} must be floating point, not {given.dtype}: pixels are in [0, 1]")
-    require(partner.dtype == torch.int64, f"partner must be torch.int64, not {partner.dtype}")
-    if isinstance(lam, Tensor):
-        require(lam.shape == (batch,), f"lam must be a number or have shape ({batch},), not {tuple(lam.shape)}")
-    else:
-        require(0 <= lam <= 1, f"lam must lie in [0, 1], not {lam}")
+    require(images.numel() > 0, f"images of shape {tuple(images.shape)} hold no pixels")
+    _check_tensor("partner", partner, images, images.shape[:1], torch.int64)
+    require_lam(lam, images)
     if values_are_looked_at(images.device.type):
         dark, bright = (float(value) for value in images.detach().aminmax())
-        pixels = dark >= -1e-3 and bright <= 1 + 1e-3  # bicubic resizing may overshoot by rounding
-        remedy = "divide by 255, or give PuzzleMix the mean and std of normalised ones"
+        pixels = dark >= -0.5 and bright <= 1.5  # bicubic resizing overshoots; what is normalised is further off
+        remedy = "divide them by 255, or give PuzzleMix the mean and std that they were normalised with"
         require(pixels, f"images must be pixels in [0, 1], not from {dark:.3g} to {bright:.3g}: {remedy}")
         low, high = int(partner.min()), int(partner.max())
-        require(0 <= low <= high < batch, f"partner must lie in [0, {batch - 1}], not from {low} to {high}")
-        require(not (saliency < 0).any(), f"saliency must not be negative, not {float(saliency.min())}")
+        valid = 0 <= low <= high < len(images)
+        require(valid, f"partner must lie in [0, {len(images) - 1}], not from {low} to {high}")
+
+
+def check_saliency(saliency: Tensor, images: Tensor) -> None:
+    """Raise `InputError` unless it is that of images (B, C, H, W)."""
+    _check_tensor("saliency", saliency, images, (len(images), *images.shape[2:]))
+    if values_are_looked_at(images.device.type):
+        least = float(saliency.detach().nan_to_num(0).min())
+        require(least >= 0, f"saliency must not be negative, not {least:.3g}: take its magnitude")
+
+
+def check_noise(noise: Tensor | None, noisy: Sequence[bool], images: Tensor) -> None:
+    """Raise `InputError` unless there is noise of the images' shape where one is `noisy`, and that is said of both."""
+    both = isinstance(noisy, Sequence) and len(noisy) == 2
+    require(both, f"noisy must say of the first and of the second image, such as (True, False), not {noisy}")
+    if noise is not None:
+        _check_tensor("noise", noise, images, images.shape)
+    require(noise is not None or not any(noisy), "noisy asks for noise: give noise=, of the images' shape")
+
+
+def _check_tensor(
+    name: str, given: Tensor, images: Tensor | None = None, shape: Sequence[int] = (), dtype: torch.dtype | None = None
+) -> None:
+    """Raise `InputError` unless it is a tensor of this shape on the images' device, of `dtype` or floating point."""
+    require(isinstance(given, Tensor), f"{name} must be a tensor, not {type(given).__name__}")
+    if images is not None:
+        require(given.shape == tuple(shape), f"{name} must have shape {tuple(shape)}, not {tuple(given.shape)}")
+        same = given.device == images.device
+        require(same, f"{name} must be on the images' device, {images.device}, not {given.device}")
+    if dtype is None:
+        require(given.is_floating_point(), f"{name} must be floating point, not {given.dtype}")
+    else:
+        require(given.dtype == dtype, f"{name} must be {dtype}, not {given.dtype}")
 
 
 def as_grid(blocks: int | Sequence[int]) -> Grid:
     """Blocks a side, or a pair, as a pair (down, across)."""
     pair = (blocks, blocks) if isinstance(blocks, Integral) else blocks
-    fits = isinstance(pair, Sequence) and len(pair) == 2 and all(isinstance(n, Integral) for n in pair)
-    require(fits, f"a grid is blocks a side, such as 4, or a pair (down, across), not {blocks}")
+    fits = isinstance(pair, Sequence) and len(pair) == 2 and all(isinstance(n, Integral) and n >= 1 for n in pair)
+    require(fits, f"blocks must be a number a side, such as 4, or a pair (down, across), at least 1, not {blocks}")
     return int(pair[0]), int(pair[1])
 
 

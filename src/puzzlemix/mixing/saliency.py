@@ -8,51 +8,82 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from contextlib import contextmanager
+from functools import lru_cache
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
 from puzzlemix.distributed import unwrap
+from puzzlemix.errors import require, values_are_looked_at
 
 
 def input_gradient(model: nn.Module, images: Tensor, labels: Tensor) -> Tensor:
-    """Gradient of the mean cross-entropy with respect to the images alone, (B, C, H, W).
+    """Gradient of the mean cross-entropy with respect to the images alone, (B, C, H, W), in float32 or better.
 
-    The network is in eval mode meanwhile; no parameter gradient is computed, nothing is all-reduced, batch norm
-    statistics stay. (The release computes parameter gradients here and throws them away.)
+    The network is in eval mode meanwhile (so two threads must not share it); no parameter gradient is computed, nothing
+    is all-reduced, batch norm statistics stay. (The release computes parameter gradients here and throws them away.)
+
+    Raises:
+        InputError: the network does not answer with class scores, or gradients cannot be taken here.
     """
     network = unwrap(model)
     images = images.detach().requires_grad_()
-    with _eval_mode(network), torch.enable_grad():
-        loss = F.cross_entropy(network(images).float(), labels)
-    return torch.autograd.grad(loss, images)[0]
+    with _eval_mode(network):
+        loss = _cross_entropy(network, images, labels)  # (B,)
+    # Each image's gradient sets out at 1 and is brought to scale at the end: half precision would round that of an
+    # image that the network is sure of to nothing.
+    scale = 1 / (-torch.expm1(-loss.detach())).clamp(min=1e-7)  # 1 / (1 - p of the label)
+    (gradient,) = torch.autograd.grad(loss, images, scale)
+    return gradient / (len(images) * scale).view(-1, 1, 1, 1)
 
 
 def input_gradient_and_backward(model: nn.Module, images: Tensor, labels: Tensor, weight: float) -> Tensor:
-    """The gradient of `weight` times that loss, in train mode, LEAVING parameter gradients behind: with `clean_lam`.
+    """The gradient of `weight` times that loss, in the mode the network is in, LEAVING parameter gradients behind.
 
-    Its parameter gradients add to those already there and, under DDP, are averaged together with the mixed loss's.
-    Batch norm statistics move once here and once in the mixed pass.
+    For `clean_lam`. Its parameter gradients add to those already there and, under DDP, are averaged together with the
+    mixed loss's. Batch norm statistics move once here and once in the mixed pass.
     """
     images = images.detach().requires_grad_()
-    with torch.enable_grad():
-        loss = weight * F.cross_entropy(unwrap(model)(images).float(), labels)
-    loss.backward()
+    (weight * _cross_entropy(unwrap(model), images, labels).mean()).backward()
     return images.grad
+
+
+def _cross_entropy(network: nn.Module, images: Tensor, labels: Tensor) -> Tensor:
+    """Of each image, (B,) float32, for a gradient."""
+    require(not torch.is_inference_mode_enabled(), "saliency is a gradient: call this outside torch.inference_mode()")
+    with torch.enable_grad():
+        scores = network(images * 1)  # a copy, since a network may begin in place
+        known = isinstance(scores, Tensor) and scores.ndim == 2
+        given = tuple(scores.shape) if isinstance(scores, Tensor) else type(scores).__name__
+        require(known, f"the model must answer with class scores (B, K), not {given}: wrap it in one that does")
+        if values_are_looked_at(labels.device.type):
+            classes, last = scores.shape[1], int(labels.max())
+            require(last < classes, f"labels go up to {last}, but the model has scores for {classes} classes")
+        return F.cross_entropy(scores.float(), labels, reduction="none")
 
 
 def saliency_of(gradient: Tensor, model: nn.Module) -> Tensor:
     """s (B, H, W) from the input gradient (B, C, H, W), times std where the model normalises inside.
 
-    A model that does so in a part `normalize` with a `std` a channel (the networks of this package; torchvision's
-    `Normalize`) is recognised; of any other, the gradient is taken as it is.
+    A model that does so in a part called `normalize`, or in the first of an `nn.Sequential`, with a `std` a channel
+    (the networks of this package; torchvision's `Normalize`) is recognised; of any other, the gradient is taken as it
+    is, which is the same up to scale where all channels have one std.
     """
     gradient = gradient.float()  # squares of half precision would vanish
-    std = getattr(getattr(unwrap(model), "normalize", None), "std", None)
+    network = unwrap(model)
+    first = network[0] if isinstance(network, nn.Sequential) and len(network) else None
+    std = getattr(getattr(network, "normalize", first), "std", None)
     if std is not None:
-        gradient = gradient * torch.as_tensor(std).to(gradient).view(-1, 1, 1)
+        std = std if isinstance(std, Tensor) else _kept_on(gradient.device, tuple(std))
+        gradient = gradient * std.to(gradient).view(-1, 1, 1)
     return gradient.square().mean(1).sqrt()
+
+
+@lru_cache(maxsize=16)
+def _kept_on(device: torch.device, numbers: tuple[float, ...]) -> Tensor:
+    """The numbers as a tensor, moved there once: a GPU is waited for."""
+    return torch.tensor(numbers, device=device)
 
 
 @contextmanager

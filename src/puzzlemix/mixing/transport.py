@@ -7,7 +7,7 @@ by round, or the assignment of least cost, which the auction approaches.
 from __future__ import annotations
 
 from collections.abc import Callable
-from functools import cache
+from functools import lru_cache
 
 import numpy as np
 import torch
@@ -19,10 +19,10 @@ from puzzlemix.mixing.blocks import Grid
 
 
 def transport_grid(mask_grid: Grid, size: tuple[int, int], t_size: int | None) -> Grid:
-    """The grid on which blocks move: the mask's own, or finer where its blocks are larger than `t_size` pixels."""
+    """The grid on which blocks move: the mask's own, its blocks cut into cells where they are larger than `t_size`."""
     if t_size is None:
         return mask_grid
-    return tuple(max(n, length // t_size) for n, length in zip(mask_grid, size, strict=True))
+    return tuple(n * max(1, length // n // t_size) for n, length in zip(mask_grid, size, strict=True))
 
 
 def transport_plan(saliency: Tensor, visible: Tensor, t_eps: float, how: bool | str = True) -> Tensor:
@@ -68,7 +68,7 @@ def _auction_on_cpu(saliency: Tensor, visible: Tensor, t_eps: float) -> Tensor:
     steps = transport.moves(grid)
     down, right = abs(steps).T
     move_cost = move_costs(grid, t_eps, saliency.dtype, saliency.device)[down, right].numpy()
-    plan = torch.empty(saliency.shape, dtype=torch.int64)
+    plan = torch.empty(saliency.shape, dtype=torch.int64, device="cpu")
     arrays = [t.detach().contiguous().numpy() for t in (saliency, visible)]
     looked_at = 20 * plan.numel()  # targets: the near ones of each source
     for_all_images(transport.plan_images, len(plan), looked_at, *arrays, steps, move_cost, plan.numpy())
@@ -95,7 +95,7 @@ def assignment(saliency: Tensor, visible: Tensor, t_eps: float) -> Tensor:
     return torch.from_numpy(plan).view(saliency.shape).to(saliency.device)
 
 
-@cache
+@lru_cache(maxsize=64)
 def move_costs(grid: Grid, t_eps: float, dtype: torch.dtype, device: torch.device) -> Tensor:
     """t_eps d^2 / (N - 1)^2 of a move by so many rows and columns, (N_h, N_w), N the longer side. Kept: read only."""
     down, right = (torch.arange(n, device=device, dtype=dtype).square() for n in grid)

@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import numpy as np
-from numba import njit
+
+from puzzlemix.mixing.compiled.jit import compiled
 
 
-@njit(cache=True, nogil=True)
+@compiled
 def assemble_images(begin, end, first, second, partner, mask, mask_row, mask_column, sources, top, left, mixed):
     """Mix images `begin` to `end` of a batch.
 
@@ -38,14 +39,14 @@ def assemble_images(begin, end, first, second, partner, mask, mask_row, mask_col
                     mix_moved_cell(row, column, x0, x1, share, sources[:, b], top, left, mixed[b])
 
 
-@njit(cache=True, nogil=True)
+@compiled
 def blend(share, x0, x1, mixed):
     """mixed = share x0 + (1 - share) x1, pixel by pixel."""
     for i in range(len(mixed)):
         mixed[i] = share[i] * x0[i] + (1 - share[i]) * x1[i]
 
 
-@njit(cache=True, nogil=True)
+@compiled
 def mix_moved_cell(row, column, x0, x1, share, sources, top, left, mixed):
     """One cell of a picture, from the cells that moved there. A smaller source repeats its last row and column."""
     columns = sources.shape[2]

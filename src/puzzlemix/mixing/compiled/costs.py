@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import numpy as np
-from numba import njit
+
+from puzzlemix.mixing.compiled.jit import compiled
 
 
-@njit(cache=True, nogil=True)
+@compiled
 def pool_planes(begin, end, planes, top, left, means):
     """The mean of each cell of planes `begin` to `end`.
 
@@ -31,7 +32,7 @@ def pool_planes(begin, end, planes, top, left, means):
                 means[p, i, j] = total / ((top[i + 1] - top[i]) * (left[j + 1] - left[j]))
 
 
-@njit(cache=True, nogil=True)
+@compiled
 def add_borders(begin, end, first, second, smoothness, data, below, keep_first, take_second, weight):
     """Add what borders in one direction cost to pairs `begin` to `end`, and fill their weights.
 

@@ -8,12 +8,13 @@ ending, and the cut is the minimum for capacities that differ from the given one
 from __future__ import annotations
 
 import numpy as np
-from numba import njit
+
+from puzzlemix.mixing.compiled.jit import compiled
 
 UP, RIGHT, DOWN, LEFT = range(4)  # as `mask_graph.STEPS`
 
 
-@njit(cache=True, nogil=True)
+@compiled
 def solve_images(first, last, keep_first, take_second, weight_down, weight_right, prior, target, back, labels):
     """The labels of images `first` to `last` of a batch.
 
@@ -64,7 +65,7 @@ def solve_images(first, last, keep_first, take_second, weight_down, weight_right
             labels[b, p // n_w, p % n_w] = label
 
 
-@njit(cache=True, nogil=True)
+@compiled
 def minimum_cut(capacity, surplus, target, back, distance):
     """Push the surplus of all nodes towards the sink; those that then cannot reach it are the source's side.
 
@@ -82,7 +83,7 @@ def minimum_cut(capacity, surplus, target, back, distance):
         waiting = distances_to_sink(capacity, surplus, target, back, distance, ring)
 
 
-@njit(cache=True, nogil=True)
+@compiled
 def discharge(capacity, surplus, target, back, distance, ring, waits):
     """Let the nodes that have a surplus push it, in turn, until none has or N times one had to be moved further away.
 
@@ -126,7 +127,7 @@ def discharge(capacity, surplus, target, back, distance, ring, waits):
                 relabels += 1
 
 
-@njit(cache=True, nogil=True)
+@compiled
 def distances_to_sink(capacity, surplus, target, back, distance, queue):
     """Fill `distance` with each node's open arcs to the sink, N + 1 where no way leads there; `queue` is scratch.
 

@@ -6,15 +6,15 @@ far until the move alone costs more than the best found, and of the raised costs
 
 from __future__ import annotations
 
-from functools import cache
+from functools import lru_cache
 
 import numpy as np
-from numba import njit
 
 from puzzlemix.mixing.blocks import Grid
+from puzzlemix.mixing.compiled.jit import compiled
 
 
-@cache
+@lru_cache(maxsize=64)
 def moves(grid: Grid) -> np.ndarray:
     """All steps between cells of a grid, (K, 2) rows and columns, shortest first."""
     n_h, n_w = grid
@@ -23,7 +23,7 @@ def moves(grid: Grid) -> np.ndarray:
     return steps[np.argsort((steps**2).sum(1), kind="stable")]
 
 
-@njit(cache=True, nogil=True)
+@compiled
 def plan_images(first, last, saliency, visible, steps, move_cost, plan):
     """The plans of images `first` to `last` of a batch.
 
@@ -69,7 +69,7 @@ def plan_images(first, last, saliency, visible, steps, move_cost, plan):
             plan[b, j // n_w, j % n_w] = winner[j] if winner[j] >= 0 else j
 
 
-@njit(cache=True, nogil=True)
+@compiled
 def cheapest_target(source, saliency, visible, steps, move_cost, lost):
     """Where a source bids and what that costs: the lowest cost, of equal ones the lowest cell."""
     n_h, n_w = saliency.shape

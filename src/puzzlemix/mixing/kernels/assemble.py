@@ -16,7 +16,7 @@ def assemble_images(first: Tensor, second: Tensor, partner: Tensor, mask: Tensor
     mixed = torch.empty_like(first, memory_format=torch.contiguous_format)
     cells = (1, 1) if sources is None else tuple(sources.shape[2:])
     _assemble_images[(batch, triton.cdiv(height * width, LANES))](
-        first.contiguous(), second.contiguous(), partner, mask.contiguous(),
+        first.contiguous(), second.contiguous(), partner.contiguous(), mask.contiguous(),
         partner if sources is None else sources.contiguous(),  # not looked at where nothing moves
         mixed, channels, height, width, *mask.shape[1:], *cells, MOVES=sources is not None, LANES=LANES,
     )  # fmt: skip

@@ -9,7 +9,7 @@ exact distances.
 
 from __future__ import annotations
 
-from functools import cache
+from functools import lru_cache
 
 import numpy as np
 import torch
@@ -56,7 +56,7 @@ def solve_images(costs: MaskCosts, prior: Tensor) -> Tensor:
     return labels
 
 
-@cache
+@lru_cache(maxsize=64)
 def _arcs_on(grid: Grid, layers: int, device: torch.device) -> tuple[Tensor, Tensor]:
     """`mask_graph.arcs`, an arc of all nodes side by side, (slots, N) int32."""
     return tuple(torch.from_numpy(np.ascontiguousarray(table.T, np.int32)).to(device) for table in arcs(grid, layers))
@@ -107,7 +107,7 @@ def _build(
         for direction in tl.static_range(4):
             weight = tl.maximum(tl.load(weights + direction * blocks + block, inside, other=0).to(tl.float64), 0.0)
             around += weight
-            for other in tl.static_range(LAYERS):
+            for other in range(LAYERS):
                 tl.store(capacity + (direction * LAYERS + other) * nodes + v, weight / (LAYERS * LAYERS), inside)
         step = tl.load(keep_first + block, inside, other=0).to(tl.float64)
         step = (step - tl.load(take_second + block, inside, other=0)) / LAYERS
@@ -132,7 +132,7 @@ def _push(capacity, pushed, surplus, target, distance, nodes, SLOTS: tl.constexp
         left = tl.load(surplus + v, inside, other=0.0)
         own = tl.load(distance + v, inside, other=0)
         waits = (left > 0) & (own <= nodes)
-        for slot in tl.static_range(SLOTS):
+        for slot in range(SLOTS):
             u = tl.load(target + slot * nodes + v, inside, other=0)
             room = tl.load(capacity + slot * nodes + v, inside, other=0.0)
             nearer = waits & (tl.load(distance + u) == own - 1)
@@ -155,7 +155,7 @@ def _receive(
         inside = v < nodes
         has = tl.load(surplus + v, inside, other=0.0)
         nearest = tl.full([LANES], 0, tl.int32) + nodes  # of the nodes to which an arc is open
-        for slot in tl.static_range(SLOTS):
+        for slot in range(SLOTS):
             u = tl.load(target + slot * nodes + v, inside, other=0)
             their_slot = tl.load(back + slot * nodes + v, inside, other=0)
             came = tl.load(pushed + their_slot * nodes + u)
@@ -191,7 +191,7 @@ def _exact_distances(capacity, surplus, target, distance, nodes, SLOTS: tl.const
             inside = v < nodes
             own = tl.load(distance + v, inside, other=0)
             nearest = own - 1
-            for slot in tl.static_range(SLOTS):
+            for slot in range(SLOTS):
                 u = tl.load(target + slot * nodes + v, inside, other=0)
                 room = tl.load(capacity + slot * nodes + v, inside, other=0.0)
                 nearest = tl.where(room > 0, tl.minimum(nearest, tl.load(distance + u)), nearest)
@@ -210,6 +210,6 @@ def _read_labels(distance, labels, nodes, LAYERS: tl.constexpr, LANES: tl.conste
         block = start + tl.arange(0, LANES)
         inside = block < nodes // LAYERS
         label = tl.zeros([LANES], tl.int32)
-        for layer in tl.static_range(LAYERS):
+        for layer in range(LAYERS):
             label += (tl.load(distance + block * LAYERS + layer, inside, other=0) > nodes).to(tl.int32)
         tl.store(labels + block, label, inside)
