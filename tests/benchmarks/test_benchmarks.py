@@ -105,9 +105,9 @@ def test_the_table_of_mixing_has_every_variant_and_its_times_add_up():
 
 
 @pytest.mark.parametrize("n", BLOCKS)
-@pytest.mark.parametrize("t_size", [None, 4])
-def test_what_is_timed_mixes_as_the_package_does_and_the_reference_as_swap(n, t_size):
-    pairs = random_pairs(t_size=t_size, t_eps=0.1)
+@pytest.mark.parametrize(("t_size", "neigh_size"), [(None, 4), (4, 2)])
+def test_what_is_timed_mixes_as_the_package_does_and_the_reference_as_swap(n, t_size, neigh_size):
+    pairs = random_pairs(t_size=t_size, neigh_size=neigh_size, t_eps=0.1)
     mixed = {name: mixing.mix(variant, pairs, 0.4, (n, n))[0] for name, variant in mixing.VARIANTS.items()}
     for solver in ("exact", "swap"):
         options = {**vars(pairs.parameters), "solver": solver}

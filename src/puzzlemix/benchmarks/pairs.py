@@ -39,7 +39,7 @@ class Pairs(NamedTuple):
         return mask_costs(*pair, self.parameters.beta, self.parameters.gamma)
 
 
-def photographs(batch: int, pixels: int, t_size: int | None, device: str) -> Pairs:
+def photographs(batch: int, pixels: int, parameters: PuzzleParameters, device: str) -> Pairs:
     """Square crops of scikit-learn's two photographs, and their saliency for a network as it is initialised."""
     from sklearn.datasets import load_sample_images
 
@@ -53,7 +53,7 @@ def photographs(batch: int, pixels: int, t_size: int | None, device: str) -> Pai
     images = (torch.stack(crops).float() / 255).to(device)
     network = preactresnet18(10, initial_channels=8, mean=[0.5] * 3, std=[0.25] * 3).to(device)
     labels = torch.arange(batch, device=device) % 10
-    return Pairs(images, saliency_of(input_gradient(network, images, labels), network), PuzzleParameters(t_size=t_size))
+    return Pairs(images, saliency_of(input_gradient(network, images, labels), network), parameters)
 
 
 def of_checkpoint(checkpoint: str, batches: int, device: str) -> list[Pairs]:

@@ -1,6 +1,6 @@
 """Puzzle Mix's steps, saliency given, written plainly: what the package's are timed against, and tested against.
 
-The same computation for grids that divide the pixels: pooling and differences of whole tensors, gco image by image,
+The same computation where cells divide the pixels: pooling and differences of whole tensors, gco image by image,
 the transport as a tensor of all costs, (B, N^2, N^2), walked N times, as the authors' release has it, and every cell of
 both images moved.
 """

@@ -59,6 +59,8 @@ def enlarge(values: Tensor, size: tuple[int, int]) -> Tensor:
 
 def resample_grid(values: Tensor, grid: Grid) -> Tensor:
     """Nearest neighbour to another grid, by the cells' centres: (..., n_h, n_w) -> (..., *grid)."""
+    if values.shape[-2:] == grid:
+        return values
     rows, columns = (
         (torch.arange(to, device=values.device) * 2 + 1) * source // (2 * to)
         for source, to in zip(values.shape[-2:], grid, strict=True)

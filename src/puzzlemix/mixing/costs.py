@@ -120,13 +120,15 @@ def label_prior(lam: float | Tensor, n_labels: int, device: torch.device) -> Ten
 
     The paper's prior. Made by arithmetic on the device: numbers from the host would be waited for.
     """
-    kept, ways = _binomial(n_labels, torch.device(device))
-    lam = lam.to(kept)[:, None] if isinstance(lam, Tensor) else torch.full_like(kept[:1, None], lam)
-    return -torch.log(ways * lam**kept * (1 - lam) ** kept.flip(0) + 1e-8)
+    kept, taken, ways = _binomial(n_labels, torch.device(device))
+    lam = lam.to(kept)[:, None] if isinstance(lam, Tensor) else lam
+    chance = ways * torch.pow(lam, kept) * torch.pow(1 - lam, taken)
+    return -torch.log(chance + 1e-8).view(-1, n_labels)
 
 
 @cache
-def _binomial(n_labels: int, device: torch.device) -> tuple[Tensor, Tensor]:
-    """0, ..., m - 1, and in how many ways so many of m - 1 can be chosen; (m,) float64."""
-    kept, top = torch.arange(n_labels, dtype=torch.float64, device=device), n_labels - 1
-    return kept, (lgamma(top + 1) - torch.lgamma(kept + 1) - torch.lgamma(top - kept + 1)).exp().round()
+def _binomial(n_labels: int, device: torch.device) -> tuple[Tensor, Tensor, Tensor]:
+    """0, ..., m - 1, how many that leaves of m - 1, and in how many ways they can be chosen; (m,) float64."""
+    kept = torch.arange(n_labels, dtype=torch.float64, device=device)
+    taken = kept.flip(0)
+    return kept, taken, (lgamma(n_labels) - torch.lgamma(kept + 1) - torch.lgamma(taken + 1)).exp().round()
