@@ -31,7 +31,8 @@ def main() -> None:
     options = parser.parse_args()
     if options.repeats < 1 or options.batches < 1:
         sys.exit("error: --repeats and --batches must be at least 1")
-    print(f"{platform.machine()}, {torch.get_num_threads()} threads, torch {torch.__version__}\n")
+    machine = f"{platform.machine()}, {torch.get_num_threads()} threads, torch {torch.__version__}"
+    print(f"`python scripts/benchmark.py {' '.join(sys.argv[1:])}` ({machine})\n")
     try:
         if options.what == "mixing":
             batches = (photographs(*setting, options.device) for setting in mixing.SETTINGS)
