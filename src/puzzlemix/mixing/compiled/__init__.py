@@ -7,13 +7,13 @@ and a plain loop over one image stays as readable as the pseudocode that it foll
 pairs of CIFAR-100 images (two cores of a virtual AMD EPYC, medians of 5, m = 3), graphs built anew for each image:
 
     blocks a side                               2     4     8     16
-    numba, this package                       0.2   0.5   2.2   10.4
-    PyMaxflow 1.3 (its licence: GPL)          1.6   1.7   4.2   18.8
-    OR-tools 9.15, on integers                1.7   2.5   7.1   39.9
-    igraph 1.0                                1.5   3.0   8.9   52.7
-    SciPy maximum_flow, on integers, no cut    20    19    23     76
-    these loops in Python                      15    81   368   3168
-    gco 3.0, swap: not the minimum             11    10    16     45
+    numba, this package                       0.8   1.0   1.7    8.2
+    PyMaxflow 1.3 (its licence: GPL)          1.1   1.7   4.1   14.0
+    OR-tools 9.15, on integers                1.2   2.4   6.9   30.4
+    igraph 1.0                                1.3   2.7   8.7   37.0
+    SciPy maximum_flow, on integers, no cut    17    18    24     53
+    these loops in Python                      14    56   297   2402
+    gco 3.0, swap: not the minimum              9     9    13     29
 
 An extension in C++ would need a compiler, or a wheel for each platform.
 """
