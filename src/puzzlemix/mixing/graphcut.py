@@ -47,7 +47,7 @@ def _check_values(costs: MaskCosts, solver: str) -> None:
     require(finite, "the costs of a mask are not finite: the images hold values that are not numbers")
     for low, high in ends[2:]:  # of weights; at gamma = 1 rounding leaves some below 0
         fits = solver == "swap" or low >= -1e-6 * high
-        require(fits, f"border weights must not be negative, not {low}: gamma must lie in [0, 1]")
+        require(fits, f"border weights must not be negative, not {low}: gamma must lie in [0, 1], and pixels too")
 
 
 def exact(costs: MaskCosts, lam: float | Tensor, eta: float, n_labels: int) -> Tensor:
