@@ -11,8 +11,8 @@ from puzzlemix.benchmarks import mixing, plans, solvers
 from puzzlemix.benchmarks.pairs import BLOCKS, Pairs
 from puzzlemix.mixing.costs import MaskCosts
 from puzzlemix.mixing.graphcut import solve_mask
-from puzzlemix.mixing.puzzle import puzzle_mix
 from puzzlemix.mixing.puzzle_parameters import PuzzleParameters
+from puzzlemix.mixing.puzzle_steps import puzzle_mix
 
 
 def random_pairs(batch=20, size=32, power=4, **parameters):

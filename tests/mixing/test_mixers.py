@@ -8,7 +8,7 @@ import torch
 
 from puzzlemix import CutMix, InputMixup, ManifoldMixup, Mixer, PuzzleMix
 from puzzlemix.errors import InputError
-from puzzlemix.mixing.puzzle import puzzle_mix
+from puzzlemix.mixing.puzzle_steps import puzzle_mix
 from puzzlemix.networks import preactresnet18
 
 K = 5

@@ -1,8 +1,8 @@
 """Puzzle Mix (Kim, Choo, Song, ICML 2020): mix two images so that both stay recognisable.
 
 A mask shows each image where it is salient (a graph cut over blocks), and each image's salient blocks move to where the
-mask shows it (transport). One batch is: draw; saliency; costs; cut; transport; mix. Each step is entered once, in its
-own file: `saliency.py`, `costs.py`, `graphcut.py`, `transport.py`.
+mask shows it (transport). One batch is: draw; saliency (`saliency.py`); costs, cut, transport and assembly
+(`puzzle_steps.py`).
 """
 
 from __future__ import annotations
@@ -10,177 +10,18 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping, Sequence
 from math import inf
 from numbers import Integral, Real
-from typing import Any, NamedTuple
+from typing import Any
 
 import torch
 from torch import Tensor, nn
 
 from puzzlemix.errors import require, require_choice
 from puzzlemix.losses import LOSSES, weight_of_cross_entropy
-from puzzlemix.mixing import backend
-from puzzlemix.mixing.assemble import assemble
 from puzzlemix.mixing.base import PairMixer
-from puzzlemix.mixing.blocks import Grid, enlarge, resample_grid
-from puzzlemix.mixing.costs import block_saliency, cells_of_blocks, mask_costs
-from puzzlemix.mixing.graphcut import solve_mask
-from puzzlemix.mixing.puzzle_parameters import (
-    PuzzleParameters,
-    as_grid,
-    by_grid,
-    check_noise,
-    check_pairs,
-    check_saliency,
-)
+from puzzlemix.mixing.blocks import Grid
+from puzzlemix.mixing.puzzle_parameters import PuzzleParameters, as_grid, check_pairs
+from puzzlemix.mixing.puzzle_steps import puzzle_mix
 from puzzlemix.mixing.saliency import input_gradient, input_gradient_and_backward, saliency_of
-from puzzlemix.mixing.transport import transport_grid, transport_plan
-
-
-class Puzzle(NamedTuple):
-    """A mixed batch and its pieces.
-
-    Attributes:
-        images: (B, C, H, W), pixels in [0, 1].
-        share: (B,), of the first image: the mean of its mask.
-        mask: z (B, n_h, n_w), 1 keeps the first image, 0 takes its partner; (B, H, W) where `blocks` is a tensor.
-        sources: (2, B, N_h, N_w) int64, of the first image and of its partner, the cell, counted row by row, that moved
-            to each cell; None without transport, or where `blocks` is a tensor.
-        uniform: (B,) bool, whether this image's saliency was unusable and counted as uniform.
-    """
-
-    images: Tensor
-    share: Tensor
-    mask: Tensor
-    sources: Tensor | None
-    uniform: Tensor
-
-
-def puzzle_mix(
-    images: Tensor,
-    saliency: Tensor,
-    partner: Tensor,
-    *,
-    lam: float | Tensor,
-    blocks: int | Grid | Tensor,
-    beta: float = 1.2,
-    gamma: float = 0.5,
-    eta: float = 0.2,
-    neigh_size: int = 4,
-    n_labels: int = 3,
-    transport: bool | str = True,
-    t_eps: float = 0.8,
-    t_size: int | None = None,
-    noise: Tensor | None = None,
-    noisy: tuple[bool, bool] = (False, False),
-    solver: str = "exact",
-) -> Puzzle:
-    """Puzzle Mix of every image with its partner, the saliency given. Nothing is random, nothing is changed in place.
-
-    Args:
-        images: x (B, C, H, W), pixels in [0, 1], of any floating dtype, memory format and number of channels; half
-            precision is worked on in float32. On a device that is neither a CPU nor a GPU with Triton, the batch goes
-            through the CPU.
-        saliency: s (B, H, W), not negative, in any scale; an image whose sum is 0 or not finite mixes as if uniform.
-        partner: (B,) int64, each image's partner in the batch.
-        lam: wanted share of the first image, in [0, 1]; (B,) for one an image.
-        blocks: n, blocks a side of the mask, or (down, across); (B,) or (B, 2) int64 for one an image, for which a GPU
-            is waited for.
-        beta: label smoothness of the mask, 0 or more.
-        gamma: data smoothness, in [0, 1]; above only with `solver="swap"`.
-        eta: weight of the prior that draws the share towards lam, 0 or more.
-        neigh_size: pixels a side averaged before borders are compared.
-        n_labels: m, mask values 0, 1/(m-1), ..., 1; 2 or more.
-        transport: move salient blocks, by the released auction (True) or for the least cost ("exact": by SciPy, on the
-            CPU); False mixes in place.
-        t_eps: xi, cost of a move across the whole image, in saliency shares.
-        t_size: pixels a side of the cells that move where the mask's blocks are larger; None moves the mask's blocks.
-        noise: (B, C, H, W), added (and clipped to [0, 1]) to a side that is `noisy` once the mask is solved.
-        noisy: whether the first and the second image of each pair carry the noise: the adversarial variant.
-        solver: "exact", the mask of least energy, or "swap", the released search for it.
-
-    Returns:
-        A `Puzzle`.
-
-    Raises:
-        InputError: (a ValueError) on a parameter out of range, shapes, dtypes or devices that do not fit, or more
-            blocks than pixels. Values (partners out of range, negative saliency) are looked at on a CPU; on a GPU,
-            which would have to be waited for, only where the environment has PUZZLEMIX_DEBUG=1.
-
-    Source: `mixup_graph` of the authors' release, function by function the paper's section on the method.
-    """
-    parameters = PuzzleParameters(beta, gamma, eta, neigh_size, n_labels, transport, t_eps, t_size, solver)
-    check_pairs(images, partner, lam)
-    check_saliency(saliency, images)
-    check_noise(noise, noisy, images)
-    given, place = images, images.device if backend.of(images) else "cpu"
-    images, saliency, partner, lam, blocks, noise = _moved((images, saliency, partner, lam, blocks, noise), place)
-    images, saliency = _full_precision(images), _full_precision(saliency)
-    perturbed = (images + _full_precision(noise)).clamp(0, 1) if any(noisy) else images
-    shown = perturbed if noisy[0] else images, perturbed if noisy[1] else images
-    pairs = _Pairs(images, saliency, partner, lam, *shown)
-    with backend.launching_on(images.device):
-        if isinstance(blocks, Tensor):
-            puzzle = _mix_on_grids(pairs, blocks, parameters)
-        else:
-            grid = as_grid(blocks)
-            parameters.check_grid(grid, *images.shape[2:])
-            puzzle = _mix_on_grid(pairs, slice(None), grid, parameters)
-    puzzle = puzzle._replace(images=_in_the_format_of(given, puzzle.images))
-    return Puzzle(*_moved(puzzle, given.device))
-
-
-class _Pairs(NamedTuple):
-    """A batch to be mixed."""
-
-    images: Tensor  # x (B, C, H, W)
-    saliency: Tensor  # (B, H, W)
-    partner: Tensor  # (B,)
-    lam: float | Tensor  # (B,) where a tensor
-    first: Tensor  # (B, C, H, W), the images as the first of a pair is shown: with noise or without
-    second: Tensor  # (B, C, H, W), likewise the second
-
-    def lam_of(self, index: Tensor | slice) -> float | Tensor:
-        return self.lam[index] if isinstance(self.lam, Tensor) else self.lam
-
-
-def _mix_on_grid(pairs: _Pairs, index: Tensor | slice, grid: Grid, parameters: PuzzleParameters) -> Puzzle:
-    """The pairs of some images, `index`, in blocks of one grid: costs, cut, transport, assembly."""
-    partner, size = pairs.partner[index], pairs.images.shape[-2:]  # (B',)
-    share, uniform = block_saliency(pairs.saliency, grid)  # (B, n_h, n_w)
-    cells = cells_of_blocks(pairs.images, grid, parameters.neigh_size)
-    costs = mask_costs(cells[index], cells[partner], share[index], share[partner], parameters.beta, parameters.gamma)
-    mask = solve_mask(costs, pairs.lam_of(index), parameters.eta, parameters.n_labels, parameters.solver)
-
-    sources = None
-    if parameters.transport:
-        fine = transport_grid(grid, size, parameters.t_size)
-        share = share if fine == grid else block_saliency(pairs.saliency, fine)[0]  # (B, N_h, N_w)
-        fine_mask = resample_grid(mask, fine)
-        shares, visible = torch.stack([share[index], share[partner]]), torch.stack([fine_mask > 0, fine_mask < 1])
-        sources = transport_plan(
-            shares.flatten(0, 1), visible.flatten(0, 1), parameters.t_eps, parameters.transport
-        ).view_as(shares)
-
-    mixed = assemble(pairs.first[index], pairs.second, partner, mask, sources)
-    return Puzzle(mixed, enlarge(mask, size).mean((1, 2)), mask, sources, uniform[index])
-
-
-def _mix_on_grids(pairs: _Pairs, blocks: Tensor, parameters: PuzzleParameters) -> Puzzle:
-    """Every image in blocks of its own grid; the masks, of different sizes, as pixels."""
-    size = pairs.images.shape[-2:]
-    groups = by_grid(blocks)
-    require(
-        len(blocks) == len(pairs.partner),
-        f"blocks must have one row for each of {len(pairs.partner)} images, not {len(blocks)}",
-    )
-    for grid, _ in groups:
-        parameters.check_grid(grid, *size)
-    parts = [_mix_on_grid(pairs, index, grid, parameters) for grid, index in groups]
-    order = torch.cat([index for _, index in groups]).argsort()  # (B,)
-    images, share, uniform = (
-        torch.cat([getattr(part, name) for part in parts])[order] for name in ("images", "share", "uniform")
-    )
-    mask = torch.cat([enlarge(part.mask, size) for part in parts])[order]  # (B, H, W)
-    return Puzzle(images, share, mask, None, uniform)
 
 
 class PuzzleMix(PairMixer):
@@ -333,19 +174,3 @@ class PuzzleMix(PairMixer):
 
     def _from_pixels(self, pixels: Tensor) -> Tensor:
         return pixels if self.mean is None else (pixels - self.mean) / self.std
-
-
-def _moved(values: Iterable[Any], device: torch.device | str) -> list[Any]:
-    """The values, those that are tensors on the device and apart from any graph."""
-    return [value.detach().to(device) if isinstance(value, Tensor) else value for value in values]
-
-
-def _in_the_format_of(given: Tensor, images: Tensor) -> Tensor:
-    """Images in the dtype of those given, and channels last where they are."""
-    channels_last = given.is_contiguous(memory_format=torch.channels_last) and not given.is_contiguous()
-    return images.to(given.dtype, memory_format=torch.channels_last if channels_last else torch.contiguous_format)
-
-
-def _full_precision(values: Tensor) -> Tensor:
-    """float16 and bfloat16 as float32."""
-    return values.float() if values.element_size() < 4 else values

@@ -6,13 +6,11 @@ import triton
 import triton.language as tl
 from torch import Tensor
 
-from puzzlemix.mixing.blocks import Grid
-
 TILE = 4096  # pixels of a row of cells summed together
 LANES = 128
 
 
-def pool_planes(planes: Tensor, grid: Grid) -> Tensor:
+def pool_planes(planes: Tensor, grid: tuple[int, int]) -> Tensor:
     """The mean of each cell: (P, H, W) -> (P, n_h, n_w)."""
     count, height, width = planes.shape
     means = planes.new_empty(count, *grid)
