@@ -5,6 +5,9 @@ from __future__ import annotations
 import difflib
 import os
 from collections.abc import Iterable
+from math import inf
+from numbers import Integral, Real
+from typing import Any
 
 
 class InputError(ValueError):
@@ -19,6 +22,20 @@ def require(condition: bool, message: str) -> None:
     """Raise `InputError(message)` unless `condition` holds."""
     if not condition:
         raise InputError(message)
+
+
+def require_number(name: str, value: Any, low: float = 0.0, high: float = inf) -> None:
+    """Raise `InputError` unless `value` is a finite number from `low` to `high`."""
+    span = f"in [{low:g}, {high:g}]" if high < inf else f"finite, {low:g} or more"
+    fits = isinstance(value, Real) and low <= value <= high and value < inf
+    require(fits, f"{name} must be a number, {span}, not {value}")
+
+
+def require_whole(name: str, value: Any, least: int) -> None:
+    """Raise `InputError` unless `value` is a whole number of `least` or more."""
+    require(
+        isinstance(value, Integral) and value >= least, f"{name} must be a whole number, at least {least}, not {value}"
+    )
 
 
 def values_are_looked_at(device_type: str) -> bool:

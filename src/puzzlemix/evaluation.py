@@ -10,7 +10,7 @@ from torch import Tensor, nn
 from tqdm import tqdm
 
 from puzzlemix import distributed
-from puzzlemix.errors import InputError, require
+from puzzlemix.errors import InputError, require, require_whole
 from puzzlemix.robustness.attacks import attack, check_attack
 from puzzlemix.streams import torch_seed
 
@@ -51,7 +51,7 @@ def attack_errors(
 
 def check_evaluation(batch_size: int, attacks: Mapping[str, Mapping[str, Any]]) -> None:
     """Raise `InputError` unless these settings can work: ask before hours of training."""
-    require(batch_size >= 1, f"test_batch_size must be at least 1, not {batch_size}")
+    require_whole("test_batch_size", batch_size, least=1)
     for name, settings in attacks.items():
         options = _attack_options(name, settings)
         try:

@@ -10,7 +10,7 @@ from typing import Any
 import torch
 from torch import nn
 
-from puzzlemix.errors import require, require_choice
+from puzzlemix.errors import require, require_choice, require_number, require_whole
 from puzzlemix.losses import LOSSES
 
 
@@ -37,14 +37,14 @@ class Recipe:
     phases: Sequence[Mapping[str, Any]] = field(default_factory=list)
 
     def __post_init__(self) -> None:
-        require(self.epochs >= 1, f"recipe.epochs must be at least 1, not {self.epochs}")
+        require_whole("recipe.epochs", self.epochs, least=1)
         require(
             self.batch_size >= 2,
             f"recipe.batch_size must be at least 2, not {self.batch_size}: an image is mixed with a partner",
         )
         require(self.lr > 0, f"recipe.lr must be above 0, not {self.lr}")
         require(self.lr_factor > 0, f"recipe.lr_factor must be above 0, not {self.lr_factor}")
-        require(self.weight_decay >= 0, f"recipe.weight_decay must be 0 or more, not {self.weight_decay}")
+        require_number("recipe.weight_decay", self.weight_decay)
         require(0 <= self.momentum < 1, f"recipe.momentum must lie in [0, 1), not {self.momentum}")
         require(self.momentum > 0 or not self.nesterov, "recipe.nesterov needs momentum: set recipe.nesterov=false")
         require_choice("recipe.loss", self.loss, LOSSES)

@@ -179,7 +179,7 @@ def test_workers_end_with_an_epoch_that_is_left_early(root):
         ({"test_images": 8}, r"val: 9 images instead of 8"),
         ({"num_classes": 2}, r"labels from 0 to 2, but num_classes=2 allows 0 to 1: set dataset\.num_classes, or put"),
         ({"num_classes": 4}, r"1 of 4 classes have no image \(the first: \[3\]\)"),
-        ({"workers": -1}, r"dataset\.workers must be 0 or more, not -1"),
+        ({"workers": -1}, r"dataset\.workers must be a whole number, at least 0, not -1"),
     ],
 )
 def test_a_dataset_that_is_not_the_configs(root, options, message):

@@ -355,7 +355,7 @@ def test_unknown_keyword_names_the_nearest(method, unknown, meant, network, imag
     ("method", "bad"),
     [
         *((method, {"num_classes": 1}) for method in METHODS),
-        *((method, {"prob": value}) for method in METHODS for value in (-0.1, 1.1, float("nan"))),
+        *((method, {"prob": value}) for method in METHODS for value in (-0.1, 1.1, float("nan"), None, "1")),
         *((method, {"alpha": value}) for method in MIXING for value in (0, -1, float("nan"))),
         ("manifold", {"layers": ()}),
         ("manifold", {"layers": (0, -1)}),
@@ -371,7 +371,7 @@ def test_bad_parameter_is_named(method, bad):
 @pytest.mark.parametrize("lam", [-0.1, 1.5])
 def test_a_share_outside_0_to_1_is_refused(mixer, lam):
     images, labels = torch.rand(4, 3, 16, 16), torch.arange(4)
-    with pytest.raises(ValueError, match=r"lam must lie in \[0, 1\]"):
+    with pytest.raises(ValueError, match=r"lam must be a number, in \[0, 1\]"):
         mixer(num_classes=4)(torch.nn.Flatten(), images, labels, lam=lam)
 
 

@@ -342,7 +342,7 @@ def test_views_and_memory_formats_mix_alike(images):
         ({"partner": [1, 0, 3, 2]}, r"partner must be a tensor, not list"),
         ({"images": torch.full((4, 3, 16, 16), 255.0)}, r"images must be pixels in \[0, 1\], not from 255 to 255"),
         ({"images": torch.full((4, 3, 16, 16), torch.nan)}, r"images must be pixels in \[0, 1\], not from nan to nan"),
-        ({"lam": 1.5}, r"lam must lie in \[0, 1\], not 1.5"),
+        ({"lam": 1.5}, r"lam must be a number, in \[0, 1\], not 1.5"),
     ],
 )
 def test_tensors_that_do_not_fit_are_named(images, bad, message):
@@ -671,16 +671,17 @@ def test_a_parameter_out_of_range_is_named(images, bad):
     [
         {"clean_lam": -1},
         {"loss": "bce"},
-        {"adv_p": 1.5},
-        {"adv_eps": -1},
-        {"adv_eps": 256},
-        *({"blocks": blocks} for blocks in ((), "ab", ("a",), (2.5,), ((2, 4, 8),))),
+        *({"adv_p": p} for p in (1.5, None, "1")),
+        *({"adv_eps": eps} for eps in (-1, 256, None, (1, 2))),
+        *({"blocks": blocks} for blocks in ((), "ab", torch.tensor(4), ("a",), (2.5,), ((2, 4, 8),))),
         *({"clean_until_epoch": epoch} for epoch in ("abc", -3)),
         *({"alpha": alpha} for alpha in (0, INF, "1")),
         {"clean_lam": INF},
         {"mean": MEAN},
         {"std": STD},
         {"mean": MEAN, "std": STD[:2]},
+        {"mean": 0.5, "std": "abc"},
+        {"mean": (), "std": ()},
         {"std": [0.2, 0.2, 0], "mean": MEAN},
     ],
 )
@@ -791,6 +792,12 @@ def test_a_model_that_does_not_answer_with_scores_is_named(images, labels, answe
 
     with pytest.raises(InputError, match="the model must answer with class scores"):
         PuzzleMix(num_classes=K)(Model(), images, labels)
+
+
+@pytest.mark.parametrize("clean_lam", [0.0, 1.0])
+def test_a_model_that_is_no_module_is_named(network, images, labels, clean_lam):
+    with pytest.raises(InputError, match=r"the model must be a torch\.nn\.Module, not function"):
+        PuzzleMix(num_classes=K, clean_lam=clean_lam)(lambda x: network(x), images, labels)
 
 
 def test_inference_mode_is_named(network, images, labels):

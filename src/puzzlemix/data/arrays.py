@@ -17,7 +17,7 @@ from puzzlemix.data.augment import crop_and_flip
 from puzzlemix.data.checks import check_dataset, check_image_size
 from puzzlemix.data.npz import Arrays, read_arrays
 from puzzlemix.data.sharding import epoch_shards, evaluation_shards
-from puzzlemix.errors import require
+from puzzlemix.errors import require, require_whole
 from puzzlemix.streams import torch_seed
 
 
@@ -52,7 +52,7 @@ class ArrayData:
         root: str = "data",
     ):
         check_image_size(image_size)
-        require(crop_padding >= 0, f"dataset.crop_padding must be 0 or more, not {crop_padding}")
+        require_whole("dataset.crop_padding", crop_padding, least=0)
         self.name, self.num_classes, self.image_size = name, num_classes, tuple(image_size)
         self.mean, self.std = tuple(mean), tuple(std)
         self.crop_padding, self.flip = crop_padding, flip

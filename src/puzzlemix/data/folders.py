@@ -16,7 +16,7 @@ from puzzlemix.data.image_files import ImageFiles, find_images, read_rgb
 from puzzlemix.data.lighting import Lighting
 from puzzlemix.data.resized_copies import resized_folder
 from puzzlemix.data.sharding import epoch_shards, evaluation_shards
-from puzzlemix.errors import InputError, RunError, require
+from puzzlemix.errors import InputError, RunError, require, require_whole
 from puzzlemix.streams import torch_seed
 
 
@@ -53,7 +53,7 @@ class ImageFolders:
         test_images: int | None = None,
         root: str = "data",
     ):
-        require(workers >= 0, f"dataset.workers must be 0 or more, not {workers}")
+        require_whole("dataset.workers", workers, least=0)
         check_image_size(image_size)
         self.name, self.num_classes, self.image_size = name, num_classes, tuple(image_size)
         self.mean, self.std = tuple(mean), tuple(std)

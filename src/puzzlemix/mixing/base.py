@@ -15,7 +15,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from contextlib import AbstractContextManager
 from math import inf
-from numbers import Integral, Real
+from numbers import Real
 from typing import Any
 
 import torch
@@ -23,7 +23,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from puzzlemix import distributed
-from puzzlemix.errors import InputError, nearest, require, values_are_looked_at
+from puzzlemix.errors import InputError, nearest, require, require_number, require_whole, values_are_looked_at
 from puzzlemix.mixing.draws import Draws
 from puzzlemix.stopwatch import untimed
 
@@ -51,9 +51,8 @@ class Mixer:
         Raises:
             InputError: (a ValueError) on a parameter out of range.
         """
-        known = isinstance(num_classes, Integral) and num_classes >= 2
-        require(known, f"num_classes must be a whole number, at least 2, not {num_classes}")
-        require(0 <= prob <= 1, f"prob must lie in [0, 1], not {prob}")
+        require_whole("num_classes", num_classes, least=2)
+        require_number("prob", prob, 0, 1)
         self.num_classes, self.prob = num_classes, prob
         self.draws = Draws()
         self.epoch = 0
@@ -163,4 +162,4 @@ def require_lam(lam: float | Tensor, images: Tensor) -> None:
         low, high = (float(end) for end in lam.detach().aminmax())
         require(0 <= low <= high <= 1, f"lam must lie in [0, 1], not from {low} to {high}")
     else:
-        require(isinstance(lam, Real) and 0 <= lam <= 1, f"lam must lie in [0, 1], not {lam}")
+        require_number("lam", lam, 0, 1)

@@ -8,18 +8,16 @@ mask shows it (transport). One batch is: draw; saliency (`saliency.py`); costs, 
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
-from math import inf
-from numbers import Integral, Real
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 
-from puzzlemix.errors import require, require_choice
+from puzzlemix.errors import require, require_choice, require_number, require_whole
 from puzzlemix.losses import LOSSES, weight_of_cross_entropy
 from puzzlemix.mixing.base import PairMixer
 from puzzlemix.mixing.blocks import Grid
-from puzzlemix.mixing.puzzle_parameters import PuzzleParameters, as_grid, check_pairs
+from puzzlemix.mixing.puzzle_parameters import PuzzleParameters, as_grid, as_grids, check_pairs
 from puzzlemix.mixing.puzzle_steps import puzzle_mix
 from puzzlemix.mixing.saliency import input_gradient, input_gradient_and_backward, saliency_of
 
@@ -86,28 +84,18 @@ class PuzzleMix(PairMixer):
     ):
         super().__init__(alpha, num_classes=num_classes, prob=prob)
         self.parameters = PuzzleParameters(beta, gamma, eta, neigh_size, n_labels, transport, t_eps, t_size, solver)
-        blocks = (blocks,) if isinstance(blocks, Integral) else blocks
-        grids = isinstance(blocks, Iterable) and not isinstance(blocks, str) and len(blocks := tuple(blocks)) > 0
-        require(grids, f"blocks must be a number, or grids to draw from such as (2, 4, (8, 16)), not {blocks}")
-        clean = isinstance(clean_lam, Real) and 0 <= clean_lam < inf
-        require(clean, f"clean_lam must be a finite number, 0 or more, not {clean_lam}")
+        require_number("clean_lam", clean_lam)
         require_choice("loss", loss, LOSSES)
-        require(0 <= adv_p <= 1, f"adv_p must lie in [0, 1], not {adv_p}")
-        require(0 <= adv_eps <= 255, f"adv_eps is in 1/255 of the pixel range, in [0, 255], not {adv_eps}")
-        stops = clean_until_epoch is None or (isinstance(clean_until_epoch, Integral) and clean_until_epoch >= 0)
-        require(stops, f"clean_until_epoch must be a whole number, 0 or more, or None, not {clean_until_epoch}")
+        require_number("adv_p", adv_p, 0, 1)
+        require_number("adv_eps, in 1/255 of the pixel range,", adv_eps, 0, 255)
+        if clean_until_epoch is not None:
+            require_whole("clean_until_epoch", clean_until_epoch, least=0)
         require((mean is None) == (std is None), "give both mean and std, or neither")
-        if mean is not None:
-            fit = len(mean) == len(std) and all(s > 0 for s in std)
-            require(fit, f"mean and std must have a number a channel, std above 0, not {list(mean)} and {list(std)}")
-        self.blocks = tuple(as_grid(b) for b in blocks)
+        self.blocks = as_grids(blocks)
         self.clean_weight = clean_lam * weight_of_cross_entropy(loss, num_classes)
         self.clean_until_epoch, self.per_sample = clean_until_epoch, per_sample
         self.adv_p, self.adv_eps = adv_p, adv_eps
-        self.mean, self.std = (
-            None if v is None else torch.as_tensor(v, dtype=torch.float32, device="cpu").view(-1, 1, 1)
-            for v in (mean, std)
-        )
+        self.mean, self.std = (None, None) if mean is None else _of_channels(mean, std)
 
     def check(self, network: nn.Module, height: int, width: int) -> None:
         for grid in self.blocks:
@@ -174,3 +162,18 @@ class PuzzleMix(PairMixer):
 
     def _from_pixels(self, pixels: Tensor) -> Tensor:
         return pixels if self.mean is None else (pixels - self.mean) / self.std
+
+
+def _of_channels(mean: Sequence[float], std: Sequence[float]) -> tuple[Tensor, Tensor]:
+    """Both (C, 1, 1) float32.
+
+    Raises:
+        InputError: they are not a number a channel, those of std above 0.
+    """
+    try:
+        mean_c, std_c = (torch.as_tensor(v, dtype=torch.float32, device="cpu").view(-1, 1, 1) for v in (mean, std))
+        fits = len(mean_c) == len(std_c) > 0 and bool((std_c > 0).all() and mean_c.isfinite().all())
+    except (TypeError, ValueError, RuntimeError):  # what torch says of what is no list of numbers
+        fits = False
+    require(fits, f"mean and std must have a number a channel, std above 0, not {mean} and {std}")
+    return mean_c, std_c

@@ -2,15 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
-from math import inf
-from numbers import Integral, Real
+from numbers import Integral
 
 import torch
 from torch import Tensor
 
-from puzzlemix.errors import require, require_choice, values_are_looked_at
+from puzzlemix.errors import require, require_choice, require_number, require_whole, values_are_looked_at
 from puzzlemix.mixing.base import require_lam
 from puzzlemix.mixing.blocks import Grid
 from puzzlemix.mixing.graphcut import SOLVERS, check_solver
@@ -37,13 +36,11 @@ class PuzzleParameters:
 
     def __post_init__(self) -> None:
         for name in ("beta", "gamma", "eta", "t_eps"):
-            value = getattr(self, name)
-            fits = isinstance(value, Real) and 0 <= value < inf
-            require(fits, f"{name} must be a finite number, 0 or more, not {value}")
-        for name, least in (("neigh_size", 1), ("n_labels", 2), ("t_size", 1)):
-            value = getattr(self, name)
-            fits = (isinstance(value, Integral) and value >= least) or (name == "t_size" and value is None)
-            require(fits, f"{name} must be a whole number, at least {least}, not {value}")
+            require_number(name, getattr(self, name))
+        require_whole("neigh_size", self.neigh_size, least=1)
+        require_whole("n_labels", self.n_labels, least=2)
+        if self.t_size is not None:
+            require_whole("t_size", self.t_size, least=1)
         require_choice("solver", self.solver, SOLVERS)
         fits = self.gamma <= 1 or self.solver == "swap"  # above 1 a weight could be negative
         require(fits, f"gamma must lie in [0, 1], not {self.gamma}: only solver=swap takes more")
@@ -113,6 +110,15 @@ def as_grid(blocks: int | Sequence[int]) -> Grid:
     fits = isinstance(pair, Sequence) and len(pair) == 2 and all(isinstance(n, Integral) and n >= 1 for n in pair)
     require(fits, f"blocks must be a number a side, such as 4, or a pair (down, across), at least 1, not {blocks}")
     return int(pair[0]), int(pair[1])
+
+
+def as_grids(blocks: int | Iterable[int | Grid]) -> tuple[Grid, ...]:
+    """Grids to draw from, each blocks a side or a pair; a single number of blocks a side as the only one."""
+    blocks = (blocks,) if isinstance(blocks, Integral) else blocks
+    several = isinstance(blocks, Iterable) and not isinstance(blocks, str | Tensor)
+    grids = tuple(as_grid(b) for b in blocks) if several else ()
+    require(len(grids) > 0, f"blocks must be a number, or grids to draw from such as (2, 4, (8, 16)), not {blocks}")
+    return grids
 
 
 def by_grid(blocks: Tensor) -> list[tuple[Grid, Tensor]]:

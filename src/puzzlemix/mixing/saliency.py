@@ -27,7 +27,7 @@ def input_gradient(model: nn.Module, images: Tensor, labels: Tensor) -> Tensor:
     Raises:
         InputError: the network does not answer with class scores, or gradients cannot be taken here.
     """
-    network = unwrap(model)
+    network = _network_of(model)
     images = images.detach().requires_grad_()
     with _eval_mode(network):
         loss = _cross_entropy(network, images, labels)  # (B,)
@@ -45,8 +45,18 @@ def input_gradient_and_backward(model: nn.Module, images: Tensor, labels: Tensor
     mixed loss's. Batch norm statistics move once here and once in the mixed pass.
     """
     images = images.detach().requires_grad_()
-    (weight * _cross_entropy(unwrap(model), images, labels).mean()).backward()
+    (weight * _cross_entropy(_network_of(model), images, labels).mean()).backward()
     return images.grad
+
+
+def _network_of(model: nn.Module) -> nn.Module:
+    """The network itself, to be differentiated.
+
+    Raises:
+        InputError: it is no module.
+    """
+    require(isinstance(model, nn.Module), f"the model must be a torch.nn.Module, not {type(model).__name__}")
+    return unwrap(model)
 
 
 def _cross_entropy(network: nn.Module, images: Tensor, labels: Tensor) -> Tensor:

@@ -6,7 +6,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from puzzlemix.errors import require
+from puzzlemix.errors import require, require_whole
 
 
 def attack(
@@ -64,4 +64,4 @@ def check_attack(eps: float, step: float, steps: int) -> None:
     """Raise `InputError`, naming the parameter and its range, on a value that no attack can use."""
     require(0 <= eps <= 1, f"eps is in [0, 1] units of pixels (8/255, not 8), not {eps}")
     require(0 <= step <= 1, f"step is in [0, 1] units of pixels (2/255, not 2), not {step}")
-    require(steps >= 1, f"steps must be at least 1, not {steps}")
+    require_whole("steps", steps, least=1)
