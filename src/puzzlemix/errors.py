@@ -13,6 +13,9 @@ from typing import Any
 class InputError(ValueError):
     """What the user gave cannot work. The message is one line and holds the remedy; the scripts print just that."""
 
+    def __init__(self, message: str):
+        super().__init__(" ".join(message.split()))  # one line, also where it shows what was given
+
 
 class RunError(RuntimeError):
     """A run that started well cannot go on. The message is one line and says what is left to go on from."""

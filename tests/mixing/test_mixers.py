@@ -375,6 +375,12 @@ def test_a_share_outside_0_to_1_is_refused(mixer, lam):
         mixer(num_classes=4)(torch.nn.Flatten(), images, labels, lam=lam)
 
 
+@pytest.mark.parametrize("method", METHODS)
+def test_an_image_that_is_no_batch_is_named_before_its_label(method):
+    with pytest.raises(InputError, match=r"images must have shape \(B, C, H, W\), not \(3, 16, 16\)"):
+        METHODS[method](num_classes=4)(torch.nn.Flatten(), torch.rand(3, 16, 16), torch.tensor([1]))
+
+
 def test_a_single_number_of_blocks_is_always_drawn(images):
     mixer = PuzzleMix(num_classes=4, blocks=4)
     assert {mixer.draw(images, {})["blocks"] for _ in range(20)} == {(4, 4)}

@@ -673,6 +673,7 @@ def test_a_parameter_out_of_range_is_named(images, bad):
         {"loss": "bce"},
         *({"adv_p": p} for p in (1.5, None, "1")),
         *({"adv_eps": eps} for eps in (-1, 256, None, (1, 2))),
+        *({"per_sample": value} for value in ("False", None, 1)),
         *({"blocks": blocks} for blocks in ((), "ab", torch.tensor(4), ("a",), (2.5,), ((2, 4, 8),))),
         *({"clean_until_epoch": epoch} for epoch in ("abc", -3)),
         *({"alpha": alpha} for alpha in (0, INF, "1")),
@@ -798,6 +799,42 @@ def test_a_model_that_does_not_answer_with_scores_is_named(images, labels, answe
 def test_a_model_that_is_no_module_is_named(network, images, labels, clean_lam):
     with pytest.raises(InputError, match=r"the model must be a torch\.nn\.Module, not function"):
         PuzzleMix(num_classes=K, clean_lam=clean_lam)(lambda x: network(x), images, labels)
+
+
+@pytest.mark.parametrize("detach", [lambda x: x.detach(), lambda x: x.new_tensor(x.tolist())])
+@pytest.mark.parametrize("of_scores", [True, False])
+@pytest.mark.parametrize("clean_lam", [0.0, 1.0])
+def test_a_model_that_lets_no_gradient_through_is_named(images, labels, detach, of_scores, clean_lam):
+    class Model(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.linear = nn.LazyLinear(K)
+
+        def forward(self, x):
+            return detach(self.linear(x.flatten(1))) if of_scores else self.linear(detach(x).flatten(1))
+
+    with pytest.raises(InputError, match="the model detaches its scores from them"):
+        PuzzleMix(num_classes=K, clean_lam=clean_lam)(Model(), images, labels)
+
+
+@pytest.mark.parametrize("clean_lam", [0.0, 1.0])
+def test_no_grad_around_a_call_changes_nothing(network, images, labels, clean_lam):
+    given = {"lam": 0.4, "partner": PARTNER, "blocks": 4}
+    expected, _ = PuzzleMix(num_classes=K, clean_lam=clean_lam)(deepcopy(network), images, labels, **given)
+    with torch.no_grad():
+        mixed, _ = PuzzleMix(num_classes=K, clean_lam=clean_lam)(network, images, labels, **given)
+    assert torch.equal(mixed, expected)
+
+
+def test_blocks_below_one_are_named(images):
+    with pytest.raises(InputError, match="blocks must be at least 1 a side, not 0"):
+        puzzle_mix(images, torch.rand(4, 16, 16), PARTNER, lam=0.5, blocks=torch.tensor([2, 2, 0, 4]))
+
+
+def test_an_error_is_one_line_whatever_was_given(images):
+    with pytest.raises(InputError, match="must be a number") as error:
+        puzzle_mix(images, torch.rand(4, 16, 16), PARTNER, lam=nn.Sequential(nn.ReLU(), nn.ReLU()), blocks=4)
+    assert "\n" not in str(error.value)
 
 
 def test_inference_mode_is_named(network, images, labels):

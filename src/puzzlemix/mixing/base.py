@@ -110,6 +110,7 @@ class Mixer:
         """Raise `InputError` unless there is a class for each image; their range where values are looked at."""
         for name, tensor in (("images", images), ("labels", labels)):
             require(isinstance(tensor, Tensor), f"{name} must be a tensor, not {type(tensor).__name__}")
+        require(images.ndim == 4, f"images must have shape (B, C, H, W), not {tuple(images.shape)}")
         fits = labels.dtype == torch.int64 and labels.shape == images.shape[:1] and labels.device == images.device
         given = f"{tuple(labels.shape)} {labels.dtype} on {labels.device}"
         require(fits, f"labels must be classes, ({len(images)},) torch.int64 on {images.device}, not {given}")

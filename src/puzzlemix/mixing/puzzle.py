@@ -90,6 +90,7 @@ class PuzzleMix(PairMixer):
         require_number("adv_eps, in 1/255 of the pixel range,", adv_eps, 0, 255)
         if clean_until_epoch is not None:
             require_whole("clean_until_epoch", clean_until_epoch, least=0)
+        require(isinstance(per_sample, bool), f"per_sample must be true or false, not {per_sample}")
         require((mean is None) == (std is None), "give both mean and std, or neither")
         self.blocks = as_grids(blocks)
         self.clean_weight = clean_lam * weight_of_cross_entropy(loss, num_classes)
@@ -103,7 +104,7 @@ class PuzzleMix(PairMixer):
 
     def draw(self, images: Tensor, given: Mapping[str, Any]) -> dict[str, Any]:
         """Also `blocks`, the two coins `noisy`, and, where a coin is up, `noise_scale` (shared) and `start_noise`."""
-        if "blocks" not in given and images.ndim == 4:
+        if "blocks" not in given:
             for grid in self.blocks:  # rather than once the one that does not fit is drawn
                 self.parameters.check_grid(grid, *images.shape[2:])
         drawn = super().draw(images, given) | {
@@ -154,9 +155,8 @@ class PuzzleMix(PairMixer):
         """Of half precision, normalised, in float32."""
         if self.mean is None:
             return images
-        channels = images.shape[1] if images.ndim == 4 else "no"
-        fit = len(self.mean) in (1, channels)
-        require(fit, f"mean and std are of {len(self.mean)} channels, but the images have {channels}")
+        fit = len(self.mean) in (1, images.shape[1])
+        require(fit, f"mean and std are of {len(self.mean)} channels, but the images have {images.shape[1]}")
         self.mean, self.std = self.mean.to(images.device), self.std.to(images.device)  # once: a GPU is waited for
         return images * self.std + self.mean
 

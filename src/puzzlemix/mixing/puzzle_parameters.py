@@ -127,4 +127,6 @@ def by_grid(blocks: Tensor) -> list[tuple[Grid, Tensor]]:
     require(fits, f"blocks must be (B,) or (B, 2) torch.int64, not {tuple(blocks.shape)} {blocks.dtype}")
     pairs = blocks if blocks.ndim == 2 else torch.stack([blocks, blocks], dim=1)  # (B, 2)
     grids, which = pairs.unique(dim=0, return_inverse=True)
+    least = int(grids.min()) if len(grids) else 1
+    require(least >= 1, f"blocks must be at least 1 a side, not {least}")
     return [(tuple(grid), (which == i).nonzero()[:, 0]) for i, grid in enumerate(grids.tolist())]

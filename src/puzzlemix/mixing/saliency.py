@@ -17,6 +17,8 @@ from torch import Tensor, nn
 from puzzlemix.distributed import unwrap
 from puzzlemix.errors import require, values_are_looked_at
 
+DETACHED = "saliency is a gradient by the images, but the model detaches its scores from them"
+
 
 def input_gradient(model: nn.Module, images: Tensor, labels: Tensor) -> Tensor:
     """Gradient of the mean cross-entropy with respect to the images alone, (B, C, H, W), in float32 or better.
@@ -34,7 +36,8 @@ def input_gradient(model: nn.Module, images: Tensor, labels: Tensor) -> Tensor:
     # Each image's gradient sets out at 1 and is brought to scale at the end: half precision would round that of an
     # image that the network is sure of to nothing.
     scale = 1 / (-torch.expm1(-loss.detach())).clamp(min=1e-7)  # 1 / (1 - p of the label)
-    (gradient,) = torch.autograd.grad(loss, images, scale)
+    (gradient,) = torch.autograd.grad(loss, images, scale, allow_unused=True)
+    require(gradient is not None, DETACHED)
     return gradient / (len(images) * scale).view(-1, 1, 1, 1)
 
 
@@ -45,7 +48,9 @@ def input_gradient_and_backward(model: nn.Module, images: Tensor, labels: Tensor
     mixed loss's. Batch norm statistics move once here and once in the mixed pass.
     """
     images = images.detach().requires_grad_()
-    (weight * _cross_entropy(_network_of(model), images, labels).mean()).backward()
+    loss = _cross_entropy(_network_of(model), images, labels)  # (B,)
+    loss.backward(torch.full_like(loss, weight / len(loss)))
+    require(images.grad is not None, DETACHED)
     return images.grad
 
 
@@ -67,6 +72,7 @@ def _cross_entropy(network: nn.Module, images: Tensor, labels: Tensor) -> Tensor
         known = isinstance(scores, Tensor) and scores.ndim == 2
         given = tuple(scores.shape) if isinstance(scores, Tensor) else type(scores).__name__
         require(known, f"the model must answer with class scores (B, K), not {given}: wrap it in one that does")
+        require(scores.requires_grad, DETACHED)
         if values_are_looked_at(labels.device.type):
             classes, last = scores.shape[1], int(labels.max())
             require(last < classes, f"labels go up to {last}, but the model has scores for {classes} classes")
