@@ -1,21 +1,29 @@
-"""Checkpoints: one file that a run goes on from, and that a network is evaluated from."""
+"""Checkpoints: files that a run goes on from, and that a network is evaluated from. Each is whole or not there."""
 
 from __future__ import annotations
 
 import json
 import os
-from collections.abc import Mapping
+import zipfile
+from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import torch
 from torch import nn
 
-from puzzlemix.errors import InputError, require
+from puzzlemix.errors import InputError, RunError, require
 
 
-def save_checkpoint(path: Path, content: Mapping[str, Any]) -> None:
-    """Write `content` (tensors, numbers, strings, and containers of them) so that `path` is always a whole file."""
+def save_checkpoint(path: Path, content: Mapping[str, Any], previous: Path | None = None) -> None:
+    """Write `content` (tensors, numbers, strings, and containers of them) so that `path` is never half there.
+
+    The file that was there becomes `previous`, where one is wanted, once the new one is complete.
+
+    Raises:
+        RunError: it cannot be written; all files are as they were.
+    """
     path.parent.mkdir(parents=True, exist_ok=True)
     unfinished = path.with_suffix(".unfinished")
     try:
@@ -23,11 +31,19 @@ def save_checkpoint(path: Path, content: Mapping[str, Any]) -> None:
             torch.save(dict(content), file)
             file.flush()
             os.fsync(file.fileno())
-    except RuntimeError as error:
-        if isinstance(error.__context__, KeyboardInterrupt):  # which torch answers with an error of its own
-            raise error.__context__ from None
-        raise
+    except (OSError, RuntimeError) as error:
+        cause = error.__context__ if isinstance(error, RuntimeError) else error  # torch's own says nothing of why
+        if isinstance(cause, KeyboardInterrupt):
+            raise cause from None
+        unfinished.unlink(missing_ok=True)  # the room that it takes may be all there is
+        if not isinstance(cause, OSError):
+            raise
+        kept = f"; {path} is as it was" if path.is_file() else ""
+        raise RunError(f"{unfinished} cannot be written ({cause.strerror}){kept}: make room, start again") from error
+    if previous is not None and path.is_file():
+        os.replace(path, previous)
     os.replace(unfinished, path)
+    _sync_folder(path.parent)
 
 
 def load_checkpoint(path: str | Path) -> dict[str, Any]:
@@ -39,6 +55,7 @@ def load_checkpoint(path: str | Path) -> dict[str, Any]:
     require(not Path(path).is_dir(), f"{path} is a folder: give a checkpoint, such as {path}/checkpoints/last.pt")
     require(Path(path).is_file(), f"{path} is not there: give a checkpoint, such as RUN/checkpoints/last.pt")
     try:
+        _check_sums(path)
         content = torch.load(path, map_location="cpu", weights_only=True)
     except Exception as error:  # whatever the unpickler stumbles over in a file that is cut short or foreign
         reason = type(error).__name__  # torch's message would advise to switch its safety off
@@ -46,6 +63,33 @@ def load_checkpoint(path: str | Path) -> dict[str, Any]:
     known = isinstance(content, dict) and {"network", "config"} <= set(content)
     require(known, f"{path} is not a checkpoint of this repository: it lacks 'network' and 'config'")
     return content
+
+
+class Loaded(NamedTuple):
+    """A checkpoint, and what there was to say about newer ones."""
+
+    path: Path
+    content: dict[str, Any]
+    damaged: list[Path]
+
+
+def load_newest(paths: Sequence[Path]) -> Loaded | None:
+    """The first checkpoint that is whole, of several, the newest first; None where there is none.
+
+    Raises:
+        InputError: there are some, and all are damaged.
+    """
+    errors: dict[Path, InputError] = {}
+    for path in paths:
+        if not path.is_file():
+            continue
+        try:
+            return Loaded(path, load_checkpoint(path), list(errors))
+        except InputError as error:
+            errors[path] = error
+    if errors:
+        raise next(iter(errors.values()))
+    return None
 
 
 def beside(checkpoint: str | Path, name: str) -> Path:
@@ -73,3 +117,21 @@ def keep_weights(checkpoint: Path, metrics: Mapping[str, Any], folder: Path = Pa
     save_checkpoint(path, {"config": content["config"], "network": content["network"]})
     path.with_suffix(".json").write_text(json.dumps(dict(metrics), indent=2) + "\n")
     return path
+
+
+def _check_sums(path: str | Path) -> None:
+    """Raise `BadZipFile` where a part of the file is not what was written: torch would load it all the same."""
+    with zipfile.ZipFile(path) as parts:
+        damaged = parts.testzip()
+    if damaged is not None:
+        raise zipfile.BadZipFile(damaged)
+
+
+def _sync_folder(folder: Path) -> None:
+    """Make renamed files of a folder outlast a loss of power, where the file system can."""
+    handle = os.open(folder, os.O_RDONLY)
+    try:
+        with suppress(OSError):
+            os.fsync(handle)
+    finally:
+        os.close(handle)
