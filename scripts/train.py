@@ -26,8 +26,9 @@ def main(config: DictConfig) -> None:
     device = distributed.join(config["device"])
     log = RunLog(config)
     check_evaluation(config["test_batch_size"], config["attack"])
-    if log.metrics is not None:
-        leave_finished(log, config)
+    if distributed.from_first_process(log.metrics is not None):  # which alone has to see the folder
+        if distributed.is_main():
+            leave_finished(log, config)
         return
     data, network, mixer, recipe = build(config)
     data.load(device)
@@ -46,13 +47,13 @@ def main(config: DictConfig) -> None:
 
 def leave_finished(log: RunLog, config: Mapping[str, Any]) -> None:
     """Say that there is nothing to train, and what was asked for beyond that."""
-    distributed.print_once(f"{log.folder}: finished before, nothing to do")
+    print(f"{log.folder}: finished before, nothing to do")
     measured = log.metrics.get("attacks", {})
     others = [name for name, settings in config["attack"].items() if measured.get(name) != settings]
     if others:
         command = f"python scripts/evaluate.py checkpoint={log.checkpoint_path} attack=..."
-        distributed.print_once(f"{log.folder}: not attacked by {', '.join(others)} as asked for now: {command}")
-    if config["keep_weights"] and distributed.is_main():
+        print(f"{log.folder}: not attacked by {', '.join(others)} as asked for now: {command}")
+    if config["keep_weights"]:
         keep_weights(log.checkpoint_path, log.metrics)
 
 

@@ -9,10 +9,10 @@ import torch
 from conftest import SCRIPTS
 from omegaconf import OmegaConf
 from pictures import crops, write_class_folders
-from tqdm import tqdm
 
 from puzzlemix import distributed
 from puzzlemix.experiment import build, plain
+from puzzlemix.progress import ProgressBar
 from puzzlemix.runlog import RunLog, fingerprint
 from puzzlemix.training import Trainer
 
@@ -66,10 +66,12 @@ def test_it_takes_a_step(experiment, tmp_path):
     data, network, mixer, recipe = build(config)
     data.load(torch.device("cpu"))
     before = {name: value.clone() for name, value in network.named_parameters()}
-    with tqdm(disable=True) as bar:
-        record = Trainer(network, mixer, data, recipe, RunLog(config)).train_epoch(0, bar)
-    assert record["images"] == 2 * CLASSES
-    assert 0 < record["train_loss"] < math.inf
+    trainer = Trainer(network, mixer, data, recipe, RunLog(config))
+    with ProgressBar(experiment, recipe.epochs, first_epoch=0) as bar:
+        trainer.train_epoch(bar)
+    sums = trainer.state.sums.means()
+    assert sums["images"] == 2 * CLASSES
+    assert 0 < sums["train_loss"] < math.inf
     assert all(not torch.equal(before[name], value) for name, value in network.named_parameters() if value.ndim > 1)
 
 

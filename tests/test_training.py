@@ -4,11 +4,9 @@ import json
 import os
 import pty
 import re
-import signal
 import subprocess
 import sys
 import termios
-import time
 from contextlib import suppress
 
 import pytest
@@ -86,31 +84,6 @@ def test_a_finished_run_is_left_alone(train, capsys):
     assert before == {path: path.read_bytes() for path in folder.rglob("*") if path.is_file()}
 
 
-@pytest.mark.parametrize("method", ["input", "puzzlemix_adversarial"])
-def test_a_killed_run_resumes_to_the_same_weights(train, tmp_path, method):
-    overrides = [f"mixup={method}", "recipe.epochs=8", "network.initial_channels=4"]
-    if method == "puzzlemix_adversarial":
-        overrides += ["mixup.adv_p=0.5", "mixup.clean_lam=1.0"]
-    killed = tmp_path / "killed" / "seed0"
-    command = [sys.executable, str(SCRIPTS / "train.py"), *TINY, *overrides, f"results_dir={tmp_path}", "name=killed"]
-    process = subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
-    while process.poll() is None and not ((killed / "log.jsonl").is_file() and len(log_of(killed)) >= 2):
-        time.sleep(0.01)
-    process.send_signal(signal.SIGKILL)
-    process.wait()
-    done_before = load_checkpoint(killed / "checkpoints" / "last.pt")["epoch"]
-    assert 1 <= done_before < 8
-
-    subprocess.run(command, check=True, capture_output=True)
-    reference = train(*overrides)
-
-    ours, theirs = (load_checkpoint(folder / "checkpoints" / "last.pt") for folder in (killed, reference))
-    for key, value in theirs["network"].items():
-        assert torch.equal(ours["network"][key], value), key
-    for a, b in zip(log_of(killed), log_of(reference), strict=True):
-        assert {k: v for k, v in a.items() if k != "seconds"} == {k: v for k, v in b.items() if k != "seconds"}
-
-
 def test_the_seed_decides_the_weights(train, tmp_path):
     first = train("name=first")
     train("name=second")
@@ -126,11 +99,12 @@ def test_the_seed_decides_the_weights(train, tmp_path):
 
 def test_a_loss_that_is_not_finite_stops_and_keeps_the_last_good_checkpoint(train, tmp_path):
     with pytest.raises(
-        SystemExit, match=r"loss is not finite .* no epoch was finished: start again with a lower recipe\.lr"
+        SystemExit,
+        match=r"not finite in step 2 of epoch 0, learning rate 1e\+30; no epoch was finished: start again with a lower",
     ):
         train("recipe.lr=1e30")
     # an epoch at a usable rate, then one at 1e30
-    with pytest.raises(SystemExit, match=r"epoch 1, .*last\.pt is the last good checkpoint"):
+    with pytest.raises(SystemExit, match=r"step 2 of epoch 1, learning rate 1e\+29; .*last\.pt is the last good"):
         train("name=later", "recipe.lr_milestones_epochs=[1]", "recipe.lr_factor=1e30")
     kept = load_checkpoint(tmp_path / "later" / "seed0" / "checkpoints" / "last.pt")
     assert kept["epoch"] == 1
@@ -176,17 +150,6 @@ def test_a_checkpoint_without_its_config_file_still_knows_its_config(train):
     assert (folder / "checkpoints" / "last.pt").read_bytes() == checkpoint
 
 
-def test_a_log_that_lacks_epochs_is_not_gone_on_from(train):
-    folder = train()
-    (folder / "metrics.json").unlink()
-    (folder / "log.jsonl").unlink()
-    with pytest.raises(
-        SystemExit, match=r"a checkpoint of 2 epochs, and log\.jsonl has 0 of them: restore it, or delete"
-    ):
-        train()
-    assert not (folder / "log.jsonl").exists()
-
-
 def test_a_name_may_be_a_number(train, tmp_path):
     train("name=2024", "recipe.epochs=1")
     assert json.loads((tmp_path / "2024" / "seed0" / "metrics.json").read_text())["name"] == "2024"
@@ -217,16 +180,6 @@ def test_a_results_folder_that_cannot_be_made(train, tmp_path):
     (tmp_path / "file").write_text("in the way")
     with pytest.raises(SystemExit, match=r"file/run/seed0 cannot be made \(Not a directory\): give another"):
         train(f"results_dir={tmp_path}/file")
-
-
-def test_a_damaged_checkpoint_is_refused(train):
-    folder = train()
-    (folder / "metrics.json").unlink()
-    path = folder / "checkpoints" / "last.pt"
-    path.write_bytes(path.read_bytes()[:1000])
-    with pytest.raises(SystemExit, match=r"last\.pt is damaged"):
-        train()
-    assert len(path.read_bytes()) == 1000
 
 
 def test_kept_weights_go_to_models_with_their_card(train, script, tmp_path, monkeypatch, capsys):

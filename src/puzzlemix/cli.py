@@ -15,9 +15,15 @@ from hydra.errors import HydraException, OverrideParseException
 from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
-from puzzlemix.errors import InputError, RunError, nearest, require
+from puzzlemix import distributed
+from puzzlemix.errors import InputError, PreemptedError, RunError, nearest, require
 from puzzlemix.nested import flatten
 
+ASKED_TO_STOP = os.EX_TEMPFAIL  # 75, the status of a run that a signal stopped, and that has saved
+LOST_A_PROCESS = (
+    "another process of this run has ended, so this one cannot go on. The same command goes on from the last "
+    "checkpoint; torchrun --max-restarts=N does so by itself"
+)
 GROUPS_THAT_TAKE_SEVERAL = ("attack",)  # attack=fgsm,pgd selects both; elsewhere Hydra reads a comma as a sweep
 
 
@@ -34,8 +40,15 @@ def script(config_name: str) -> Callable[[Callable[[DictConfig], None]], Callabl
         def job(config: DictConfig) -> None:
             try:
                 main(config)
+            except PreemptedError as stop:
+                distributed.print_once(str(stop))
+                sys.exit(ASKED_TO_STOP)
             except (InputError, RunError) as error:
                 _fail(error)
+            except RuntimeError as error:
+                if not distributed.lost_a_process(error):
+                    raise
+                _fail(RunError(f"process {distributed.rank()}: {LOST_A_PROCESS}"))
 
         def command() -> None:
             os.environ["HYDRA_FULL_ERROR"] = "1"  # hand errors to us instead of printing them over many lines

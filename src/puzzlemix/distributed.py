@@ -4,12 +4,17 @@ from __future__ import annotations
 
 import atexit
 import os
+from functools import cache
+from typing import Any, TypeVar
 
 import torch
 import torch.distributed as dist
 from torch import Tensor, nn
 
 from puzzlemix.errors import require, require_choice
+from puzzlemix.rendezvous import store_of_this_start
+
+T = TypeVar("T")
 
 
 def rank() -> int:
@@ -40,12 +45,28 @@ def sum_over_processes(values: Tensor) -> Tensor:
     return values
 
 
-def from_first_process(number: int) -> int:
-    """Rank 0's number, on every process."""
-    numbers = [number]
+def from_first_process(value: T) -> T:
+    """Rank 0's value, of plain containers and tensors, on every process."""
+    values = [value]
     if _joined():
-        dist.broadcast_object_list(numbers, src=0)
-    return numbers[0]
+        dist.broadcast_object_list(values, src=0, group=_between_hosts())
+    return values[0]
+
+
+def any_process(true_here: bool) -> bool:
+    """Whether it is true on any process, on every process. Between hosts: no GPU is waited for."""
+    flag = torch.tensor([float(true_here)])
+    if _joined():
+        dist.all_reduce(flag, dist.ReduceOp.MAX, group=_between_hosts())
+    return bool(flag)
+
+
+def gather(part: Any) -> list[Any]:
+    """Every process's `part`, of plain containers and tensors, in the order of ranks, on every process."""
+    parts = [part] * world_size()
+    if _joined():
+        dist.all_gather_object(parts, part, group=_between_hosts())
+    return parts
 
 
 def share_buffers(network: nn.Module) -> None:
@@ -84,9 +105,20 @@ def join(wanted_device: str) -> torch.device:
     if on_gpu:
         torch.cuda.set_device(device)
     if "RANK" in os.environ and not _joined():
-        dist.init_process_group("nccl" if on_gpu else "gloo", device_id=device if on_gpu else None)
+        dist.init_process_group(
+            "nccl" if on_gpu else "gloo",
+            store=store_of_this_start(),
+            rank=int(os.environ["RANK"]),
+            world_size=int(os.environ["WORLD_SIZE"]),
+            device_id=device if on_gpu else None,
+        )
         atexit.register(dist.destroy_process_group)
     return device
+
+
+def lost_a_process(error: RuntimeError) -> bool:
+    """Whether this error came of an exchange with a process that has ended."""
+    return isinstance(error, dist.DistError) or "gloo" in str(error)
 
 
 def unwrap(model: nn.Module) -> nn.Module:
@@ -95,6 +127,12 @@ def unwrap(model: nn.Module) -> nn.Module:
     while isinstance(model, parallel) or hasattr(model, "_orig_mod"):
         model = model._orig_mod if hasattr(model, "_orig_mod") else model.module
     return model
+
+
+@cache
+def _between_hosts() -> dist.ProcessGroup | None:
+    """The group for small exchanges of the hosts; None for all processes' own, where that one is no GPUs'."""
+    return dist.new_group(backend="gloo") if dist.get_backend() == "nccl" else None
 
 
 def _joined() -> bool:

@@ -21,6 +21,10 @@ class RunError(RuntimeError):
     """A run that started well cannot go on. The message is one line and says what is left to go on from."""
 
 
+class PreemptedError(Exception):
+    """A run was asked to stop, and has saved. The message is one line; the same command goes on."""
+
+
 def require(condition: bool, message: str) -> None:
     """Raise `InputError(message)` unless `condition` holds."""
     if not condition:

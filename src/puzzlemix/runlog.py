@@ -1,9 +1,10 @@
 """A run's folder, `<results_dir>/<name>/seed<k>/`: what was run, what came of each epoch, and what it came to.
 
-    config.yaml          the resolved config
-    log.jsonl            a line an epoch
-    metrics.json         the results, written last: a folder that has it is finished
-    checkpoints/last.pt  to go on from, to evaluate
+    config.yaml              the resolved config
+    log.jsonl                a line an epoch
+    metrics.json             the results, written last: a folder that has it is finished
+    checkpoints/last.pt      to go on from, to evaluate; holds the log so far too
+    checkpoints/previous.pt  the one before, in case that one is damaged
 
 The folder's name depends on the config alone, so every process and every restart finds the same one.
 """
@@ -24,9 +25,10 @@ import torch
 import yaml
 
 from puzzlemix import distributed
-from puzzlemix.errors import InputError, require, require_choice
+from puzzlemix.errors import InputError, RunError, require, require_choice
 from puzzlemix.files import make_folder, write_text
 from puzzlemix.nested import flatten
+from puzzlemix.run_lock import lock_run
 
 RESULT_DEPENDS_ON = ("dataset", "network", "mixup", "recipe")  # and on the seed
 WITHOUT_EFFECT = ("dataset.root", "dataset.workers")
@@ -37,6 +39,9 @@ class RunLog:
 
     Args:
         config: the resolved config, as plain containers.
+
+    Attributes:
+        records: of the epochs so far.
 
     Raises:
         InputError: the folder holds a run of another config, or `resume=never` and it holds one at all.
@@ -52,6 +57,8 @@ class RunLog:
         self.config = {**config, "name": name}
         self.folder = Path(config["results_dir"]) / name / f"seed{config['seed']}"
         self.checkpoint_path = self.folder / "checkpoints" / "last.pt"
+        self.previous_checkpoint_path = self.checkpoint_path.with_name("previous.pt")
+        self.records: list[dict[str, Any]] = []
         self._wandb: Any = None
         require_choice("resume", config["resume"], ("auto", "never"))
         require_choice("logger.wandb", config["logger"]["wandb"], ("disabled", "offline", "online"))
@@ -79,56 +86,48 @@ class RunLog:
             not differences, f"{self.folder} holds a run of another config ({'; '.join(differences[:3])}): {remedy}"
         )
 
-    def start(self, first_epoch: int) -> None:
-        """Write the config, drop the log's lines from `first_epoch` on, and start wandb if it is wanted.
+    def start(self) -> None:
+        """Take the folder, write the config and the log as far as `records` go, and start wandb if it is wanted.
 
         Raises:
-            InputError: the folder cannot be made, or its log does not go as far as its checkpoint.
+            InputError: the folder cannot be made, or another process trains in it.
         """
         if not distributed.is_main():
             return
         make_folder(self.folder, "results_dir=")
-        kept = [record for record in self.epochs() if record["epoch"] < first_epoch]
-        require(
-            len(kept) == first_epoch,
-            f"{self.folder} has a checkpoint of {first_epoch} epochs, and log.jsonl has {len(kept)} of them: restore "
-            "it, or delete the folder to train anew",
-        )
+        self._lock = lock_run(self.folder)
         write_text(self.folder / "config.yaml", yaml.safe_dump(dict(self.config), sort_keys=False))
-        write_text(self.folder / "log.jsonl", "".join(json.dumps(record) + "\n" for record in kept))
+        write_text(self.folder / "log.jsonl", "".join(json.dumps(record) + "\n" for record in self.records))
         if self.config["logger"]["wandb"] != "disabled":
             self._wandb = self._start_wandb()
 
-    def epochs(self) -> list[dict[str, Any]]:
-        """The log so far, a record an epoch; a line cut short by a crash is left out."""
-        path = self.folder / "log.jsonl"
-        records = []
-        for line in path.read_text().splitlines() if path.is_file() else []:
-            try:
-                records.append(json.loads(line))
-            except json.JSONDecodeError:
-                break
-        return records
+    def write_epoch(self, record: dict[str, Any]) -> None:
+        """Append an epoch's line.
 
-    def write_epoch(self, record: Mapping[str, Any]) -> None:
-        """Append an epoch's line."""
+        Raises:
+            RunError: it cannot be written.
+        """
+        self.records.append(record)
         if not distributed.is_main():
             return
-        with open(self.folder / "log.jsonl", "a") as log:
-            log.write(json.dumps(record) + "\n")
+        path = self.folder / "log.jsonl"
+        try:
+            with open(path, "a") as log:
+                log.write(json.dumps(record) + "\n")
+        except OSError as error:
+            raise RunError(f"{path} cannot be written ({error.strerror}): make room, start again") from error
         if self._wandb is not None:
             self._wandb.log(flatten(record, "/"), step=record["epoch"])
 
     def finish(self, results: Mapping[str, Any]) -> dict[str, Any]:
         """Write `metrics.json`: the errors' `last`, `median10` and `best`, `results`, times, and what it ran on."""
-        records = self.epochs()
         metrics = {
             "name": self.config["name"],
             "seed": self.config["seed"],
-            "epochs": len(records),
-            **{key: summary([record[key] for record in records]) for key in ("top1_error", "top5_error")},
+            "epochs": len(self.records),
+            **{key: summary([record[key] for record in self.records]) for key in ("top1_error", "top5_error")},
             **results,
-            "seconds_per_epoch": _mean_of_dicts([record["seconds"] for record in records]),
+            "seconds_per_epoch": _mean_of_dicts([record["seconds"] for record in self.records]),
             "config_hash": fingerprint(self.config),
             **environment(),
         }

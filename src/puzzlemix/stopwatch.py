@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import time
 from collections import defaultdict
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import AbstractContextManager, contextmanager, nullcontext
 
 import torch
@@ -25,6 +25,11 @@ class Stopwatch:
         self._on_gpu = torch.device(device).type == "cuda"
         self._open: list[str] = []
         self._spans: list[tuple[str, str | None, object, object]] = []  # name, the block around it, start, end
+        self._before_s: Mapping[str, float] = {}
+
+    def go_on_from(self, seconds: Mapping[str, float]) -> None:
+        """Count these seconds by name too: what `pop` gave to a process that stopped half-way."""
+        self._before_s = seconds
 
     @contextmanager
     def __call__(self, name: str) -> Iterator[None]:
@@ -42,7 +47,8 @@ class Stopwatch:
         """Seconds by name since the last call."""
         if self._on_gpu:
             torch.cuda.synchronize()
-        seconds: dict[str, float] = defaultdict(float)
+        seconds = defaultdict(float, self._before_s)
+        self._before_s = {}
         for name, around, start, end in self._spans:
             elapsed_s = start.elapsed_time(end) / 1000 if self._on_gpu else end - start
             seconds[name] += elapsed_s

@@ -2,28 +2,25 @@
 
 from __future__ import annotations
 
-import math
-import time
+from math import inf
 from typing import Any
 
 import torch
 from torch import nn
 from torch.nn.parallel import DistributedDataParallel
-from tqdm import tqdm
+from torch.nn.utils import get_total_norm
 
 from puzzlemix import distributed
-from puzzlemix.checkpoint import load_checkpoint, load_weights, save_checkpoint
-from puzzlemix.errors import InputError, RunError, require
+from puzzlemix.errors import InputError, PreemptedError, RunError, require
 from puzzlemix.evaluation import clean_errors
 from puzzlemix.losses import LOSSES
 from puzzlemix.mixing import Mixer
+from puzzlemix.preemption import Preemption
+from puzzlemix.progress import ProgressBar
 from puzzlemix.recipe import Recipe
+from puzzlemix.run_state import RunState
 from puzzlemix.runlog import RunLog
-from puzzlemix.stopwatch import Stopwatch
-from puzzlemix.streams import torch_seed
-
-BAR_FORMAT = "{desc}: {percentage:.1f} % |{bar}| {elapsed}, {remaining} left{postfix}"
-LOSS_READ_STEPS = 50  # steps between two looks at the loss, for which a GPU has to be waited for
+from puzzlemix.streams import seed_global_streams
 
 
 class Trainer:
@@ -43,92 +40,93 @@ class Trainer:
     def __init__(self, network: nn.Module, mixer: Mixer, data: Any, recipe: Recipe, log: RunLog):
         self.network, self.mixer, self.data, self.recipe, self.log = network, mixer, data, recipe, log
         self._check_recipe()
-        self.device = next(network.parameters()).device
-        self.seed = log.config["seed"]
+        self.seed, self.log_every = log.config["seed"], log.config["log_every"]
         self.optimizer = recipe.optimizer(network)
         self.criterion = LOSSES[recipe.loss]
-        self.first_epoch = self._restore()
+        self.preemption = Preemption()
         one = distributed.world_size() == 1
         self.model = network if one else DistributedDataParallel(network)
-        self.stopwatch = mixer.stopwatch = Stopwatch(self.device)
+        self.state = RunState(network, self.optimizer, mixer, log)
+        self.state.restore()  # last, since DDP gives all processes the first one's batch norm statistics
 
     def train(self) -> None:
         """Train to the recipe's last epoch.
 
         Raises:
             RunError: it cannot go on; the last good checkpoint is kept.
+            PreemptedError: it was asked to stop, and has saved.
         """
-        self.log.start(self.first_epoch)
-        quiet = None if distributed.is_main() else True  # None: silent unless on a terminal
+        state, epochs = self.state, self.recipe.epochs
         name = f"{self.log.config['name']} seed {self.seed}"
-        total, done = self.recipe.epochs, self.first_epoch
-        with tqdm(total=total, initial=done, desc=name, bar_format=BAR_FORMAT, disable=quiet) as bar:
-            for epoch in range(self.first_epoch, self.recipe.epochs):
+        with self.preemption, ProgressBar(name, epochs, state.epoch) as bar:
+            distributed.wait_for_all()  # until then a signal may end one of them unsaved
+            self.log.start()
+            while state.epoch < epochs:
                 try:
-                    record = self.train_epoch(epoch, bar)
+                    self.train_epoch(bar)
                 except InputError as error:  # met by one process alone, so that one has to tell
                     raise RunError(str(error)) from error
-                with self.stopwatch("evaluation"):
+                with state.stopwatch("evaluation"):
                     distributed.share_buffers(self.network)
-                    self._check_weights(epoch)
+                    self._check_weights()
                     errors = clean_errors(self.network, self.data, self.log.config["test_batch_size"])
-                record |= {**errors, "seconds": self._seconds(), **self.mixer.pop_counts()}
-                self.log.write_epoch(record)  # before the checkpoint: a line too many is dropped on resuming
-                self._save(epoch + 1)
-                bar.set_description_str(f"{name}, error {errors['top1_error']:.2f} %")
+                self.log.write_epoch({**self._record(), **errors, "seconds": self._seconds()})
+                bar.show_error(errors["top1_error"])
+                state.begin_next_epoch()
+                state.save()
+                if self.preemption.asked():
+                    self._stop()
 
-    def train_epoch(self, epoch: int, bar: tqdm) -> dict[str, Any]:
-        """One pass over the training images. Returns the epoch's record for the log."""
-        # Order, augmentation and draws follow from seed and epoch alone: a resumed run goes on as if never interrupted.
-        torch.manual_seed(torch_seed("training", self.seed, epoch))
-        self.mixer.draws.seed(self.seed, epoch)
+    def train_epoch(self, bar: ProgressBar) -> None:
+        """One pass over the training images, from the step on that the run had come to.
+
+        What is random in a step follows from seed, epoch and step alone, so that a run goes on as if never interrupted.
+        """
+        state, recipe, epoch = self.state, self.recipe, self.state.epoch
+        if state.steps_done == 0:
+            seed_global_streams("training", self.seed, epoch, distributed.rank())
         self.mixer.epoch = epoch
         self.model.train()
-        batch_size, view = self.recipe.batch_size_at(epoch), self.recipe.view_at(epoch)
-        steps = self.data.steps(batch_size, self.recipe.drop_last)
-        batches = self.data.train_batches(batch_size, self.recipe.drop_last, self.seed, epoch, **view)
-        sums = torch.zeros(2, device=self.device, dtype=torch.float64)  # of the images' losses, of right answers
-        images_seen, read_step, read_s = 0, 0, time.perf_counter()
+        order = recipe.batch_size_at(epoch), recipe.drop_last
+        steps = self.data.steps(*order)
+        batches = self.data.train_batches(*order, self.seed, epoch, state.steps_done, **recipe.view_at(epoch))
 
-        for step in range(1, steps + 1):
-            with self.stopwatch("data"):
+        for step in range(state.steps_done, steps):
+            with state.stopwatch("data"):
                 images, labels = next(batches)
-            lr = self.recipe.lr_at(epoch + (step - 1) / steps)
+            self.mixer.draws.seed(self.seed, epoch, step)
             for group in self.optimizer.param_groups:
-                group["lr"] = lr
+                group["lr"] = recipe.lr_at(epoch + step / steps)
 
             # ------------------------------------------------------------------ one step
             self.optimizer.zero_grad()  # before mixing, which may leave gradients behind (clean_lam > 0)
-            with self.stopwatch("mixing"):
+            with state.stopwatch("mixing"):
                 mixed, targets = self.mixer(self.model, images, labels)  # (B, C, H, W), (B, K)
-            with self.stopwatch("network"):
+            with state.stopwatch("network"):
                 logits = self.model(mixed)  # (B, K)
                 loss = self.criterion(logits, targets)
                 loss.backward()
+                largest = get_total_norm([p.grad for p in self.network.parameters()], inf)
                 self.optimizer.step()
             # ---------------------------------------------------------------------------
 
-            images_seen += len(labels)
-            with torch.no_grad():
-                right = targets.gather(1, logits.argmax(1, keepdim=True)).sum()  # by the share of the label that is hit
-                sums += torch.stack([loss.double() * len(labels), right.double()])
-            if step % LOSS_READ_STEPS == 0 or step == steps:
-                self._check_loss(float(sums[0]), epoch, step, lr)  # waits for the GPU
-                now_s = time.perf_counter()
-                rate = (step - read_step) * batch_size / (now_s - read_s)
-                bar.set_postfix_str(f"loss {loss.item():.4f}, {rate:.0f} images/s", refresh=False)
-                bar.update((step - read_step) / steps)
-                read_step, read_s = step, now_s
+            right = targets.gather(1, logits.argmax(1, keepdim=True)).sum()  # by the share of the label that is hit
+            state.steps_done += 1
+            state.sums.add(state.steps_done, loss, largest, right, len(labels))
+            if state.steps_done % self.log_every == 0 or state.steps_done == steps:
+                self._check_finite(steps)  # waits for the GPU
+                bar.show_step(epoch + state.steps_done / steps, loss.item(), steps * order[0])
+            if self.preemption.asked():
+                self._check_finite(steps)
+                state.save()
+                self._stop()
 
-        sums = torch.cat([sums, sums.new_tensor([images_seen])])
-        loss_sum, right_sum, images_seen = distributed.sum_over_processes(sums).tolist()
-        return {
-            "epoch": epoch,
-            "lr": lr,
-            "train_loss": loss_sum / images_seen,
-            "train_accuracy": 100 * right_sum / images_seen,
-            "images": int(images_seen),
-        }
+    def _stop(self) -> None:
+        state = self.state
+        raise PreemptedError(
+            f"asked to stop: {self.log.checkpoint_path} is of epoch {state.epoch} after {state.steps_done} steps, and "
+            "the same command goes on from it"
+        )
 
     def _check_recipe(self) -> None:
         """Raise `InputError`, before anything is written, on batches that an epoch cannot be made of."""
@@ -146,49 +144,32 @@ class Trainer:
         for phase in self.recipe.phases:
             self.data.check_view(**phase.get("view", {}))
 
-    def _check_loss(self, loss_sum: float, epoch: int, step: int, lr: float) -> None:
-        if not math.isfinite(loss_sum):
-            raise self._diverged(f"the loss is not finite by step {step} of epoch {epoch}, learning rate {lr:g}")
+    def _check_finite(self, steps: int) -> None:
+        """Raise `RunError` where a loss or a gradient of this epoch was not finite."""
+        step = self.state.sums.first_broken_step()
+        if step > 0:
+            lr = self.recipe.lr_at(self.state.epoch + (step - 1) / steps)
+            where = f"step {step} of epoch {self.state.epoch}"
+            raise self._diverged(f"the loss or a gradient is not finite in {where}, learning rate {lr:g}")
 
-    def _check_weights(self, epoch: int) -> None:
-        """The last step's effect shows in no loss: look at what would be saved, alike on all processes."""
+    def _check_weights(self) -> None:
+        """Raise `RunError`, alike on all processes, where what would be saved is not finite: the last step's doing."""
         tensors = [t for t in self.network.state_dict().values() if t.is_floating_point()]
         if not torch.stack([t.isfinite().all() for t in tensors]).all():
-            raise self._diverged(f"weights are not finite at the end of epoch {epoch}")
+            raise self._diverged(f"weights are not finite at the end of epoch {self.state.epoch}")
 
     def _diverged(self, what: str) -> RunError:
         last = self.log.checkpoint_path
         kept = f"{last} is the last good checkpoint" if last.is_file() else "no epoch was finished"
         return RunError(f"{what}; {kept}: start again with a lower recipe.lr and another name=")
 
+    def _record(self) -> dict[str, Any]:
+        """What the log says of an epoch of training."""
+        lr = self.optimizer.param_groups[0]["lr"]
+        return {"epoch": self.state.epoch, "lr": lr, **self.state.sums.means(), **self.mixer.pop_counts()}
+
     def _seconds(self) -> dict[str, float]:
         """Seconds of this epoch by part; a method without a saliency pass spends 0 on it."""
-        spans = self.stopwatch.pop()
+        spans = self.state.stopwatch.pop()
         parts = {part: spans.get(part, 0.0) for part in ("data", "saliency", "mixing", "network", "evaluation")}
         return {**parts, "total": sum(parts.values())}
-
-    def _save(self, epochs_done: int) -> None:
-        if distributed.is_main():
-            content = {
-                "config": self.log.config,
-                "epoch": epochs_done,
-                "network": self.network.state_dict(),
-                "optimizer": self.optimizer.state_dict(),
-            }
-            save_checkpoint(self.log.checkpoint_path, content)
-        distributed.wait_for_all()
-
-    def _restore(self) -> int:
-        """Go on from the run's checkpoint, if it has one; returns the first epoch to train."""
-        path = self.log.checkpoint_path
-        if not path.is_file():
-            return 0
-        content = load_checkpoint(path)
-        self.log.check_config(content["config"], path)
-        require(
-            {"optimizer", "epoch"} <= set(content),
-            f"{path} holds weights alone, as kept in models/: a run cannot go on from it, delete it to train anew",
-        )
-        load_weights(self.network, content["network"], path)
-        self.optimizer.load_state_dict(content["optimizer"])
-        return content["epoch"]

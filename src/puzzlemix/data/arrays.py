@@ -106,17 +106,20 @@ class ArrayData:
         require(not view, f"{self.name} has images of one size: a recipe with phases ({sorted(view)}) needs ImageNet")
 
     def train_batches(
-        self, batch_size: int, drop_last: bool, seed: int, epoch: int, **view: object
+        self, batch_size: int, drop_last: bool, seed: int, epoch: int, first_step: int = 0, **view: object
     ) -> Iterator[tuple[Tensor, Tensor]]:
         """This process's share of an epoch: images (B / P, C, H, W) in [0, 1], augmented, and labels (B / P,).
 
-        Order and augmentation depend on seed and epoch alone, so that a resumed run sees what it would have seen.
-        `view`, how a recipe's phase wants images cut, is for folders of large images: see `check_view`.
+        Order follows from seed and epoch alone, augmentation from seed, epoch and step, so that a run that goes on from
+        `first_step` sees what it would have seen. `view`, how a recipe's phase wants images cut, is for folders of
+        large images: see `check_view`.
         """
         self.check_view(**view)
         x, y = self._train
-        generator = torch.Generator(x.device).manual_seed(torch_seed("augmentation", seed, epoch, distributed.rank()))
-        for index in epoch_shards(len(y), batch_size, drop_last, seed, epoch):
+        generator = torch.Generator(x.device)
+        shards = epoch_shards(len(y), batch_size, drop_last, seed, epoch)
+        for step, index in enumerate(shards[first_step:], start=first_step):
+            generator.manual_seed(torch_seed("augmentation", seed, epoch, step, distributed.rank()))
             index = torch.from_numpy(index).to(x.device)
             images = crop_and_flip(x[index], self.crop_padding, self.flip, generator)
             yield images.float() / 255, y[index]

@@ -92,6 +92,7 @@ class ImageFolders:
         drop_last: bool,
         seed: int,
         epoch: int,
+        first_step: int = 0,
         crop_pixels: int | None = None,
         min_scale: float = 0.08,
         resized_to: int | None = None,
@@ -106,6 +107,7 @@ class ImageFolders:
             batch_size: of all processes together.
             drop_last: leave out an incomplete last batch.
             seed, epoch: fix order and augmentation.
+            first_step: the first batch that is wanted, from 0.
             crop_pixels: a side of the images; None for the dataset's image size.
             min_scale: least share of an image's area that is cut out.
             resized_to: read the copies of this short side (`write_resized_copies`); None for the images themselves.
@@ -117,7 +119,8 @@ class ImageFolders:
         files = self._train if resized_to is None else self._resized(resized_to)
         size = self.image_size if crop_pixels is None else (crop_pixels, crop_pixels)
         shards = epoch_shards(len(files.labels), batch_size, drop_last, seed, epoch)
-        yield from self._batches(_Images(files, self._augmentation(size, min_scale), seed, epoch), shards)
+        images = _Images(files, self._augmentation(size, min_scale), seed, epoch)
+        yield from self._batches(images, shards[first_step:])
 
     def test_steps(self, batch_size: int) -> int:
         """How many batches `test_batches` gives."""

@@ -1,0 +1,33 @@
+"""One run a folder at a time."""
+
+from __future__ import annotations
+
+import fcntl
+import os
+import socket
+from pathlib import Path
+from typing import IO
+
+from puzzlemix.errors import InputError
+
+
+def lock_run(folder: Path) -> IO[str]:
+    """Take a run's folder for this process, until the file returned is closed or the process ends, however it does.
+
+    Raises:
+        InputError: another process has it.
+    """
+    file = (folder / ".lock").open("a+")
+    try:
+        fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError as error:
+        file.seek(0)
+        holder = file.read().strip() or "another process"
+        file.close()
+        raise InputError(f"{folder} is being trained by {holder}: wait for it, or give another name=") from error
+    except OSError:
+        return file  # a file system without locks
+    file.truncate(0)
+    file.write(f"process {os.getpid()} on {socket.gethostname()}")
+    file.flush()
+    return file

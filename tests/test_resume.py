@@ -1,0 +1,211 @@
+"""A run that is killed, asked to stop, or finds its files damaged, ends with the numbers of one that never was."""
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+import torch
+from conftest import SCRIPTS, TINY
+from torch import nn
+
+from puzzlemix.checkpoint import load_checkpoint
+from puzzlemix.cli import ASKED_TO_STOP
+from puzzlemix.soak import differences
+
+METHODS = {
+    "input": ("mixup=input",),
+    "manifold": ("mixup=manifold",),
+    "adversarial": ("mixup=puzzlemix_adversarial", "mixup.adv_p=0.5", "mixup.clean_lam=1.0"),
+}
+STEPS = 10  # an epoch, of LONGER
+LONGER = ("dataset.train_per_class=20", "recipe.epochs=3")
+
+
+@pytest.fixture
+def command(tmp_path):
+    """`command("a", "mixup=input")`: the command of a tiny run called a, and its folder."""
+
+    def build(name, *overrides):
+        arguments = [str(SCRIPTS / "train.py"), *TINY, f"results_dir={tmp_path}", f"name={name}", *overrides]
+        return [sys.executable, *arguments], tmp_path / name / "seed0"
+
+    return build
+
+
+def start(command):
+    return subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+
+
+def wait_for(happened, process):
+    while process.poll() is None and not happened():
+        time.sleep(0.005)
+    assert process.poll() is None, process.communicate()
+
+
+def log_of(folder):
+    return [json.loads(line) for line in (folder / "log.jsonl").read_text().splitlines()]
+
+
+@pytest.mark.parametrize("method", METHODS)
+def test_a_killed_run_goes_on_to_the_same_numbers(command, train, method):
+    overrides = (*METHODS[method], "recipe.epochs=8")
+    killed, folder = command("killed", *overrides)
+    process = start(killed)
+    wait_for(lambda: (folder / "log.jsonl").is_file() and len(log_of(folder)) >= 2, process)
+    process.kill()
+    process.communicate()
+    assert 1 <= load_checkpoint(folder / "checkpoints" / "last.pt")["epoch"] < 8
+    subprocess.run(killed, check=True, capture_output=True)
+    assert differences(folder, train(*overrides)) == []
+
+
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGUSR1])
+@pytest.mark.parametrize("method", METHODS)
+def test_a_run_asked_to_stop_saves_after_the_step_and_goes_on_from_it(command, train, method, number):
+    overrides = (*METHODS[method], *LONGER)
+    stopped, folder = command("stopped", *overrides)
+    process = start(stopped)
+    wait_for((folder / "log.jsonl").is_file, process)
+    process.send_signal(number)
+    told, errors = process.communicate()
+    path = folder / "checkpoints" / "last.pt"
+    assert (process.returncode, errors) == (ASKED_TO_STOP, "")
+    content = load_checkpoint(path)
+    assert content["epoch"] == 0
+    assert 1 <= content["steps_done"] <= STEPS
+    where = f"epoch 0 after {content['steps_done']} steps"
+    assert told == f"asked to stop: {path} is of {where}, and the same command goes on from it\n"
+    subprocess.run(stopped, check=True, capture_output=True)
+    assert differences(folder, train(*overrides)) == []
+
+
+@pytest.fixture
+def interrupted(command):
+    """A run of two epochs that was asked to stop in its first one; its command and its folder."""
+    stopped, folder = command("run")
+    process = start(stopped)
+    wait_for((folder / "log.jsonl").is_file, process)
+    process.send_signal(signal.SIGTERM)
+    assert process.communicate()[1] == ""
+    return stopped, folder
+
+
+def test_a_checkpoint_holds_all_that_a_run_is(interrupted):
+    """The order of images, augmentation and draws follow from the seed, the epoch and the step."""
+    _, folder = interrupted
+    content = load_checkpoint(folder / "checkpoints" / "last.pt")
+    assert content["config"]["seed"] == 0
+    assert len(content["config_hash"]) == 64
+    assert (content["epoch"], content["log"]) == (0, [])
+    assert content["steps_done"] >= 1
+    assert content["optimizer"]["state"][0]["momentum_buffer"].shape == (4, 3, 3, 3)
+    (process,) = content["processes"]
+    assert {"python", "numpy", "torch"} <= set(process["streams"])
+    assert process["sums"][2] == 20 * content["steps_done"]
+
+
+def test_what_users_draw_from_the_global_streams_goes_on_too(command, train, monkeypatch):
+    """A network with noise of Python's, NumPy's and PyTorch's generators."""
+    monkeypatch.setenv("PYTHONPATH", str(Path(__file__).parent), prepend=os.pathsep)
+    overrides = ("network._target_=noisy_network.NoisyNetwork", *LONGER)
+    stopped, folder = command("noisy", *overrides)
+    process = start(stopped)
+    wait_for((folder / "log.jsonl").is_file, process)
+    process.send_signal(signal.SIGTERM)
+    process.communicate()
+    subprocess.run(stopped, check=True, capture_output=True)
+    assert differences(folder, train(*overrides)) == []
+
+
+def test_a_damaged_checkpoint_is_named_and_the_one_before_is_used(command, train):
+    overrides = ("recipe.epochs=3",)
+    again, folder = command("damaged", *overrides)
+    subprocess.run(again, check=True, capture_output=True)
+    (folder / "metrics.json").unlink()
+    last = folder / "checkpoints" / "last.pt"
+    content = bytearray(last.read_bytes())
+    content[len(content) // 2] ^= 4
+    last.write_bytes(content)
+    done = subprocess.run(again, check=True, capture_output=True, text=True)
+    previous = last.with_name("previous.pt")
+    assert done.stderr == f"warning: {last} is damaged: going on from {previous}; it is now last.damaged\n"
+    assert last.with_suffix(".damaged").read_bytes() == content
+    assert load_checkpoint(previous)["epoch"] == 2
+    assert differences(folder, train(*overrides)) == []
+
+
+def test_a_run_whose_checkpoints_are_all_damaged_is_refused_and_untouched(train):
+    folder = train()
+    (folder / "metrics.json").unlink()
+    for name in ("last.pt", "previous.pt"):
+        path = folder / "checkpoints" / name
+        path.write_bytes(path.read_bytes()[:1000])
+    with pytest.raises(SystemExit, match=r"last\.pt is damaged or no checkpoint \(BadZipFile\): restore it, or delete"):
+        train()
+    assert all(len(path.read_bytes()) == 1000 for path in (folder / "checkpoints").iterdir())
+
+
+def test_a_lost_log_is_written_again_from_the_checkpoint(train):
+    folder = train()
+    log = (folder / "log.jsonl").read_bytes()
+    for rest in (b"", log[:-20], log + log):
+        (folder / "metrics.json").unlink()
+        (folder / "log.jsonl").write_bytes(rest)
+        train()
+        assert (folder / "log.jsonl").read_bytes() == log
+
+
+def test_a_full_disk_stops_the_run_with_the_old_checkpoint_intact(interrupted):
+    again, folder = interrupted
+    path = folder / "checkpoints" / "last.pt"
+    before = path.read_bytes()
+    limited = ["bash", "-c", f'ulimit -f {len(before) // 2048}; exec "$@"', "limited", *again]  # blocks of 1024 bytes
+    done = subprocess.run(limited, capture_output=True, text=True, check=False)
+    assert done.returncode == 1
+    assert done.stderr == (
+        f"error: {path.with_suffix('.unfinished')} cannot be written (File too large); {path} is as it was: make room, "
+        "start again\n"
+    )
+    assert [p.name for p in path.parent.iterdir()] == ["last.pt"]
+    assert path.read_bytes() == before
+    subprocess.run(again, check=True, capture_output=True)
+
+
+def test_a_second_run_in_the_same_folder_is_refused(command):
+    first, folder = command("run", "recipe.epochs=500")
+    process = start(first)
+    wait_for((folder / "checkpoints" / "last.pt").is_file, process)
+    second = subprocess.run(first, capture_output=True, text=True, check=False)
+    assert process.poll() is None
+    assert second.returncode == 1
+    assert f"{folder} is being trained by process {process.pid} on " in second.stderr
+    assert second.stderr.count("\n") == 1
+    process.kill()  # which lets go of the folder
+    process.communicate()
+    third = start(first)
+    wait_for(lambda: f"process {third.pid} on" in (folder / ".lock").read_text(), third)
+    third.kill()
+    third.communicate()
+
+
+class InfiniteGradient(nn.Module):
+    """Scores with a finite loss and a gradient that is not."""
+
+    def __init__(self, **_):
+        super().__init__()
+        self.weight = nn.Parameter(torch.zeros(1, 10))
+
+    def forward(self, pixels):
+        return pixels.mean((1, 2, 3))[:, None] * self.weight.sqrt()
+
+
+def test_a_gradient_that_is_not_finite_stops_the_run(train, tmp_path):
+    with pytest.raises(
+        SystemExit, match=r"the loss or a gradient is not finite in step 1 of epoch 0, learning rate 0\.1;"
+    ):
+        train("network._target_=test_resume.InfiniteGradient")
