@@ -1,0 +1,70 @@
+"""The soak tool: a short soak for real, and that it sees every kind of difference."""
+
+import json
+import shutil
+import subprocess
+import sys
+
+import pytest
+import torch
+from conftest import SCRIPTS
+
+from puzzlemix.checkpoint import load_checkpoint, save_checkpoint
+from puzzlemix.soak import differences
+
+
+@pytest.mark.parametrize("processes", [1, 2])
+def test_a_run_killed_in_training_in_a_write_and_at_the_start_ends_as_one_that_was_not(processes):
+    options = ("--kills=3", f"--processes={processes}", "--epochs=60", "dataset.train_per_class=4")
+    done = subprocess.run([sys.executable, SCRIPTS / "soak.py", *options], capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr[-3000:]
+    assert done.stdout.count("\nkill ") == 2
+    assert "no difference after 3 kills" in done.stdout
+
+
+@pytest.fixture
+def copies(train, tmp_path):
+    """A run and a copy of it."""
+    run = train("attack=fgsm")
+    copy = tmp_path / "copy"
+    shutil.copytree(run, copy)
+    return copy, run
+
+
+def test_equal_runs_do_not_differ(copies):
+    assert differences(*copies) == []
+
+
+@pytest.mark.parametrize("part", ["network", "optimizer"])
+def test_a_difference_in_the_last_bit_is_seen(copies, part):
+    path = copies[0] / "checkpoints" / "last.pt"
+    content = load_checkpoint(path)
+    tensors = content["network"] if part == "network" else content["optimizer"]["state"][0]
+    name, weights = next(iter(tensors.items()))
+    tensors[name] = torch.nextafter(weights, torch.tensor(9.0))
+    save_checkpoint(path, content)
+    (found,) = differences(*copies)
+    assert found.startswith(f"{part}: ")
+
+
+def test_a_missing_and_a_changed_line_of_the_log_are_seen(copies):
+    path = copies[0] / "log.jsonl"
+    first, second = path.read_text().splitlines()
+    path.write_text(first + "\n")
+    assert differences(*copies) == ["log: 1 lines, not 2"]
+    path.write_text(first + "\n" + json.dumps(json.loads(second) | {"train_loss": 0.5}) + "\n")
+    assert differences(*copies) == ["log: line 1"]
+
+
+def test_another_error_is_seen(copies):
+    path = copies[0] / "metrics.json"
+    metrics = json.loads(path.read_text())
+    path.write_text(json.dumps(metrics | {"fgsm8_error": 0.0}))
+    assert differences(*copies) == ["metrics: fgsm8_error"]
+
+
+def test_a_run_that_ends_too_early_is_told():
+    options = ("--kills=1", "--epochs=1", "recipe.lr=-1")
+    done = subprocess.run([sys.executable, SCRIPTS / "soak.py", *options], capture_output=True, text=True, check=False)
+    assert done.returncode == 1
+    assert done.stderr.endswith("error: the run ended with status 1 before kill 1: give more epochs\n")
