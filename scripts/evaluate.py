@@ -8,6 +8,7 @@ import json
 from omegaconf import DictConfig
 
 from puzzlemix import cli, distributed
+from puzzlemix.arithmetic import compute_in_float32
 from puzzlemix.checkpoint import beside
 from puzzlemix.evaluation import attack_errors, check_evaluation, clean_errors
 from puzzlemix.experiment import check_torchvision, load_experiment, plain
@@ -19,6 +20,7 @@ def main(config: DictConfig) -> None:
     check_torchvision()
     config = plain(config)
     device = distributed.join(config["device"])
+    compute_in_float32()
     batch_size, attacks = config["test_batch_size"], config["attack"]
     check_evaluation(batch_size, attacks)
     data, network, *_ = load_experiment(config["checkpoint"], device)

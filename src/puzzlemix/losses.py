@@ -19,7 +19,8 @@ def bce_on_softmax(logits: Tensor, targets: Tensor) -> Tensor:
     """
     probability = logits.float().softmax(-1)  # (B, K)
     broken = probability.isnan()
-    loss = F.binary_cross_entropy(probability.masked_fill(broken, 0.5), targets)
+    with torch.autocast(logits.device.type, enabled=False):  # which refuses this loss, even in float32
+        loss = F.binary_cross_entropy(probability.masked_fill(broken, 0.5), targets)
     return loss.masked_fill(broken.any(), torch.nan)
 
 

@@ -81,12 +81,12 @@ class Recipe:
                 return self.lr * (low + (high - low) * (epoch - start) / (end - start))
         return self.lr * points[-1][1]
 
-    def optimizer(self, network: nn.Module) -> torch.optim.SGD:
-        """SGD over all parameters of the network."""
+    def optimizer(self, network: nn.Module, fused: bool = False) -> torch.optim.SGD:
+        """SGD over all parameters of the network; `fused` updates them in one kernel."""
         norms = (module for module in network.modules() if isinstance(module, nn.BatchNorm2d))
         undecayed = set() if self.decay_batch_norm else {p for norm in norms for p in norm.parameters()}
         groups = [
             {"params": [p for p in network.parameters() if p not in undecayed], "weight_decay": self.weight_decay},
             {"params": [p for p in network.parameters() if p in undecayed], "weight_decay": 0.0},
         ]
-        return torch.optim.SGD(groups, lr=self.lr, momentum=self.momentum, nesterov=self.nesterov)
+        return torch.optim.SGD(groups, lr=self.lr, momentum=self.momentum, nesterov=self.nesterov, fused=fused)

@@ -11,6 +11,7 @@ from torch.nn.parallel import DistributedDataParallel
 from torch.nn.utils import get_total_norm
 
 from puzzlemix import distributed
+from puzzlemix.arithmetic import Arithmetic
 from puzzlemix.errors import InputError, PreemptedError, RunError, require
 from puzzlemix.evaluation import clean_errors
 from puzzlemix.losses import LOSSES
@@ -21,6 +22,8 @@ from puzzlemix.recipe import Recipe
 from puzzlemix.run_state import RunState
 from puzzlemix.runlog import RunLog
 from puzzlemix.streams import seed_global_streams
+
+PARTS = "data", "saliency", "mixing", "network", "optimizer", "evaluation"  # of an epoch's time
 
 
 class Trainer:
@@ -41,7 +44,9 @@ class Trainer:
         self.network, self.mixer, self.data, self.recipe, self.log = network, mixer, data, recipe, log
         self._check_recipe()
         self.seed, self.log_every = log.config["seed"], log.config["log_every"]
-        self.optimizer = recipe.optimizer(network)
+        self.arithmetic = Arithmetic.of(log.config)
+        self.arithmetic.prepare(network)
+        self.optimizer = recipe.optimizer(network, self.arithmetic.fused)
         self.criterion = LOSSES[recipe.loss]
         self.preemption = Preemption()
         one = distributed.world_size() == 1
@@ -100,12 +105,14 @@ class Trainer:
 
             # ------------------------------------------------------------------ one step
             self.optimizer.zero_grad()  # before mixing, which may leave gradients behind (clean_lam > 0)
-            with state.stopwatch("mixing"):
-                mixed, targets = self.mixer(self.model, images, labels)  # (B, C, H, W), (B, K)
-            with state.stopwatch("network"):
-                logits = self.model(mixed)  # (B, K)
-                loss = self.criterion(logits, targets)
-                loss.backward()
+            with self.arithmetic.reduced(state.device):
+                with state.stopwatch("mixing"):
+                    mixed, targets = self.mixer(self.model, images, labels)  # (B, C, H, W), (B, K)
+                with state.stopwatch("network"):
+                    logits = self.model(mixed)  # (B, K)
+                    loss = self.criterion(logits, targets)
+                    loss.backward()
+            with state.stopwatch("optimizer"):
                 largest = get_total_norm([p.grad for p in self.network.parameters()], inf)
                 self.optimizer.step()
             # ---------------------------------------------------------------------------
@@ -171,5 +178,5 @@ class Trainer:
     def _seconds(self) -> dict[str, float]:
         """Seconds of this epoch by part; a method without a saliency pass spends 0 on it."""
         spans = self.state.stopwatch.pop()
-        parts = {part: spans.get(part, 0.0) for part in ("data", "saliency", "mixing", "network", "evaluation")}
+        parts = {part: spans.get(part, 0.0) for part in PARTS}
         return {**parts, "total": sum(parts.values())}
