@@ -1,54 +1,106 @@
-"""Measure what Puzzle Mix's steps cost and what its exact versions gain; prints a Markdown table.
+"""Measure what training costs, and what Puzzle Mix's exact versions cost and gain; prints a Markdown table.
 
-    python scripts/benchmark.py mixing      # milliseconds, beside a plain reference
+    python scripts/benchmark.py training    # milliseconds of a step by part, of every setting of arithmetic
+    python scripts/benchmark.py scale       # seconds of an epoch against what it is made of, also as a picture
+    python scripts/benchmark.py data        # images a second, beside torchvision's DataLoader
+    python scripts/benchmark.py mixing      # milliseconds of mixing by part, beside a plain reference
     python scripts/benchmark.py solvers     # masks: the released search against the least energy
     python scripts/benchmark.py transport   # plans: the released auction against the least cost
 
-The first measures on photographs, with the parameters of the recipes for CIFAR-100 (32 x 32 pixels, where cells of 4
-pixels move), Tiny-ImageNet and ImageNet; the others on 64 x 64 pixels, or on the dataset of a run whose checkpoint is
-given.
+The first four measure on photographs and digits, mixing with the parameters of the recipes for CIFAR-100 (32 x 32
+pixels, where cells of 4 pixels move), Tiny-ImageNet and ImageNet; the others on 64 x 64 pixels, or on the dataset of a
+run whose checkpoint is given.
 """
 
 import argparse
 import platform
 import sys
+from collections.abc import Iterable, Iterator, Sequence
+from pathlib import Path
+from typing import Any
 
+import hydra
 import torch
 
-from puzzlemix.benchmarks import mixing, plans, solvers
-from puzzlemix.benchmarks.pairs import of_checkpoint, photographs
-from puzzlemix.errors import InputError
+from puzzlemix.benchmarks import data, mixing, plans, scale, solvers, training
+from puzzlemix.benchmarks.pairs import Pairs, of_checkpoint, photographs
+from puzzlemix.errors import InputError, RunError
+from puzzlemix.experiment import plain
 from puzzlemix.mixing.puzzle_parameters import PuzzleParameters
+
+CONFIGS = Path(__file__).resolve().parents[1] / "configs"
+MODULES = {
+    "training": training,
+    "scale": scale,
+    "data": data,
+    "mixing": mixing,
+    "solvers": solvers,
+    "transport": plans,
+}
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("what", choices=["mixing", "solvers", "transport"])
-    parser.add_argument("--repeats", type=int, default=15, help="of each measurement of milliseconds in mixing")
+    parser.add_argument("what", choices=MODULES)
+    parser.add_argument("--repeats", type=int, default=15, help="of each measurement in training, data and mixing")
     parser.add_argument("--checkpoint", help="results/runs/NAME/seed0/checkpoints/last.pt")
     parser.add_argument("--batches", type=int, default=20, help="of 100 images of the checkpoint's dataset")
     parser.add_argument("--device", default="cpu")
+    parser.add_argument("--picture", default="training_scale.png", help="of scale")
     options = parser.parse_args()
     if options.repeats < 1 or options.batches < 1:
         sys.exit("error: --repeats and --batches must be at least 1")
-    machine = f"{platform.machine()}, {torch.get_num_threads()} threads, torch {torch.__version__}"
-    print(f"`python scripts/benchmark.py {' '.join(sys.argv[1:])}` ({machine})\n")
+    print(f"`python scripts/benchmark.py {' '.join(sys.argv[1:])}` ({machine(options.device)})\n")
+    header = MODULES[options.what].HEADER
+    print("| " + " | ".join(header) + " |\n|" + "---:|" * len(header))
     try:
-        if options.what == "mixing":
-            batches = (photographs(*setting, options.device) for setting in mixing.SETTINGS)
-            header, rows = mixing.HEADER, mixing.benchmark(batches, options.repeats)
-        else:
-            if options.checkpoint:
-                batches = of_checkpoint(options.checkpoint, options.batches, options.device)
-            else:
-                batches = [photographs(100, 64, PuzzleParameters(), options.device)]
-            module = {"solvers": solvers, "transport": plans}[options.what]
-            header, rows = module.HEADER, module.compare(batches)
-        print("| " + " | ".join(header) + " |\n|" + "---:|" * len(header))
-        for row in rows:
+        for row in rows(options):
             print("| " + " | ".join(row) + " |", flush=True)
-    except InputError as error:
+    except (InputError, RunError) as error:
         sys.exit(f"error: {error}")
+
+
+def rows(options: argparse.Namespace) -> Iterator[tuple[str, ...]]:
+    """The table that is asked for."""
+    if options.what == "training":
+        return training.benchmark(composed, options.device, options.repeats)
+    if options.what == "data":
+        return data.benchmark(options.device, options.repeats)
+    if options.what == "scale":
+        return scale_rows(options.device, Path(options.picture))
+    if options.what == "mixing":
+        batches = (photographs(*setting, options.device) for setting in mixing.SETTINGS)
+        return mixing.benchmark(batches, options.repeats)
+    return MODULES[options.what].compare(pairs(options))
+
+
+def scale_rows(device: str, picture: Path) -> Iterator[tuple[str, ...]]:
+    """The table of `scale`, and its picture at the end."""
+    points = []
+    for point in scale.benchmark(device):
+        points.append(point)
+        yield point.row()
+    scale.plot(points, picture)
+
+
+def pairs(options: argparse.Namespace) -> Iterable[Pairs]:
+    """Batches of a checkpoint's dataset, or one of photographs."""
+    if options.checkpoint:
+        return of_checkpoint(options.checkpoint, options.batches, options.device)
+    return [photographs(100, 64, PuzzleParameters(), options.device)]
+
+
+def composed(overrides: Sequence[str]) -> dict[str, Any]:
+    """The config of `scripts/train.py` with these overrides."""
+    with hydra.initialize_config_dir(str(CONFIGS), version_base="1.3"):
+        return plain(hydra.compose("train", list(overrides)))
+
+
+def machine(device: str) -> str:
+    """What the figures were taken on."""
+    if device == "cuda":
+        return f"{torch.cuda.get_device_name()}, torch {torch.__version__}"
+    return f"{platform.machine()}, {torch.get_num_threads()} threads, torch {torch.__version__}"
 
 
 if __name__ == "__main__":

@@ -7,6 +7,7 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
+from puzzlemix.benchmarks.photographs import crops
 from puzzlemix.mixing import PuzzleMix
 from puzzlemix.mixing.blocks import Grid
 from puzzlemix.mixing.costs import MaskCosts, block_saliency, cells_of_blocks, mask_costs
@@ -41,16 +42,8 @@ class Pairs(NamedTuple):
 
 def photographs(batch: int, pixels: int, parameters: PuzzleParameters, device: str) -> Pairs:
     """Square crops of scikit-learn's two photographs, and their saliency for a network as it is initialised."""
-    from sklearn.datasets import load_sample_images
-
+    images = (crops(batch, pixels, pixels, seed=0).float() / 255).to(device)
     torch.manual_seed(0)
-    pictures = [torch.tensor(picture).permute(2, 0, 1) for picture in load_sample_images().images]
-    crops = []
-    for i in range(batch):
-        picture = pictures[i % 2]
-        y, x = (int(torch.randint(length - pixels, ())) for length in picture.shape[1:])
-        crops.append(picture[:, y : y + pixels, x : x + pixels])
-    images = (torch.stack(crops).float() / 255).to(device)
     network = preactresnet18(10, initial_channels=8, mean=[0.5] * 3, std=[0.25] * 3).to(device)
     labels = torch.arange(batch, device=device) % 10
     return Pairs(images, saliency_of(input_gradient(network, images, labels), network), parameters)
