@@ -33,7 +33,7 @@ def benchmark(device: str, repeats: int) -> Iterator[tuple[str, ...]]:
     """
     yield _row("arrays, 32 x 32", *_arrays(torch.device(device)), repeats)
     with tempfile.TemporaryDirectory() as folder:
-        yield _row("files, 224 x 224", *_files(Path(folder), torch.device(device)), repeats)
+        yield _row("files, 224 x 224", *_files(Path(folder), torch.device(device), per_class=500), repeats)
 
 
 Epoch = Callable[[int], Iterable[tuple[Any, Any]]]  # its number -> its batches
@@ -50,12 +50,12 @@ def _arrays(device: torch.device) -> tuple[Epoch, Epoch]:
     return (lambda epoch: data.train_batches(BATCH, False, seed=0, epoch=epoch)), (lambda epoch: loader)
 
 
-def _files(root: Path, device: torch.device) -> tuple[Epoch, Epoch]:
-    for split, per_class in (("train", 500), ("val", 1)):
+def _files(root: Path, device: torch.device, per_class: int) -> tuple[Epoch, Epoch]:
+    for split, images in (("train", per_class), ("val", 1)):
         for label in range(4):
             folder = root / "photographs" / split / f"class{label}"
             folder.mkdir(parents=True)
-            for i, image in enumerate(crops(per_class, 400, 500, seed=label)):
+            for i, image in enumerate(crops(images, 400, 500, seed=label)):
                 Image.fromarray(image.permute(1, 2, 0).numpy()).save(folder / f"{i}.jpg", quality=90)
     data = ImageFolders("photographs", 4, (224, 224), workers=WORKERS, root=str(root), **STATISTICS)
     data.load(device)

@@ -7,7 +7,7 @@ import os
 import subprocess
 import sys
 import tempfile
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from statistics import median
 from typing import NamedTuple
@@ -31,12 +31,14 @@ class Load(NamedTuple):
     processes: int = 1  # of one thread each
 
 
-SWEEPS = {  # each of them alone
+BASE = Load()
+SWEEPS: Mapping[str, Sequence[int]] = {  # each of them alone
     "images": (500, 1000, 2000, 4000),
     "pixels": (16, 32, 48, 64),
     "batch": (25, 50, 100, 200),
     "processes": (1, 2),
 }
+POWERS = {"images": 1, "pixels": 2, "batch": 0, "processes": -1}  # of which an epoch's time would be in proportion
 HEADER = ("varied", *Load._fields, *(f"{method}, s" for method in METHODS), "times vanilla")
 
 
@@ -53,24 +55,25 @@ class Point(NamedTuple):
         return self.varied, *map(str, self.load), *(f"{s:.2f}" for s in self.seconds), f"{puzzlemix / vanilla:.2f}"
 
 
-def benchmark(device: str) -> Iterator[Point]:
+def benchmark(device: str, base: Load = BASE, sweeps: Mapping[str, Sequence[int]] = SWEEPS) -> Iterator[Point]:
     """Whole programs, one after the other, each a point: medians of the epochs after the first."""
-    for varied, values in SWEEPS.items():
+    for varied, values in sweeps.items():
         for value in values:
-            load = Load()._replace(**{varied: value})
+            load = base._replace(**{varied: value})
             yield Point(varied, load, tuple(_epoch_s(load, method, device) for method in METHODS))
 
 
 def plot(points: Sequence[Point], path: Path) -> None:
-    """A panel for each of `SWEEPS`; a dashed line is what is in proportion to the first point of vanilla."""
+    """A panel for each of the sweeps; a dashed line is what would be in proportion to the first point of vanilla."""
     figure = Figure(figsize=(12, 3.2), layout="constrained")
-    for ax, varied in zip(figure.subplots(1, len(SWEEPS)), SWEEPS, strict=True):
+    sweeps = list(dict.fromkeys(point.varied for point in points))
+    for ax, varied in zip(figure.subplots(1, len(sweeps)), sweeps, strict=True):
         own = [point for point in points if point.varied == varied]
         x = [getattr(point.load, varied) for point in own]
         for method, seconds in zip(METHODS, zip(*(point.seconds for point in own), strict=True), strict=True):
             ax.plot(x, seconds, marker="o", label=method)
-        power = {"images": 1, "pixels": 2, "batch": 0, "processes": -1}[varied]
-        ax.plot(x, [own[0].seconds[0] * (v / x[0]) ** power for v in x], color="0.6", ls="--", label="in proportion")
+        proportional = [own[0].seconds[0] * (value / x[0]) ** POWERS[varied] for value in x]
+        ax.plot(x, proportional, color="0.6", ls="--", label="in proportion")
         ax.set_xscale("log", base=2)
         ax.set_yscale("log", base=2)
         ax.set_xticks(x, [str(v) for v in x], minor=False)

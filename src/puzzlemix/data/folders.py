@@ -175,7 +175,7 @@ class ImageFolders:
         try:
             for pixels, labels in loader:
                 yield (
-                    pixels.to(self._device, non_blocking=True).float() / 255,
+                    pixels.to(self._device, non_blocking=True).float().div_(255),
                     labels.to(self._device, non_blocking=True),
                 )
         except InputError as error:  # a worker's comes as its traceback, which ends in the message
