@@ -22,6 +22,7 @@ METHODS = {
     "manifold": ("mixup=manifold",),
     "adversarial": ("mixup=puzzlemix_adversarial", "mixup.adv_p=0.5", "mixup.clean_lam=1.0"),
 }
+STOPPING = (signal.SIGTERM, signal.SIGUSR1, signal.SIGTERM)
 STEPS = 10  # an epoch, of LONGER
 LONGER = ("dataset.train_per_class=20", "recipe.epochs=3")
 
@@ -64,8 +65,7 @@ def test_a_killed_run_goes_on_to_the_same_numbers(command, train, method):
     assert differences(folder, train(*overrides)) == []
 
 
-@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGUSR1])
-@pytest.mark.parametrize("method", METHODS)
+@pytest.mark.parametrize(("method", "number"), zip(METHODS, STOPPING, strict=True))
 def test_a_run_asked_to_stop_saves_after_the_step_and_goes_on_from_it(command, train, method, number):
     overrides = (*METHODS[method], *LONGER)
     stopped, folder = command("stopped", *overrides)

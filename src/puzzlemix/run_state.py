@@ -22,8 +22,9 @@ from puzzlemix.streams import global_streams, restore_global_streams
 class RunState:
     """A run at a point of its training, and its checkpoints, `last.pt` and, in case that is damaged, `previous.pt`.
 
-    The order of the images, their augmentation, and what mixers draw are not in it: they follow from the seed, the
-    epoch and the step.
+    The order of the images, their augmentation, what mixers draw, and the learning rate are not in it: they follow from
+    the seed, the epoch and the step. Nor is a gradient scaler: bf16 needs none. The best epoch and the last ten are
+    lines of the log, which is.
 
     Args:
         network: on its device.

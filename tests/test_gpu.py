@@ -1,0 +1,56 @@
+"""What only a GPU shows; skipped where there is none."""
+
+import pytest
+import torch
+from test_experiments import compose
+
+from puzzlemix.experiment import build, plain
+from puzzlemix.progress import ProgressBar
+from puzzlemix.runlog import RunLog
+from puzzlemix.training import Trainer
+
+pytestmark = pytest.mark.skipif(not torch.cuda.is_available(), reason="no GPU")
+METHODS = ["vanilla", "input", "manifold", "cutmix", "puzzlemix", "puzzlemix_adversarial"]
+
+
+@pytest.fixture
+def trainer(tmp_path):
+    """`trainer("mixup=input")`: of digits in batches of 50 on the GPU, 20 steps an epoch, the first epoch behind it."""
+
+    def build_and_warm_up(*overrides):
+        fixed = (f"results_dir={tmp_path}", "name=run", "device=cuda", "dataset.train_per_class=100")
+        config = plain(compose(*fixed, "log_every=1000", *overrides))
+        data, network, mixer, recipe = build(config)
+        data.load(torch.device("cuda"))
+        made = Trainer(network.cuda(), mixer, data, recipe, RunLog(config))
+        with ProgressBar("", recipe.epochs, 0) as bar:
+            made.train_epoch(bar)  # compiles kernels, fills caches
+            made.state.begin_next_epoch()
+        return made
+
+    return build_and_warm_up
+
+
+@pytest.mark.parametrize("precision", ["fp32", "bf16"])
+@pytest.mark.parametrize("mixup", METHODS)
+def test_no_step_waits_for_the_gpu(trainer, mixup, precision, monkeypatch):
+    made = trainer(f"mixup={mixup}", f"precision={precision}")
+    monkeypatch.setattr(made, "_check_finite", lambda steps: None)  # at the epoch's end, where the log needs it
+    batches = list(made.data.train_batches(50, False, made.seed, 1))  # an epoch's order is moved once
+    monkeypatch.setattr(made.data, "train_batches", lambda *args, **view: iter(batches))
+    torch.cuda.set_sync_debug_mode("error")
+    try:
+        made.train_epoch(_SilentBar())
+    finally:
+        torch.cuda.set_sync_debug_mode("default")
+
+
+@pytest.mark.parametrize("mixup", METHODS)
+def test_deterministic_runs_of_one_seed_are_equal_in_every_bit(trainer, mixup):
+    first, second = (trainer(f"mixup={mixup}", "deterministic=true").network.state_dict() for _ in range(2))
+    assert all(torch.equal(first[key], value) for key, value in second.items())
+
+
+class _SilentBar:
+    def show_step(self, epoch, loss, images):
+        """Nothing is shown, since a loss would be waited for."""
