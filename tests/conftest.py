@@ -3,7 +3,11 @@
 import importlib.util
 import json
 import os
+import pty
+import subprocess
 import sys
+import termios
+from contextlib import suppress
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -68,3 +72,39 @@ def train(script, tmp_path):
         return tmp_path / "run" / "seed0"
 
     return run
+
+
+# Batch norm statistics differ between processes within an epoch, and the saliency pass uses them.
+OF_TWO_PROCESSES = (*TINY, "mixup=puzzlemix", "dataset.train_per_class=20", "recipe.epochs=3")
+
+
+@pytest.fixture(scope="session")
+def one_node(tmp_path_factory):
+    """A run by two processes of one node that nothing happened to: its folder, and what it told and showed."""
+    folder = tmp_path_factory.mktemp("one_node") / "run" / "seed0"
+    launcher = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node=2"]
+    script = [str(SCRIPTS / "train.py"), *OF_TWO_PROCESSES, f"results_dir={folder.parents[1]}", "name=run"]
+    told, shown = on_a_terminal([*launcher, *script])
+    return SimpleNamespace(folder=folder, told=told, shown=shown)
+
+
+def on_a_terminal(command):
+    """Run a command to its good end; what it wrote to stdout, and what to stderr, a terminal."""
+    master, terminal = pty.openpty()
+    termios.tcsetwinsize(terminal, (24, 150))
+    process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=terminal, text=True)
+    os.close(terminal)
+    shown = read_to_end(master)
+    told, _ = process.communicate()
+    assert process.returncode == 0, shown[-3000:]
+    return told, shown
+
+
+def read_to_end(descriptor):
+    """All that a terminal was sent; its end is an error on Linux."""
+    chunks = []
+    with suppress(OSError):
+        while chunk := os.read(descriptor, 65536):
+            chunks.append(chunk)
+    os.close(descriptor)
+    return b"".join(chunks).decode()

@@ -11,7 +11,7 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
-from conftest import SCRIPTS, TINY
+from conftest import OF_TWO_PROCESSES, SCRIPTS
 from test_resume import log_of
 from torch.distributed import TCPStore
 
@@ -19,13 +19,15 @@ from puzzlemix.checkpoint import load_checkpoint
 from puzzlemix.rendezvous import _agree_on_a_name
 from puzzlemix.soak import differences
 
-# Batch norm statistics differ between processes within an epoch, and the saliency pass uses them.
-OPTIONS = (*TINY, "mixup=puzzlemix", "dataset.train_per_class=20", "recipe.epochs=3")
-
 
 def torchrun(folder, *options, processes=2):
     launcher = [sys.executable, "-m", "torch.distributed.run", "--standalone", f"--nproc-per-node={processes}"]
-    script = [str(SCRIPTS / "train.py"), *OPTIONS, f"results_dir={folder.parents[1]}", f"name={folder.parent.name}"]
+    script = [
+        str(SCRIPTS / "train.py"),
+        *OF_TWO_PROCESSES,
+        f"results_dir={folder.parents[1]}",
+        f"name={folder.parent.name}",
+    ]
     command = [*launcher, *options, *script]
     return subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
 
@@ -55,14 +57,6 @@ def wait_for(path, process):
 
 
 @pytest.fixture(scope="module")
-def reference(tmp_path_factory):
-    """A run of two processes that nothing happened to."""
-    folder = tmp_path_factory.mktemp("two") / "reference" / "seed0"
-    finish(torchrun(folder))
-    return folder
-
-
-@pytest.fixture(scope="module")
 def stopped(tmp_path_factory):
     """A run of two processes that was asked to stop in its first epoch."""
     folder = tmp_path_factory.mktemp("two") / "stopped" / "seed0"
@@ -75,7 +69,7 @@ def stopped(tmp_path_factory):
     return folder
 
 
-def test_two_processes_asked_to_stop_save_once_and_go_on_from_it(stopped, reference, tmp_path):
+def test_two_processes_asked_to_stop_save_once_and_go_on_from_it(stopped, one_node, tmp_path):
     content = load_checkpoint(stopped / "checkpoints" / "last.pt")
     assert content["epoch"] == 0
     assert 1 <= content["steps_done"] <= 10
@@ -83,7 +77,7 @@ def test_two_processes_asked_to_stop_save_once_and_go_on_from_it(stopped, refere
     folder = tmp_path / stopped.parent.name / "seed0"
     shutil.copytree(stopped, folder)
     finish(torchrun(folder))
-    assert differences(folder, reference) == []
+    assert differences(folder, one_node.folder) == []
 
 
 @pytest.mark.parametrize("rank", [0, 1])
@@ -102,13 +96,13 @@ def test_where_one_process_dies_the_other_says_so_and_ends(tmp_path, rank):
     assert load_checkpoint(folder / "checkpoints" / "last.pt")["epoch"] >= 1
 
 
-def test_max_restarts_carries_on_to_the_same_numbers(tmp_path, reference):
+def test_max_restarts_carries_on_to_the_same_numbers(tmp_path, one_node):
     folder = tmp_path / "run" / "seed0"
     process = torchrun(folder, "--max-restarts=1")
     wait_for(folder / "checkpoints" / "last.pt", process)
     os.kill(workers_of(process)[1], signal.SIGKILL)
     finish(process)
-    assert differences(folder, reference) == []
+    assert differences(folder, one_node.folder) == []
 
 
 def test_a_run_goes_on_with_another_number_of_processes(stopped, tmp_path):

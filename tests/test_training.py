@@ -2,16 +2,13 @@
 
 import json
 import os
-import pty
 import re
 import subprocess
 import sys
-import termios
-from contextlib import suppress
 
 import pytest
 import torch
-from conftest import SCRIPTS, TINY
+from conftest import SCRIPTS, TINY, on_a_terminal
 
 from puzzlemix.checkpoint import load_checkpoint
 from puzzlemix.reporting.tables import read_runs
@@ -209,23 +206,16 @@ def test_progress_shows_on_a_terminal_and_nowhere_else(tmp_path):
     silent = subprocess.run([*command, "name=silent"], capture_output=True, text=True, check=True)
     assert silent.stderr == ""
 
-    master, terminal = pty.openpty()
-    termios.tcsetwinsize(terminal, (24, 150))
-    process = subprocess.Popen([*command, "name=seen"], stdout=subprocess.DEVNULL, stderr=terminal)
-    os.close(terminal)
-    shown = read_to_end(master)
-    assert process.wait() == 0
+    _, shown = on_a_terminal([*command, "name=seen"])
     assert re.search(r"seen seed 0.*100\.0 % .* left, loss \d\.\d+, \d+ images/s", shown)
 
 
-def read_to_end(descriptor):
-    """All that a terminal was sent; its end is an error on Linux."""
-    chunks = []
-    with suppress(OSError):
-        while chunk := os.read(descriptor, 65536):
-            chunks.append(chunk)
-    os.close(descriptor)
-    return b"".join(chunks).decode()
+def test_two_processes_show_one_bar_and_one_result(one_node):
+    at = [float(percent) for percent in re.findall(r"run seed 0[^\r\n]*: ([\d.]+) % \|", one_node.shown)]
+    assert at == sorted(at)
+    assert at.count(0) == 1  # a bar begins there, and goes on from step to step
+    assert at[-1] == 100
+    assert one_node.told.count("top1_error") == len(one_node.told.splitlines()) == 1
 
 
 def test_multirun_trains_methods_and_seeds(script, tmp_path, monkeypatch):

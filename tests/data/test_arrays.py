@@ -10,6 +10,7 @@ from puzzlemix.data import arrays
 from puzzlemix.data.arrays import ArrayData
 from puzzlemix.data.npz import Arrays, write_arrays
 from puzzlemix.errors import InputError
+from puzzlemix.streams import numpy_stream, torch_seed
 
 CPU = torch.device("cpu")
 CLASSES = np.array(["ant", "bee", "cat"])
@@ -95,15 +96,39 @@ def test_processes_share_the_images(tmp_path, monkeypatch):
         assert as_set(torch.cat(shares[name])) == as_set(pixels(content.x))
 
 
-def test_processes_draw_their_own_augmentation(tmp_path, monkeypatch):
+def test_any_number_of_processes_see_the_same_images_of_a_step(tmp_path, monkeypatch):
+    """21 images in batches of 12: 9 are left, of which two processes share 8."""
+    data = loaded(tmp_path, crop_padding=2, flip=True)
+    alone = list(data.train_batches(12, False, 3, 4))
+    assert [len(labels) for _, labels in alone] == [12, 9]
+    for world in (1, 2, 3):
+        monkeypatch.setattr(distributed, "world_size", lambda world=world: world)
+        for rank in range(world):
+            monkeypatch.setattr(distributed, "rank", lambda rank=rank: rank)
+            for own, whole in zip(data.train_batches(12, False, 3, 4), alone, strict=True):
+                places = [i for i in range(len(whole[1]) // world * world) if i % world == rank]
+                for part, all_of_it in zip(own, whole, strict=True):
+                    assert torch.equal(part, torch.stack([all_of_it[i] for i in places]))
+
+
+def test_a_step_is_augmented_image_by_image_as_its_seed_says(tmp_path):
+    data = loaded(tmp_path, crop_padding=2, flip=True)
+    for step, (images, labels) in enumerate(data.train_batches(12, False, 3, 4)):
+        order = numpy_stream("order", 3, 4).permutation(21)[12 * step : 12 * step + 12]
+        draws = torch.Generator().manual_seed(torch_seed("augmentation", 3, 4, step, 0))
+        top, left, mirrored = (torch.randint(end, (12,), generator=draws) for end in (5, 5, 2))  # of 9 images too
+        assert labels.tolist() == TRAIN.y[order].tolist()
+        for place, index in enumerate(order):
+            padded = np.pad(TRAIN.x[index], ((2, 2), (2, 2), (0, 0)))
+            wanted = padded[top[place] : top[place] + 12, left[place] : left[place] + 16]
+            wanted = wanted[:, ::-1].copy() if mirrored[place] else wanted
+            assert torch.equal(images[place], pixels(wanted[None])[0])
+
+
+def test_the_images_of_a_batch_are_cropped_apart(tmp_path):
     alike = TRAIN._replace(x=np.repeat(TRAIN.x[:1], 21, axis=0))
-    data = loaded(tmp_path, train=alike, crop_padding=2)
-    monkeypatch.setattr(distributed, "world_size", lambda: 2)
-    shares = []
-    for rank in range(2):
-        monkeypatch.setattr(distributed, "rank", lambda rank=rank: rank)
-        shares.append(joined(data.train_batches(20, True, 0, 0))[0])
-    assert not torch.equal(*shares)
+    ((images, _),) = loaded(tmp_path, train=alike, crop_padding=2).train_batches(20, True, 0, 0)
+    assert len(as_set(images)) > 10  # of 25 places
 
 
 def test_the_last_of_each_class_are_held_out_for_validation(tmp_path):

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from puzzlemix import distributed
-from puzzlemix.data.sharding import epoch_shards
+from puzzlemix.data.sharding import epoch_shards, places_in_batch
 from puzzlemix.streams import numpy_stream
 
 
@@ -31,6 +31,9 @@ def test_together_the_processes_see_each_batch_once(monkeypatch, world, drop_las
         assert [len(shard) for shard in batch] == [share] * world
         together = np.concatenate(batch)
         assert sorted(together) == sorted(order[12 * i :][: share * world])
+        for rank, shard in enumerate(batch):
+            monkeypatch.setattr(distributed, "rank", lambda rank=rank: rank)
+            np.testing.assert_array_equal(shard, order[12 * i :][places_in_batch(share)])
 
 
 @pytest.mark.parametrize(("images", "world", "steps"), [(101, 1, 10), (102, 1, 11), (103, 2, 10), (104, 2, 11)])

@@ -12,11 +12,10 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from puzzlemix import distributed
-from puzzlemix.data.augment import crop_and_flip
+from puzzlemix.data.augment import crop_and_flip, draw_crops
 from puzzlemix.data.checks import check_dataset, check_image_size
 from puzzlemix.data.npz import Arrays, read_arrays
-from puzzlemix.data.sharding import epoch_shards, evaluation_shards
+from puzzlemix.data.sharding import epoch_shards, evaluation_shards, places_in_batch
 from puzzlemix.errors import require, require_whole
 from puzzlemix.streams import torch_seed
 
@@ -110,19 +109,20 @@ class ArrayData:
     ) -> Iterator[tuple[Tensor, Tensor]]:
         """This process's share of an epoch: images (B / P, C, H, W) in [0, 1], augmented, and labels (B / P,).
 
-        Order follows from seed and epoch alone, augmentation from seed, epoch and step, so that a run that goes on from
-        `first_step` sees what it would have seen. `view`, how a recipe's phase wants images cut, is for folders of
-        large images: see `check_view`.
+        Order follows from seed and epoch alone, an image's augmentation from seed, epoch, step and its place in the
+        global batch, so that any number of processes, and a run that goes on from `first_step`, see the same images.
+        `view`, how a recipe's phase wants images cut, is for folders of large images: see `check_view`.
         """
         self.check_view(**view)
         x, y = self._train
         generator = torch.Generator(x.device)
         shards = epoch_shards(len(y), batch_size, drop_last, seed, epoch)
-        for step, index in enumerate(shards[first_step:], start=first_step):
-            generator.manual_seed(torch_seed("augmentation", seed, epoch, step, distributed.rank()))
-            index = torch.from_numpy(index).to(x.device)
-            images = crop_and_flip(x[index], self.crop_padding, self.flip, generator)
-            yield images.float() / 255, y[index]
+        order = torch.from_numpy(np.concatenate(shards)).to(x.device)  # once an epoch: a GPU is waited for
+        indices = order.split([len(shard) for shard in shards])
+        for step, index in enumerate(indices[first_step:], start=first_step):
+            generator.manual_seed(torch_seed("augmentation", seed, epoch, step, 0))  # all draw as the first process
+            crops = draw_crops(batch_size, self.crop_padding, self.flip, generator)[places_in_batch(len(index))]
+            yield crop_and_flip(x[index], self.crop_padding, crops).float().div_(255), y[index]
 
     def test_steps(self, batch_size: int) -> int:
         """How many batches `test_batches` gives."""
@@ -133,7 +133,7 @@ class ArrayData:
         x, y = self._test
         for shard in evaluation_shards(len(y), batch_size):
             own = slice(shard.start, shard.stop, shard.step)
-            yield x[own].float() / 255, y[own]
+            yield x[own].float().div_(255), y[own]
 
     @property
     def _prepare(self) -> str:

@@ -1,4 +1,4 @@
-"""Augmentation of whole batches of tensors."""
+"""Augmentation of whole batches of tensors: what is drawn, and what comes of it."""
 
 from __future__ import annotations
 
@@ -7,30 +7,40 @@ import torch.nn.functional as F
 from torch import Tensor
 
 
-def crop_and_flip(images: Tensor, padding: int, flip: bool, generator: torch.Generator) -> Tensor:
-    """Random crops of the images' own size out of their zero-padded selves, half of them mirrored, in one gather.
+def draw_crops(images: int, padding: int, flip: bool, generator: torch.Generator) -> Tensor:
+    """What `crop_and_flip` does to so many images.
+
+    Args:
+        images: B.
+        padding: zeros a side; an image moves by up to this many pixels each way. 0 for no crop.
+        flip: mirror each image left to right with probability 1/2.
+        generator: three draws an image whatever is asked for.
+
+    Returns:
+        (B, 3) int64 on the generator's device: the first row and the first column in the padded image, and 1 where it
+        is mirrored.
+    """
+    ends = 2 * padding + 1, 2 * padding + 1, 2
+    top, left, mirrored = (torch.randint(end, (images,), generator=generator, device=generator.device) for end in ends)
+    return torch.stack([top, left, mirrored * flip], dim=1)
+
+
+def crop_and_flip(images: Tensor, padding: int, crops: Tensor) -> Tensor:
+    """Crops of the images' own size out of their zero-padded selves, some of them mirrored, in one gather.
 
     Args:
         images: (B, C, H, W), any dtype.
-        padding: zeros a side; an image moves by up to this many pixels each way. 0 for no crop.
-        flip: mirror each image left to right with probability 1/2.
-        generator: on the images' device; three draws a batch whatever is asked for.
+        padding: zeros a side.
+        crops: (B, 3), of `draw_crops`, on the images' device.
 
     Returns:
         (B, C, H, W), a new tensor. The same distribution as torchvision's RandomCrop and RandomHorizontalFlip.
     """
     batch, channels, height, width = images.shape
-    device = images.device
-
-    def draw(n: int) -> Tensor:
-        return torch.randint(n, (batch, 1), generator=generator, device=device)  # (B, 1)
-
-    top, left, mirrored = draw(2 * padding + 1), draw(2 * padding + 1), draw(2).bool()
-    rows = top + torch.arange(height, device=device)  # (B, H)
-    columns = torch.arange(width, device=device).expand(batch, width)
-    if flip:
-        columns = torch.where(mirrored, columns.flip(-1), columns)
-    columns = left + columns  # (B, W)
+    top, left, mirrored = crops[:, :, None].unbind(1)  # (B, 1) each
+    rows = top + torch.arange(height, device=images.device)  # (B, H)
+    columns = torch.arange(width, device=images.device).expand(batch, width)
+    columns = left + torch.where(mirrored.bool(), columns.flip(-1), columns)  # (B, W)
     padded = F.pad(images, (padding,) * 4)
     pixel = rows[:, :, None] * padded.shape[-1] + columns[:, None]  # (B, H, W), in a padded channel
     pixel = pixel.view(batch, 1, -1).expand(-1, channels, -1)

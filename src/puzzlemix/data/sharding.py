@@ -21,15 +21,21 @@ def epoch_shards(images: int, batch_size: int, drop_last: bool, seed: int, epoch
         drop_last: leave out the incomplete batch.
         seed, epoch: fix the order.
     """
-    world, rank = distributed.world_size(), distributed.rank()
+    world = distributed.world_size()
     order = numpy_stream("order", seed, epoch).permutation(images)
     shards = []
     for start in range(0, images, batch_size):
         batch = order[start : start + batch_size]
         share = len(batch) // world
         if len(batch) == batch_size or (not drop_last and share >= 2):
-            shards.append(batch[: share * world][rank::world])
+            shards.append(batch[places_in_batch(share)])
     return shards
+
+
+def places_in_batch(share: int) -> slice:
+    """Where this process's share, of so many images, stands in the global batch."""
+    world = distributed.world_size()
+    return slice(distributed.rank(), share * world, world)
 
 
 def evaluation_shards(images: int, batch_size: int) -> list[range]:

@@ -1,0 +1,80 @@
+"""Two nodes, each started by a torchrun of its own, that meet on loopback: one run, as on one node."""
+
+import json
+import os
+import signal
+import socket
+import subprocess
+import sys
+import time
+
+from conftest import OF_TWO_PROCESSES, SCRIPTS
+
+from puzzlemix.checkpoint import load_checkpoint
+from puzzlemix.soak import _descendants, differences
+
+
+def start(*results_dirs):
+    """The torchrun of each of two nodes; torchrun makes the node of the lower address the first."""
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        meeting = f"127.0.0.1:{free.getsockname()[1]}"
+    launcher = [sys.executable, "-m", "torch.distributed.run", "--nnodes=2", "--nproc-per-node=1"]
+    launcher += ["--rdzv-backend=c10d", f"--rdzv-endpoint={meeting}", "--rdzv-id=run"]
+    script = [str(SCRIPTS / "train.py"), *OF_TWO_PROCESSES, "name=run"]
+    return [
+        subprocess.Popen(
+            [
+                *launcher,
+                f"--node-rank={node}",
+                f"--local-addr=127.0.0.{node + 1}",
+                *script,
+                f"results_dir={results_dir}",
+            ],
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+            text=True,
+        )
+        for node, results_dir in enumerate(results_dirs)
+    ]
+
+
+def finish(nodes):
+    """What each node wrote to stdout."""
+    outputs = [node.communicate(timeout=200) for node in nodes]
+    assert [node.returncode for node in nodes] == [0, 0], [errors[-3000:] for _, errors in outputs]
+    return [told for told, _ in outputs]
+
+
+def kill(nodes):
+    """At once, and all that they have started."""
+    for pid in [pid for node in nodes for pid in (node.pid, *_descendants(node.pid))]:
+        os.kill(pid, signal.SIGKILL)
+    for node in nodes:
+        node.communicate()
+
+
+def test_two_nodes_train_the_run_of_one(tmp_path, one_node):
+    told, other = finish(start(tmp_path, tmp_path))
+    assert [path.name for path in tmp_path.iterdir()] == ["run"]
+    folder = tmp_path / "run" / "seed0"
+    assert [json.loads(line)["epoch"] for line in (folder / "log.jsonl").read_text().splitlines()] == [0, 1, 2]
+    assert json.loads((folder / "metrics.json").read_text())["machine"]["processes"] == 2
+    assert (told.count(f"{folder}: top1_error"), len(told.splitlines()), other) == (1, 1, "")
+    assert differences(folder, one_node.folder) == []
+
+
+def test_machines_that_share_no_folder_go_on_after_both_were_killed(tmp_path, one_node):
+    ours, theirs = tmp_path / "ours", tmp_path / "theirs"
+    theirs.mkdir()
+    folder = ours / "run" / "seed0"
+    checkpoint = folder / "checkpoints" / "last.pt"
+    nodes = start(ours, theirs)
+    while all(node.poll() is None for node in nodes) and not checkpoint.is_file():
+        time.sleep(0.01)
+    kill(nodes)
+    assert 1 <= load_checkpoint(checkpoint)["epoch"] < 3
+    assert not (folder / "metrics.json").exists()
+    finish(start(ours, theirs))
+    assert differences(folder, one_node.folder) == []
+    assert not any(theirs.iterdir())
