@@ -15,9 +15,10 @@ from hydra.errors import HydraException, OverrideParseException
 from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
-from puzzlemix import distributed
-from puzzlemix.errors import InputError, PreemptedError, RunError, nearest, require
+from puzzlemix import cluster, distributed
+from puzzlemix.errors import InputError, PreemptedError, RunError, nearest, one_line, require
 from puzzlemix.nested import flatten
+from puzzlemix.preemption import hand_on
 
 ASKED_TO_STOP = os.EX_TEMPFAIL  # 75, the status of a run that a signal stopped, and that has saved
 LOST_A_PROCESS = (
@@ -39,9 +40,11 @@ def script(config_name: str) -> Callable[[Callable[[DictConfig], None]], Callabl
 
         def job(config: DictConfig) -> None:
             try:
+                cluster.join_tasks()
                 main(config)
             except PreemptedError as stop:
                 distributed.print_once(str(stop))
+                hand_on(stop)
                 sys.exit(ASKED_TO_STOP)
             except (InputError, RunError) as error:
                 _fail(error)
@@ -59,8 +62,12 @@ def script(config_name: str) -> Callable[[Callable[[DictConfig], None]], Callabl
             except OverrideParseException as error:
                 shown = f"\"{_key(error.override)}='...'\""
                 _fail(InputError(f"{error.override}: quote a value with spaces or signs twice, {shown}"))
-            except (InputError, HydraException, OmegaConfBaseException) as error:
+            except (InputError, RunError, HydraException, OmegaConfBaseException) as error:
                 _fail(error)
+            except RuntimeError as error:
+                if (line := cluster.failure(error)) is None:
+                    raise
+                _fail(RunError(line))
             except KeyboardInterrupt:
                 sys.stderr.write("interrupted\n")
                 sys.exit(128 + signal.SIGINT)
@@ -71,10 +78,12 @@ def script(config_name: str) -> Callable[[Callable[[DictConfig], None]], Callabl
 
 
 def _fail(error: Exception) -> None:
+    if cluster.in_a_job():
+        raise error  # which Hydra brings to the launcher
     same_everywhere = isinstance(error, InputError)
     if same_everywhere and os.environ.get("RANK", "0") != "0":
         sys.exit(1)
-    sys.exit("error: " + " ".join(str(error).split()))
+    sys.exit(one_line(error))
 
 
 def _selection_of_several(argument: str) -> str:
@@ -101,11 +110,20 @@ def _check_overrides(configs: Path, config_name: str, arguments: list[str]) -> N
         values = flatten(OmegaConf.to_container(defaults))
         for override in (o for o in overrides if o not in groups and "=" in o):
             key = _key(override)
-            if override.startswith(("hydra", "~")):
+            if key.startswith("hydra.launcher."):
+                _check_launcher_key(key, hydra.compose(config_name, groups, return_hydra_config=True))
+            if override.lstrip("+").startswith(("hydra", "~")):
                 continue  # Hydra's own settings, and what it deletes
             require(key in values, f"unknown config key '{key}'{nearest(key, values)}")
             given = hydra.compose(config_name, [*groups, override.lstrip("+")])
             _check_type(key, values[key], flatten(OmegaConf.to_container(given)).get(key))
+
+
+def _check_launcher_key(key: str, config: DictConfig) -> None:
+    """Raise `InputError` unless the launcher that is selected has this setting."""
+    valid = [f"hydra.launcher.{name}" for name in config.hydra.launcher if name != "_target_"]
+    require(bool(valid), f"{key} is of no use without a launcher: add launcher=slurm")
+    require(".".join(key.split(".")[:3]) in valid, f"unknown config key '{key}'{nearest(key, valid)}")
 
 
 def _check_options(group: Path, selected: str) -> None:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import difflib
 import os
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from math import inf
 from numbers import Integral, Real
 from typing import Any
@@ -22,7 +22,14 @@ class RunError(RuntimeError):
 
 
 class PreemptedError(Exception):
-    """A run was asked to stop, and has saved. The message is one line; the same command goes on."""
+    """A run was asked to stop, by `signals`, and has saved. The message is one line; the same command goes on."""
+
+    signals: Sequence[int] = ()
+
+
+def one_line(error: Exception) -> str:
+    """`error: ` and its message, as the scripts print it."""
+    return "error: " + " ".join(str(error).split())
 
 
 def require(condition: bool, message: str) -> None:

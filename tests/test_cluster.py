@@ -1,0 +1,174 @@
+"""Runs as jobs: a sweep of them ends as without, and a job that was preempted or killed comes back and goes on."""
+
+import os
+import re
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+from types import SimpleNamespace
+
+import hydra
+import pytest
+from conftest import OF_TWO_PROCESSES, SCRIPTS, TINY
+from hydra.core.utils import JobReturn, JobStatus
+from submitit.core.utils import UncompletedJobError
+from submitit.local.local import LocalJob
+from submitit.slurm.slurm import SlurmExecutor, _make_sbatch_string
+
+from puzzlemix import cluster
+from puzzlemix.job_log import JobLog
+from puzzlemix.soak import _descendants, differences
+
+SWEEP = (*TINY, "dataset.train_per_class=10", "mixup=vanilla,input", "seed=0,1")
+RUNS = [f"digits_preactresnet18_narrow_{mixup}/seed{seed}" for mixup in ("vanilla", "input") for seed in (0, 1)]
+
+
+def launch(results_dir, *arguments):
+    """The command that starts jobs on this machine and waits for them."""
+    arguments = [*arguments, "launcher=submitit_local", f"results_dir={results_dir}"]
+    command = [sys.executable, SCRIPTS / "train.py", *arguments]
+    return subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+
+
+def trainer_of(folder, launcher):
+    """The process that trains in a run's folder, once it does."""
+    lock = folder / ".lock"
+    while launcher.poll() is None and not (lock.is_file() and lock.read_text()):
+        time.sleep(0.005)
+    assert launcher.poll() is None, launcher.communicate()
+    return int(re.search(r"process (\d+)", lock.read_text())[1])
+
+
+@pytest.fixture(scope="module")
+def sweep(tmp_path_factory):
+    """A sweep of four jobs, the first of which was asked to stop at its first steps; its folder and its jobs' logs."""
+    folder = tmp_path_factory.mktemp("sweep")
+    launcher = launch(folder, "-m", *SWEEP)
+    os.kill(trainer_of(folder / RUNS[0], launcher), signal.SIGUSR2)
+    told, errors = launcher.communicate(timeout=200)
+    assert (launcher.returncode, told, errors) == (0, f"each run is a job and writes to {folder}/.submitit/\n", "")
+    return SimpleNamespace(folder=folder, logs=[log.read_text() for log in folder.glob(".submitit/*/*_log.out")])
+
+
+def test_a_sweep_of_jobs_ends_as_the_runs_do_one_after_the_other(sweep, script, tmp_path):
+    script("train", "-m", *SWEEP, f"results_dir={tmp_path}")
+    assert [differences(sweep.folder / run, tmp_path / run) for run in RUNS] == [[]] * 4
+
+
+def test_a_job_asked_to_stop_saves_after_the_step_and_comes_back_by_itself(sweep):
+    (log,) = [log for log in sweep.logs if "asked to stop: " in log]
+    assert " mixup=vanilla seed=0 " in log
+    stop = log.index(f"asked to stop: {sweep.folder / RUNS[0]}/checkpoints/last.pt is of epoch ")
+    assert log.index("Caught signal SIGUSR2") > stop
+    assert log.index("Requeued job") > stop
+    assert log.rindex("Starting with JobEnvironment") > stop
+    assert log.rindex(f"{sweep.folder / RUNS[0]}: top1_error") > stop
+
+
+def test_a_job_of_two_tasks_is_one_run_and_goes_on_where_it_was_killed(tmp_path, one_node):
+    """SLURM runs the same script again, in the same environment, on jobs whose machine has failed."""
+    folder = tmp_path / "run" / "seed0"
+    launcher = launch(tmp_path, *OF_TWO_PROCESSES, "name=run", "hydra.launcher.tasks_per_node=2")
+    trainer_of(folder, launcher)
+    while launcher.poll() is None and not (folder / "checkpoints" / "last.pt").is_file():
+        time.sleep(0.005)
+    pids = _descendants(launcher.pid)
+    commands = [command_of(pid) for pid in pids]
+    for pid in (launcher.pid, *pids):
+        os.kill(pid, signal.SIGKILL)
+    launcher.communicate()
+    assert not (folder / "metrics.json").exists()
+
+    again = [(command, env) for command, env in commands if "submitit.core._submit" in command]
+    tasks = [subprocess.Popen(command, env=env) for command, env in again]
+    assert [task.wait(timeout=200) for task in tasks] == [0, 0]
+    assert differences(folder, one_node.folder) == []
+
+
+def test_an_error_in_a_job_is_in_its_log_and_is_the_launcher_s_last_line(tmp_path):
+    launcher = launch(tmp_path, *TINY, "recipe.lr=-1")
+    _, errors = launcher.communicate(timeout=100)
+    assert launcher.returncode == 1
+    (log,) = tmp_path.glob(".submitit/*/*_log.err")
+    for shown in (errors, log.read_text()):
+        which, error = shown.splitlines()
+        assert which.startswith("Error executing job with overrides: ['dataset.train_per_class=4', ")
+        assert error == "error: recipe.lr must be above 0, not -1"
+
+
+def test_a_bug_in_a_job_keeps_its_traceback(capsys):
+    done = JobReturn(overrides=["seed=0"], status=JobStatus.FAILED)
+    try:
+        raise ZeroDivisionError("by a test")
+    except ZeroDivisionError as bug:
+        done.return_value = bug
+    JobLog().on_job_end(config=None, job_return=done)
+    assert f'File "{__file__}"' in capsys.readouterr().err
+    with pytest.raises(ZeroDivisionError) as bug:
+        _ = done.return_value
+    assert f'File "{__file__}"' in bug.value.__notes__[0]
+
+
+def test_a_job_that_left_no_result_is_told_in_one_line_with_the_end_of_its_log(tmp_path):
+    job = LocalJob(tmp_path, "7")
+    job._results_timeout_s = 0
+    job.paths.stderr.write_text("a warning\nslurmstepd: error: Detected 1 oom_kill event in StepId=7.0\n")
+    with pytest.raises(UncompletedJobError) as error:
+        job.result()
+    line = " ".join(cluster.failure(error.value).split())
+    assert line.startswith(f"Job 7 (task: 0) with path {tmp_path}/7_0_result.pkl has not produced any output (state: ")
+    assert line.endswith("): slurmstepd: error: Detected 1 oom_kill event in StepId=7.0")
+    assert cluster.failure(RuntimeError("something else")) is None
+
+
+def test_the_slurm_launcher_asks_sbatch_for_what_its_config_says():
+    """The text that submitit hands to sbatch, made by submitit."""
+    with hydra.initialize_config_dir(str(SCRIPTS.parent / "configs"), version_base="1.3"):
+        overrides = ["launcher=slurm", "hydra.launcher.partition=gpu", "results_dir=/shared/runs"]
+        config = hydra.compose("train", overrides, return_hydra_config=True)
+    given = dict(hydra.utils.instantiate(config.hydra.launcher).params)
+    folder = given.pop("submitit_folder")
+    assert (folder, given.pop("max_num_timeout")) == ("/shared/runs/.submitit/%j", 20)
+    asked = SlurmExecutor.__new__(SlurmExecutor)._convert_parameters({k: v for k, v in given.items() if v is not None})
+    text = _make_sbatch_string("python", folder, map_count=4, **asked)
+    assert set(re.findall(r"#SBATCH --(.*)", text)) >= {
+        "array=0-3%4",
+        "job-name=puzzlemix",
+        "partition=gpu",
+        "nodes=1",
+        "ntasks-per-node=1",
+        "gpus-per-node=1",
+        "cpus-per-task=8",
+        "mem=32GB",
+        "time=1440",
+        "signal=USR2@120",
+        "requeue",
+        "open-mode=append",
+        "output=/shared/runs/.submitit/%A_%a/%A_%a_0_log.out",
+    }
+
+
+@pytest.mark.parametrize(
+    ("overrides", "message"),
+    [
+        ("launcher=slrum", "unknown launcher 'slrum'; did you mean 'slurm'"),
+        ("launcher=slurm hydra.launcher.timeout_mn=5", r"'hydra\.launcher\.timeout_mn'; did you mean '.*timeout_min'"),
+        ("hydra.launcher.timeout_min=5", r"hydra\.launcher\.timeout_min is of no use without a launcher"),
+        ("launcher=slurm mixup=puzlemix", "unknown mixup 'puzlemix'"),
+        ("launcher=slurm", "launcher=slurm, but there is no srun here"),
+    ],
+)
+def test_what_cannot_be_launched_is_one_line(script, tmp_path, monkeypatch, overrides, message):
+    monkeypatch.setenv("PATH", str(tmp_path))
+    with pytest.raises(SystemExit, match=message) as stop:
+        script("train", "-m", f"results_dir={tmp_path}/runs", *overrides.split())
+    assert "\n" not in str(stop.value)
+
+
+def command_of(pid):
+    """How a process was started: its arguments and its environment."""
+    arguments, environment = (Path(f"/proc/{pid}/{part}").read_bytes().decode() for part in ("cmdline", "environ"))
+    variables = (variable.split("=", 1) for variable in environment.split("\0") if "=" in variable)
+    return arguments.rstrip("\0").split("\0"), dict(variables)
