@@ -11,11 +11,12 @@ from pathlib import Path
 import pytest
 import torch
 from conftest import SCRIPTS, TINY
+from pictures import write_class_folders
 from torch import nn
 
 from puzzlemix.checkpoint import load_checkpoint
 from puzzlemix.cli import ASKED_TO_STOP
-from puzzlemix.soak import differences
+from puzzlemix.soak import _descendants, differences
 
 METHODS = {
     "input": ("mixup=input",),
@@ -38,8 +39,8 @@ def command(tmp_path):
     return build
 
 
-def start(command):
-    return subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+def start(command, **options):
+    return subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, **options)
 
 
 def wait_for(happened, process):
@@ -65,7 +66,7 @@ def test_a_killed_run_goes_on_to_the_same_numbers(command, train, method):
     assert differences(folder, train(*overrides)) == []
 
 
-@pytest.mark.parametrize(("method", "number"), zip(METHODS, STOPPING, strict=True))
+@pytest.mark.parametrize(("method", "number"), [*zip(METHODS, STOPPING, strict=True)])
 def test_a_run_asked_to_stop_saves_after_the_step_and_goes_on_from_it(command, train, method, number):
     overrides = (*METHODS[method], *LONGER)
     stopped, folder = command("stopped", *overrides)
@@ -82,6 +83,30 @@ def test_a_run_asked_to_stop_saves_after_the_step_and_goes_on_from_it(command, t
     assert told == f"asked to stop: {path} is of {where}, and the same command goes on from it\n"
     subprocess.run(stopped, check=True, capture_output=True)
     assert differences(folder, train(*overrides)) == []
+
+
+def test_a_signal_to_all_processes_leaves_the_readers_of_images_at_work(tmp_path):
+    """As `scancel` sends it. To the readers first: a step may end, and the run with it, before their end is noticed."""
+    for split in ("train", "val"):
+        write_class_folders(tmp_path / "data" / "imagenet" / split, ["ant", "bee"], 200, (40, 40))
+    counts = ("num_classes=2", "train_images=null", "test_images=null", "image_size=[32,32]", "test_resize=32")
+    data = ("dataset=imagenet", *(f"dataset.{count}" for count in counts), f"dataset.root={tmp_path}/data")
+    own = ("dataset.workers=2", "recipe.batch_size=4", "recipe.epochs=50")
+    arguments = [str(SCRIPTS / "train.py"), *data, *own, f"results_dir={tmp_path}", "name=run"]
+    arguments += ["network.initial_channels=4", "attack=none", "device=cpu"]
+    folder = tmp_path / "run" / "seed0"
+    process = start([sys.executable, *arguments])
+    wait_for((folder / "checkpoints" / "last.pt").is_file, process)
+    wait_for(lambda: len(_descendants(process.pid)) == 2, process)  # an epoch begins
+    epochs = len(log_of(folder))
+    time.sleep(0.1)
+    for reader in _descendants(process.pid):
+        os.kill(reader, signal.SIGTERM)
+    wait_for(lambda: len(log_of(folder)) > epochs + 1, process)
+    process.send_signal(signal.SIGTERM)
+    told, errors = process.communicate(timeout=60)
+    assert (process.returncode, errors) == (ASKED_TO_STOP, "")
+    assert told.startswith("asked to stop: ")
 
 
 @pytest.fixture

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import signal
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 
@@ -170,6 +171,7 @@ class ImageFolders:
             batch_sampler=shards,
             num_workers=self.workers,
             pin_memory=self._device.type == "cuda",
+            worker_init_fn=_outlast_sigterm,
             generator=torch.Generator(),  # its own: the global one is the training loop's
         )
         try:
@@ -181,6 +183,11 @@ class ImageFolders:
         except InputError as error:  # a worker's comes as its traceback, which ends in the message
             message = str(error).strip().rpartition("InputError: ")[2]
             raise RunError(message) from error.with_traceback(None)  # whose frames would keep the workers
+
+
+def _outlast_sigterm(worker: int) -> None:
+    """Read on where a cluster's signal comes to all processes: the one that trains finishes its step first."""
+    signal.signal(signal.SIGTERM, signal.SIG_IGN)
 
 
 class _Images(Dataset):
