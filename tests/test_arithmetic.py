@@ -1,6 +1,8 @@
 """Precision, layout and kernels change a training by rounding alone, and evaluation not at all."""
 
 import json
+import subprocess
+import sys
 
 import pytest
 import torch
@@ -58,6 +60,24 @@ def test_a_compiled_run_stays_within_rounding_over_50_steps(losses):
     network = f"network._target_={__name__}.Staged"
     eager, compiled = (losses(network, "mixup=puzzlemix", f"compile={on}") for on in ("false", "true"))
     torch.testing.assert_close(compiled, eager, rtol=5e-3, atol=0)
+
+
+STEP_OF_FEW_CHANNELS = """
+import torch
+from puzzlemix.arithmetic import Arithmetic
+from puzzlemix.networks.preact_resnet import preactresnet18
+network = preactresnet18(10, {channels}, mean=[0.5] * 3, std=[0.25] * 3)
+Arithmetic(channels_last=True).prepare(network)
+network(torch.rand(20, 3, 48, 48)).sum().backward()
+print(network.layer1[0].conv1.weight.is_contiguous())
+"""
+
+
+@pytest.mark.parametrize("channels", [8, 16])
+def test_a_network_too_narrow_for_channels_last_survives_a_step(channels):
+    step = [sys.executable, "-c", STEP_OF_FEW_CHANNELS.format(channels=channels)]
+    done = subprocess.run(step, capture_output=True, text=True)  # as a fault here ends its whole process
+    assert (done.returncode, done.stdout.strip()) == (0, str(channels < 16)), done.stderr
 
 
 def test_hooks_on_compiled_stages_run():

@@ -17,6 +17,7 @@ from torch import nn
 from puzzlemix.errors import require, require_choice
 
 PRECISIONS = ("fp32", "tf32", "bf16")
+FLOATS_OF_A_VECTOR = 16  # in AVX-512; with narrower ones less would do
 COMPILED_VARIANTS = 256  # of a part: by batch size, mode and gradients; torch gives up, with a warning, at 8
 
 
@@ -28,7 +29,8 @@ class Arithmetic:
         precision: of convolutions and matrix products while training. `fp32`; `tf32`, float32 with 10 bits of mantissa
             in its products, on GPUs since Ampere; `bf16`, mixed precision by autocast. Weights, losses, batch norm
             statistics, evaluation and attacks are float32 in all three.
-        channels_last: keep the weights of convolutions, and so hidden states, with channels innermost.
+        channels_last: keep the weights of convolutions, and so hidden states, with channels innermost; but not on a CPU
+            in a network that oneDNN cannot train so, as few as its channels are.
         compile: fuse kernels by torch.compile.
         fused: update all weights in one kernel.
         deterministic: only kernels whose result is the same in every run.
@@ -61,7 +63,7 @@ class Arithmetic:
         compiled code, where inside of it they would be passed over, and names in the state dict stay.
         """
         compute_in_float32(self.deterministic)
-        if self.channels_last:
+        if self.channels_last and not _overruns_channels_last(network):
             network.to(memory_format=torch.channels_last)
         if self.compile:
             torch._dynamo.config.recompile_limit = COMPILED_VARIANTS
@@ -92,6 +94,19 @@ def compute_in_float32(deterministic: bool = False) -> None:
     torch.use_deterministic_algorithms(deterministic)
     if deterministic:
         os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")  # cuBLAS asks for it, at its first call
+
+
+def _overruns_channels_last(network: nn.Module) -> bool:
+    """Whether a backward pass with channels innermost would write past its memory, by a fault of oneDNN (issue 6035).
+
+    It is in strided convolutions of one pixel on a CPU, of fewer channels than fill a vector; the process crashes, or
+    goes on with wrong numbers.
+    """
+    return any(
+        part.kernel_size == (1, 1) and max(part.stride) > 1 and part.in_channels < FLOATS_OF_A_VECTOR
+        for part in network.modules()
+        if isinstance(part, nn.Conv2d) and part.weight.device.type == "cpu"
+    )
 
 
 def _allow_tf32(allowed: bool) -> None:

@@ -18,7 +18,7 @@ from puzzlemix.benchmarks.training import METHODS, photographs
 from puzzlemix.errors import RunError
 
 TRAIN = Path(__file__).resolve().parents[3] / "scripts" / "train.py"
-CHANNELS = 8  # of the network's first stage
+CHANNELS = 16  # of the network's first stage
 EPOCHS = 4  # of which the first warms up
 
 
@@ -98,7 +98,8 @@ def _epoch_s(load: Load, method: str, device: str) -> float:
         one_thread = os.environ | {"OMP_NUM_THREADS": "1"}
         done = subprocess.run([*command, f"results_dir={folder}"], env=one_thread, capture_output=True, text=True)
         if done.returncode != 0:
-            raise RunError(f"{' '.join(command)} failed: {done.stderr[-500:]}")
+            last_words = done.stderr[-500:] or done.stdout[-500:]
+            raise RunError(f"{' '.join(command)} ended with {done.returncode}: {last_words}")
         (log,) = Path(folder).rglob("log.jsonl")
         seconds = [json.loads(line)["seconds"] for line in log.read_text().splitlines()]
     return median(epoch["total"] - epoch["evaluation"] for epoch in seconds[1:])
