@@ -19,7 +19,7 @@ from submitit.slurm.slurm import SlurmExecutor, _make_sbatch_string
 
 from puzzlemix import cluster
 from puzzlemix.job_log import JobLog
-from puzzlemix.soak import _descendants, differences
+from puzzlemix.soak import descendants, differences
 
 SWEEP = (*TINY, "dataset.train_per_class=10", "mixup=vanilla,input", "seed=0,1")
 RUNS = [f"digits_preactresnet18_narrow_{mixup}/seed{seed}" for mixup in ("vanilla", "input") for seed in (0, 1)]
@@ -74,7 +74,7 @@ def test_a_job_of_two_tasks_is_one_run_and_goes_on_where_it_was_killed(tmp_path,
     trainer_of(folder, launcher)
     while launcher.poll() is None and not (folder / "checkpoints" / "last.pt").is_file():
         time.sleep(0.005)
-    pids = _descendants(launcher.pid)
+    pids = descendants(launcher.pid)
     commands = [command_of(pid) for pid in pids]
     for pid in (launcher.pid, *pids):
         os.kill(pid, signal.SIGKILL)

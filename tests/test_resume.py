@@ -16,7 +16,7 @@ from torch import nn
 
 from puzzlemix.checkpoint import load_checkpoint
 from puzzlemix.cli import ASKED_TO_STOP
-from puzzlemix.soak import _descendants, differences
+from puzzlemix.soak import descendants, differences
 
 METHODS = {
     "input": ("mixup=input",),
@@ -97,10 +97,10 @@ def test_a_signal_to_all_processes_leaves_the_readers_of_images_at_work(tmp_path
     folder = tmp_path / "run" / "seed0"
     process = start([sys.executable, *arguments])
     wait_for((folder / "checkpoints" / "last.pt").is_file, process)
-    wait_for(lambda: len(_descendants(process.pid)) == 2, process)  # an epoch begins
+    wait_for(lambda: len(descendants(process.pid)) == 2, process)  # an epoch begins
     epochs = len(log_of(folder))
     time.sleep(0.1)
-    for reader in _descendants(process.pid):
+    for reader in descendants(process.pid):
         os.kill(reader, signal.SIGTERM)
     wait_for(lambda: len(log_of(folder)) > epochs + 1, process)
     process.send_signal(signal.SIGTERM)

@@ -16,7 +16,7 @@ from test_resume import log_of
 from torch.distributed import TCPStore
 
 from puzzlemix.checkpoint import load_checkpoint
-from puzzlemix.rendezvous import _agree_on_a_name
+from puzzlemix.rendezvous import agree_on_a_name
 from puzzlemix.soak import differences
 
 
@@ -118,8 +118,8 @@ def test_processes_do_not_take_the_name_of_an_earlier_start_for_theirs():
     kept.set("name", "of a start that ended before all knew it")
     with ThreadPoolExecutor(3) as threads:
         for _ in range(2):  # two starts
-            others = [threads.submit(_agree_on_a_name, kept.clone(), rank, 3) for rank in (1, 2)]
+            others = [threads.submit(agree_on_a_name, kept.clone(), rank, 3) for rank in (1, 2)]
             time.sleep(0.1)
-            first = _agree_on_a_name(kept, 0, 3)
+            first = agree_on_a_name(kept, 0, 3)
             assert [other.result() for other in others] == [first, first]
     assert first != "of a start that ended before all knew it"

@@ -11,7 +11,7 @@ import time
 from conftest import OF_TWO_PROCESSES, SCRIPTS
 
 from puzzlemix.checkpoint import load_checkpoint
-from puzzlemix.soak import _descendants, differences
+from puzzlemix.soak import descendants, differences
 
 
 def start(*results_dirs):
@@ -48,7 +48,7 @@ def finish(nodes):
 
 def kill(nodes):
     """At once, and all that they have started."""
-    for pid in [pid for node in nodes for pid in (node.pid, *_descendants(node.pid))]:
+    for pid in [pid for node in nodes for pid in (node.pid, *descendants(node.pid))]:
         os.kill(pid, signal.SIGKILL)
     for node in nodes:
         node.communicate()

@@ -23,10 +23,10 @@ def store_of_this_start() -> Store | None:
         return None
     rank, processes = int(os.environ["RANK"]), int(os.environ["WORLD_SIZE"])
     kept = TCPStore(os.environ["MASTER_ADDR"], int(os.environ["MASTER_PORT"]), is_master=False)
-    return PrefixStore(_agree_on_a_name(kept, rank, processes), kept)
+    return PrefixStore(agree_on_a_name(kept, rank, processes), kept)
 
 
-def _agree_on_a_name(store: Store, rank: int, processes: int) -> str:
+def agree_on_a_name(store: Store, rank: int, processes: int) -> str:
     """The first process writes a name, and takes it away before it says `go`: a name found is of this start, or of one
     that ended before its `go`.
     """

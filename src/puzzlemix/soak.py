@@ -49,7 +49,7 @@ def kill_and_restart(command: Sequence[str], folder: Path, kills: int, seed: int
             _wait_for_write(folder / "checkpoints" / "last.unfinished", time.time_ns(), process)
         if process.poll() is not None:
             raise RunError(f"the run ended with status {process.returncode} before kill {kill + 1}: give more epochs")
-        for pid in [process.pid, *_descendants(process.pid)]:
+        for pid in [process.pid, *descendants(process.pid)]:
             os.kill(pid, signal.SIGKILL)
         process.wait()
         tell(f"kill {kill + 1} {where}, {_epochs_saved(folder)} epochs saved")
@@ -75,6 +75,15 @@ def differences(folder: Path, reference: Path) -> list[str]:
     return found
 
 
+def descendants(pid: int) -> list[int]:
+    """The processes that a process has started, and they."""
+    try:
+        children = [int(c) for file in Path(f"/proc/{pid}/task").glob("*/children") for c in file.read_text().split()]
+    except FileNotFoundError:  # it has just ended
+        return []
+    return [*children, *(grandchild for child in children for grandchild in descendants(child))]
+
+
 def _wait_for_write(path: Path, since_ns: int, process: subprocess.Popen) -> None:
     """Go on once a file is written anew, or the process has ended: one that an earlier kill left does not count."""
     while process.poll() is None:
@@ -82,15 +91,6 @@ def _wait_for_write(path: Path, since_ns: int, process: subprocess.Popen) -> Non
             if path.stat().st_mtime_ns > since_ns:
                 return
         time.sleep(LOOK_S)
-
-
-def _descendants(pid: int) -> list[int]:
-    """The processes that a process has started, and they."""
-    try:
-        children = [int(c) for file in Path(f"/proc/{pid}/task").glob("*/children") for c in file.read_text().split()]
-    except FileNotFoundError:  # it has just ended
-        return []
-    return [*children, *(grandchild for child in children for grandchild in _descendants(child))]
 
 
 def _epochs_saved(folder: Path) -> int:
