@@ -67,7 +67,8 @@ def plot(points: Sequence[Point], path: Path) -> None:
     """A panel for each of the sweeps; a dashed line is what would be in proportion to the first point of vanilla."""
     figure = Figure(figsize=(12, 3.2), layout="constrained")
     sweeps = list(dict.fromkeys(point.varied for point in points))
-    for ax, varied in zip(figure.subplots(1, len(sweeps), squeeze=False)[0], sweeps, strict=True):
+    panels = figure.subplots(1, len(sweeps), sharey=True, squeeze=False)[0]
+    for ax, varied in zip(panels, sweeps, strict=True):
         own = [point for point in points if point.varied == varied]
         x = [getattr(point.load, varied) for point in own]
         for method, seconds in zip(METHODS, zip(*(point.seconds for point in own), strict=True), strict=True):
