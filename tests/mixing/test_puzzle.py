@@ -416,7 +416,16 @@ def test_the_call_leaves_modes_gradients_and_statistics(network, images, labels)
     for name, parameter in network.named_parameters():
         wanted = gradients[name]
         assert parameter.grad is None if wanted is None else torch.equal(parameter.grad, wanted), name
-    assert not network.linear.bias.requires_grad
+    assert [name for name, p in network.named_parameters() if not p.requires_grad] == ["linear.bias"]
+
+
+def test_weights_need_no_gradient_meanwhile(network, images, labels):
+    """Else a compiled network computes those of all of them."""
+    needed = []
+    network.conv1.register_forward_hook(lambda module, *_: needed.append(module.weight.requires_grad))
+    input_gradient(network, images, labels)
+    network(images)
+    assert needed == [False, True]
 
 
 def test_a_model_in_data_parallel_is_the_model_inside(network, images, labels):
@@ -511,11 +520,12 @@ def test_mixing_needs_little_memory():
     assert float(done.stdout) < 100
 
 
-def test_modes_come_back_when_the_saliency_pass_fails(network, labels):
+def test_the_model_is_as_before_when_the_saliency_pass_fails(network, labels):
     network.train()
     with pytest.raises(RuntimeError):
         PuzzleMix(num_classes=K)(network, torch.rand(4, 7, 16, 16), labels)
     assert all(module.training for module in network.modules())
+    assert all(parameter.requires_grad for parameter in network.parameters())
 
 
 @pytest.mark.parametrize(

@@ -31,7 +31,7 @@ def input_gradient(model: nn.Module, images: Tensor, labels: Tensor) -> Tensor:
     """
     network = _network_of(model)
     images = images.detach().requires_grad_()
-    with _eval_mode(network):
+    with _frozen(network):
         loss = _cross_entropy(network, images, labels)  # (B,)
     # Each image's gradient sets out at 1 and is brought to scale at the end: half precision would round that of an
     # image that the network is sure of to nothing.
@@ -103,12 +103,20 @@ def _kept_on(device: torch.device, numbers: tuple[float, ...]) -> Tensor:
 
 
 @contextmanager
-def _eval_mode(network: nn.Module) -> Iterator[None]:
-    """Eval mode inside; afterwards each module is in the mode it was in, frozen ones too."""
+def _frozen(network: nn.Module) -> Iterator[None]:
+    """Eval mode and weights that need no gradient inside; afterwards each module and weight is as it was.
+
+    Of weights that need one, a compiled network would compute it, asked for or not: half of its backward pass.
+    """
     training = [module for module in network.modules() if module.training]
+    weights = [weight for weight in network.parameters() if weight.requires_grad]
     network.eval()
     try:
+        for weight in weights:
+            weight.requires_grad = False
         yield
     finally:
+        for weight in weights:
+            weight.requires_grad = True
         for module in training:
             module.training = True
