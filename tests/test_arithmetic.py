@@ -1,6 +1,8 @@
 """Precision, layout and kernels change a training by rounding alone, and evaluation not at all."""
 
 import json
+import platform
+import resource
 import subprocess
 import sys
 
@@ -78,6 +80,28 @@ def test_a_network_too_narrow_for_channels_last_survives_a_step(channels):
     step = [sys.executable, "-c", STEP_OF_FEW_CHANNELS.format(channels=channels)]
     done = subprocess.run(step, capture_output=True, text=True)  # as a fault here ends its whole process
     assert (done.returncode, done.stdout.strip()) == (0, str(channels < 16)), done.stderr
+
+
+FAULTS = """
+import resource
+import torch
+from puzzlemix.arithmetic import Arithmetic
+
+def step():
+    for _ in [torch.ones(2**20) for _ in range(20)]: pass  # 80 MiB, then freed
+
+Arithmetic().prepare(torch.nn.Sequential())
+step()
+before = resource.getrusage(resource.RUSAGE_SELF).ru_minflt
+for _ in range(5): step()
+print(resource.getrusage(resource.RUSAGE_SELF).ru_minflt - before)
+"""
+
+
+@pytest.mark.skipif(platform.libc_ver()[0] != "glibc", reason="another C library does as it likes")
+def test_memory_of_a_step_is_kept_for_the_next():
+    done = subprocess.run([sys.executable, "-c", FAULTS], capture_output=True, text=True, check=True)
+    assert int(done.stdout) < 0.05 * 5 * 20 * 2**22 / resource.getpagesize()  # of pages touched
 
 
 def test_hooks_on_compiled_stages_run():
