@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
+from contextlib import closing
 from typing import Any
 
 import torch
@@ -79,13 +80,13 @@ def _errors(
     counts = torch.zeros(3, device=device, dtype=torch.float64)  # right in 1, right in 5, images
     quiet = None if distributed.is_main() else True  # None: silent unless on a terminal
     steps = data.test_steps(batch_size)
-    batches = tqdm(data.test_batches(batch_size), desc=what, total=steps, unit="batch", leave=False, disable=quiet)
-    for images, labels in batches:
-        images = perturb(images, labels)
-        with torch.no_grad():
-            logits = network(images)  # (B, K)
-        best = logits.topk(min(5, logits.shape[1])).indices == labels[:, None]  # (B, 5)
-        counts += torch.stack([best[:, 0].sum(), best.any(1).sum(), torch.tensor(len(labels), device=device)])
+    with closing(data.test_batches(batch_size)) as batches:
+        for images, labels in tqdm(batches, desc=what, total=steps, unit="batch", leave=False, disable=quiet):
+            images = perturb(images, labels)
+            with torch.no_grad():
+                logits = network(images)  # (B, K)
+            best = logits.topk(min(5, logits.shape[1])).indices == labels[:, None]  # (B, 5)
+            counts += torch.stack([best[:, 0].sum(), best.any(1).sum(), torch.tensor(len(labels), device=device)])
     network.train(training)
     right1, right5, images = distributed.sum_over_processes(counts).tolist()
     return 100 * (1 - right1 / images), 100 * (1 - right5 / images)

@@ -20,6 +20,8 @@ from puzzlemix.data.sharding import epoch_shards, evaluation_shards
 from puzzlemix.errors import InputError, RunError, require, require_whole
 from puzzlemix.streams import torch_seed
 
+LAST_READS_S = 60  # of a reader that was told to end
+
 
 class ImageFolders:
     """A dataset in `<root>/<name>/train/<class>/` and `<root>/<name>/val/<class>/`, such as ImageNet.
@@ -186,8 +188,8 @@ class ImageFolders:
 
 
 def _outlast_sigterm(worker: int) -> None:
-    """Read on where a cluster's signal comes to all processes: the one that trains finishes its step first."""
-    signal.signal(signal.SIGTERM, signal.SIG_IGN)
+    """Read on for a while where a cluster's signal comes to all processes: the one that trains finishes its step."""
+    signal.signal(signal.SIGTERM, lambda *_: signal.alarm(LAST_READS_S))
 
 
 class _Images(Dataset):
