@@ -80,7 +80,7 @@ class RunState:
         if content is None:
             return
         load_weights(self.network, content["network"], self.log.checkpoint_path)
-        self.optimizer.load_state_dict(content["optimizer"])
+        self._restore_optimizer(content["optimizer"])
         self.epoch, self.steps_done = content["epoch"], content["steps_done"]
         self.log.records = content["log"]
         self._restore_this_process(content["processes"])
@@ -104,6 +104,15 @@ class RunState:
             sys.stderr.write(f"warning: {damaged} is damaged: going on from {path}; it is now {aside.name}\n")
             damaged.replace(aside)  # or else the next save would make it the previous one, in place of the good one
         return content
+
+    def _restore_optimizer(self, saved: dict[str, Any]) -> None:
+        """With the settings of this start, and the layout of its weights, which a fused update takes for granted."""
+        settings = self.optimizer.state_dict()["param_groups"]
+        self.optimizer.load_state_dict({**saved, "param_groups": settings})
+        for weight, buffers in self.optimizer.state.items():
+            for name, buffer in buffers.items():
+                if isinstance(buffer, torch.Tensor) and buffer.shape == weight.shape:
+                    buffers[name] = torch.empty_like(weight).copy_(buffer)
 
     def _of_this_process(self) -> dict[str, Any]:
         """What differs from process to process, on the CPU."""
