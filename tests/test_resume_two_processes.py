@@ -16,7 +16,7 @@ from test_resume import log_of
 from torch.distributed import TCPStore
 
 from puzzlemix.checkpoint import load_checkpoint
-from puzzlemix.rendezvous import agree_on_a_name
+from puzzlemix.rendezvous import RETRY, agree_on_a_name
 from puzzlemix.soak import differences
 
 
@@ -123,3 +123,16 @@ def test_processes_do_not_take_the_name_of_an_earlier_start_for_theirs():
             first = agree_on_a_name(kept, 0, 3)
             assert [other.result() for other in others] == [first, first]
     assert first != "of a start that ended before all knew it"
+
+
+def test_a_process_whose_patience_ends_as_the_last_one_comes_goes_on():
+    """The name is taken away while it waits for `go`, and may not be asked for again."""
+    kept = TCPStore("127.0.0.1", 0, is_master=True, wait_for_workers=False)
+    kept.set("name", "this")
+    with ThreadPoolExecutor(1) as threads:
+        other = threads.submit(agree_on_a_name, kept.clone(), 1, 3)
+        kept.wait(["this/1 knows"])
+        kept.delete_key("name")
+        time.sleep(1.5 * RETRY.total_seconds())
+        kept.set("this/go", "")
+        assert other.result(timeout=10) == "this"

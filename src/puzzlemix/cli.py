@@ -80,8 +80,8 @@ def script(config_name: str) -> Callable[[Callable[[DictConfig], None]], Callabl
 def _fail(error: Exception) -> None:
     if cluster.in_a_job():
         raise error  # which Hydra brings to the launcher
-    same_everywhere = isinstance(error, InputError)
-    if same_everywhere and os.environ.get("RANK", "0") != "0":
+    same_on_this_machine = isinstance(error, InputError)
+    if same_on_this_machine and os.environ.get("LOCAL_RANK", "0") != "0":
         sys.exit(1)
     sys.exit(one_line(error))
 

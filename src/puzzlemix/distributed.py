@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import atexit
 import os
+from datetime import timedelta
 from functools import cache
 from typing import Any, TypeVar
 
@@ -15,6 +16,7 @@ from puzzlemix.errors import require, require_choice
 from puzzlemix.rendezvous import store_of_this_start
 
 T = TypeVar("T")
+SILENCE = timedelta(minutes=10)  # of a process, after which the others give it up: its machine may have lost power
 
 
 def rank() -> int:
@@ -110,6 +112,7 @@ def join(wanted_device: str) -> torch.device:
             store=store_of_this_start(),
             rank=int(os.environ["RANK"]),
             world_size=int(os.environ["WORLD_SIZE"]),
+            timeout=SILENCE,
             device_id=device if on_gpu else None,
         )
         atexit.register(dist.destroy_process_group)
@@ -132,7 +135,7 @@ def unwrap(model: nn.Module) -> nn.Module:
 @cache
 def _between_hosts() -> dist.ProcessGroup | None:
     """The group for small exchanges of the hosts; None for all processes' own, where that one is no GPUs'."""
-    return dist.new_group(backend="gloo") if dist.get_backend() == "nccl" else None
+    return dist.new_group(backend="gloo", timeout=SILENCE) if dist.get_backend() == "nccl" else None
 
 
 def _joined() -> bool:

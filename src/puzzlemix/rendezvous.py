@@ -37,9 +37,12 @@ def agree_on_a_name(store: Store, rank: int, processes: int) -> str:
         store.delete_key("name")
         store.set(f"{name}/go", "")
         return name
+    impatient, name = store.clone(), None
+    impatient.set_timeout(RETRY)
     while True:
-        name = store.get("name").decode()
-        store.set(f"{name}/{rank} knows", "")
-        with suppress(DistStoreError):  # not in time
-            store.wait([f"{name}/go"], RETRY)
+        with suppress(DistStoreError):  # taken away already
+            name = impatient.get("name").decode()
+            impatient.set(f"{name}/{rank} knows", "")
+        with suppress(DistStoreError):  # not yet, or the name is of an earlier start
+            impatient.wait([f"{name}/go"])
             return name
