@@ -6,7 +6,6 @@ import json
 import os
 import zipfile
 from collections.abc import Mapping, Sequence
-from contextlib import suppress
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -14,6 +13,7 @@ import torch
 from torch import nn
 
 from puzzlemix.errors import InputError, RunError, require
+from puzzlemix.files import make_folder, sync_folder, write_text
 
 
 def save_checkpoint(path: Path, content: Mapping[str, Any], previous: Path | None = None) -> None:
@@ -22,9 +22,10 @@ def save_checkpoint(path: Path, content: Mapping[str, Any], previous: Path | Non
     The file that was there becomes `previous`, where one is wanted, once the new one is complete.
 
     Raises:
+        InputError: its folder cannot be made.
         RunError: it cannot be written; all files are as they were.
     """
-    path.parent.mkdir(parents=True, exist_ok=True)
+    make_folder(path.parent, "results_dir=")
     unfinished = path.with_suffix(".unfinished")
     try:
         with open(unfinished, "wb") as file:
@@ -43,7 +44,7 @@ def save_checkpoint(path: Path, content: Mapping[str, Any], previous: Path | Non
     if previous is not None and path.is_file():
         os.replace(path, previous)
     os.replace(unfinished, path)
-    _sync_folder(path.parent)
+    sync_folder(path.parent)
 
 
 def load_checkpoint(path: str | Path) -> dict[str, Any]:
@@ -115,7 +116,7 @@ def keep_weights(checkpoint: Path, metrics: Mapping[str, Any], folder: Path = Pa
     content = load_checkpoint(checkpoint)
     path = folder / f"{metrics['name']}_seed{metrics['seed']}.pt"
     save_checkpoint(path, {"config": content["config"], "network": content["network"]})
-    path.with_suffix(".json").write_text(json.dumps(dict(metrics), indent=2) + "\n")
+    write_text(path.with_suffix(".json"), json.dumps(dict(metrics), indent=2) + "\n")
     return path
 
 
@@ -125,13 +126,3 @@ def _check_sums(path: str | Path) -> None:
         damaged = parts.testzip()
     if damaged is not None:
         raise zipfile.BadZipFile(damaged)
-
-
-def _sync_folder(folder: Path) -> None:
-    """Make renamed files of a folder outlast a loss of power, where the file system can."""
-    handle = os.open(folder, os.O_RDONLY)
-    try:
-        with suppress(OSError):
-            os.fsync(handle)
-    finally:
-        os.close(handle)

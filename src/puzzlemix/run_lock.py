@@ -9,25 +9,32 @@ from pathlib import Path
 from typing import IO
 
 from puzzlemix.errors import InputError
+from puzzlemix.files import cannot_be_written
 
 
 def lock_run(folder: Path) -> IO[str]:
     """Take a run's folder for this process, until the file returned is closed or the process ends, however it does.
 
+    The lock is POSIX's, which processes forked from this one, such as readers of images that outlive it, do not share.
+
     Raises:
         InputError: another process has it.
+        RunError: it cannot be written.
     """
     file = (folder / ".lock").open("a+")
     try:
-        fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except BlockingIOError as error:
+        fcntl.lockf(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except (BlockingIOError, PermissionError) as error:
         file.seek(0)
         holder = file.read().strip() or "another process"
         file.close()
         raise InputError(f"{folder} is being trained by {holder}: wait for it, or give another name=") from error
     except OSError:
         return file  # a file system without locks
-    file.truncate(0)
-    file.write(f"process {os.getpid()} on {socket.gethostname()}")
-    file.flush()
+    try:
+        file.truncate(0)
+        file.write(f"process {os.getpid()} on {socket.gethostname()}")
+        file.flush()
+    except OSError as error:
+        raise cannot_be_written(Path(file.name), error) from error
     return file

@@ -25,12 +25,12 @@ import torch
 import yaml
 
 from puzzlemix import distributed
-from puzzlemix.errors import InputError, RunError, require, require_choice
-from puzzlemix.files import make_folder, write_text
+from puzzlemix.errors import InputError, require, require_choice
+from puzzlemix.files import cannot_be_written, make_folder, write_text
 from puzzlemix.nested import flatten
 from puzzlemix.run_lock import lock_run
 
-RESULT_DEPENDS_ON = ("dataset", "network", "mixup", "recipe")  # and on the precision and the seed
+RESULT_DEPENDS_ON = ("dataset", "network", "mixup", "recipe")  # and on the seed and, unless it is fp32, the precision
 WITHOUT_EFFECT = ("dataset.root", "dataset.workers")
 
 
@@ -86,16 +86,24 @@ class RunLog:
             not differences, f"{self.folder} holds a run of another config ({'; '.join(differences[:3])}): {remedy}"
         )
 
-    def start(self) -> None:
-        """Take the folder, write the config and the log as far as `records` go, and start wandb if it is wanted.
+    def take_folder(self) -> None:
+        """Make the folder, and have it for this run alone until this process ends: before any file in it is read.
 
         Raises:
             InputError: the folder cannot be made, or another process trains in it.
         """
+        if distributed.is_main():
+            make_folder(self.folder, "results_dir=")
+            self._lock = lock_run(self.folder)
+
+    def start(self) -> None:
+        """Write the config and the log as far as `records` go, and start wandb if it is wanted.
+
+        Raises:
+            RunError: they cannot be written.
+        """
         if not distributed.is_main():
             return
-        make_folder(self.folder, "results_dir=")
-        self._lock = lock_run(self.folder)
         write_text(self.folder / "config.yaml", yaml.safe_dump(dict(self.config), sort_keys=False))
         write_text(self.folder / "log.jsonl", "".join(json.dumps(record) + "\n" for record in self.records))
         if self.config["logger"]["wandb"] != "disabled":
@@ -115,12 +123,16 @@ class RunLog:
             with open(path, "a") as log:
                 log.write(json.dumps(record) + "\n")
         except OSError as error:
-            raise RunError(f"{path} cannot be written ({error.strerror}): make room, start again") from error
+            raise cannot_be_written(path, error) from error
         if self._wandb is not None:
             self._wandb.log(flatten(record, "/"), step=record["epoch"])
 
     def finish(self, results: Mapping[str, Any]) -> dict[str, Any]:
-        """Write `metrics.json`: the errors' `last`, `median10` and `best`, `results`, times, and what it ran on."""
+        """Write `metrics.json`: the errors' `last`, `median10` and `best`, `results`, times, and what it ran on.
+
+        Raises:
+            RunError: it cannot be written.
+        """
         metrics = {
             "name": self.config["name"],
             "seed": self.config["seed"],
@@ -171,7 +183,8 @@ def summary(errors: list[float]) -> dict[str, float]:
 def settings(config: Mapping[str, Any]) -> dict[str, Any]:
     """All of a config that its results depend on but the seed, flat."""
     flat = flatten({key: config[key] for key in RESULT_DEPENDS_ON})
-    flat["precision"] = config.get("precision", "fp32")  # which runs of earlier versions do not say
+    if (precision := config.get("precision", "fp32")) != "fp32":
+        flat["precision"] = precision
     return {key: value for key, value in flat.items() if key not in WITHOUT_EFFECT}
 
 
