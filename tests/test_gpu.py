@@ -37,7 +37,7 @@ def test_no_step_waits_for_the_gpu(trainer, mixup, precision, monkeypatch):
     made = trainer(f"mixup={mixup}", f"precision={precision}")
     monkeypatch.setattr(made, "_check_finite", lambda steps: None)  # at the epoch's end, where the log needs it
     batches = list(made.data.train_batches(50, False, made.seed, 1))  # an epoch's order is moved once
-    monkeypatch.setattr(made.data, "train_batches", lambda *args, **view: iter(batches))
+    monkeypatch.setattr(made.data, "train_batches", lambda *args, **view: (batch for batch in batches))
     torch.cuda.set_sync_debug_mode("error")
     try:
         made.train_epoch(_SilentBar())

@@ -16,6 +16,7 @@ from torch import nn
 
 from puzzlemix.checkpoint import load_checkpoint
 from puzzlemix.cli import ASKED_TO_STOP
+from puzzlemix.data.folders import LAST_READS_S
 from puzzlemix.soak import descendants, differences
 
 METHODS = {
@@ -85,8 +86,22 @@ def test_a_run_asked_to_stop_saves_after_the_step_and_goes_on_from_it(command, t
     assert differences(folder, train(*overrides)) == []
 
 
-def test_a_signal_to_all_processes_leaves_the_readers_of_images_at_work(tmp_path):
-    """As `scancel` sends it. To the readers first: a step may end, and the run with it, before their end is noticed."""
+def test_a_run_goes_on_with_its_memory_laid_out_otherwise(command, train):
+    """Its optimiser's too, else a fused update would give weights the momentum of others."""
+    overrides = ("network.initial_channels=16", "recipe.lr=0.02", *LONGER)  # as many as channels_last needs on a CPU
+    stopped, folder = command("stopped", *overrides)
+    process = start(stopped)
+    wait_for(lambda: (folder / "log.jsonl").is_file() and len(log_of(folder)) == 1, process)
+    process.send_signal(signal.SIGTERM)
+    assert process.communicate()[1] == ""
+    subprocess.run([*stopped, "channels_last=false"], check=True, capture_output=True)
+    losses, wanted = ([record["train_loss"] for record in log_of(f)] for f in (folder, train(*overrides)))
+    assert losses == pytest.approx(wanted, rel=5e-3)
+
+
+@pytest.fixture
+def run_of_files(tmp_path):
+    """The arguments of a run whose images two processes read from files, and its folder."""
     for split in ("train", "val"):
         write_class_folders(tmp_path / "data" / "imagenet" / split, ["ant", "bee"], 200, (40, 40))
     counts = ("num_classes=2", "train_images=null", "test_images=null", "image_size=[32,32]", "test_resize=32")
@@ -94,8 +109,13 @@ def test_a_signal_to_all_processes_leaves_the_readers_of_images_at_work(tmp_path
     own = ("dataset.workers=2", "recipe.batch_size=4", "recipe.epochs=50")
     arguments = [str(SCRIPTS / "train.py"), *data, *own, f"results_dir={tmp_path}", "name=run"]
     arguments += ["network.initial_channels=4", "attack=none", "device=cpu"]
-    folder = tmp_path / "run" / "seed0"
-    process = start([sys.executable, *arguments])
+    return [sys.executable, *arguments], tmp_path / "run" / "seed0"
+
+
+def test_a_signal_to_all_processes_leaves_the_readers_of_images_at_work(run_of_files):
+    """As `scancel` sends it. To the readers first: a step may end, and the run with it, before their end is noticed."""
+    run, folder = run_of_files
+    process = start(run)
     wait_for((folder / "checkpoints" / "last.pt").is_file, process)
     wait_for(lambda: len(descendants(process.pid)) == 2, process)  # an epoch begins
     epochs = len(log_of(folder))
@@ -109,10 +129,33 @@ def test_a_signal_to_all_processes_leaves_the_readers_of_images_at_work(tmp_path
     assert told.startswith("asked to stop: ")
 
 
+class Breaks(nn.Module):
+    """A network that fails at its third batch."""
+
+    def __init__(self, **_):
+        super().__init__()
+        self.linear, self.batches = nn.Linear(3, 2), 0
+
+    def forward(self, pixels):
+        self.batches += 1
+        if self.batches == 3:
+            raise RuntimeError("broken")
+        return self.linear(pixels.mean((2, 3)))
+
+
+def test_a_run_that_fails_does_not_wait_for_its_readers_of_images(run_of_files, monkeypatch):
+    monkeypatch.setenv("PYTHONPATH", str(Path(__file__).parent), prepend=os.pathsep)
+    run, _ = run_of_files
+    process = start([*run, "network._target_=test_resume.Breaks"])
+    _, errors = process.communicate(timeout=LAST_READS_S / 2)
+    assert process.returncode == 1
+    assert errors.endswith("RuntimeError: broken\n")
+
+
 @pytest.fixture
 def interrupted(command):
-    """A run of two epochs that was asked to stop in its first one; its command and its folder."""
-    stopped, folder = command("run")
+    """A run of three epochs that was asked to stop in its first one; its command and its folder."""
+    stopped, folder = command("run", *LONGER)
     process = start(stopped)
     wait_for((folder / "log.jsonl").is_file, process)
     process.send_signal(signal.SIGTERM)
@@ -185,12 +228,17 @@ def test_a_lost_log_is_written_again_from_the_checkpoint(train):
         assert (folder / "log.jsonl").read_bytes() == log
 
 
+def limited_to(largest_bytes, command):
+    """Run a command that can write no larger file."""
+    shell = ["bash", "-c", f'ulimit -f {largest_bytes // 1024}; exec "$@"', "limited"]
+    return subprocess.run([*shell, *command], capture_output=True, text=True, check=False)
+
+
 def test_a_full_disk_stops_the_run_with_the_old_checkpoint_intact(interrupted):
     again, folder = interrupted
     path = folder / "checkpoints" / "last.pt"
     before = path.read_bytes()
-    limited = ["bash", "-c", f'ulimit -f {len(before) // 2048}; exec "$@"', "limited", *again]  # blocks of 1024 bytes
-    done = subprocess.run(limited, capture_output=True, text=True, check=False)
+    done = limited_to(len(before) // 2, again)
     assert done.returncode == 1
     assert done.stderr == (
         f"error: {path.with_suffix('.unfinished')} cannot be written (File too large); {path} is as it was: make room, "
@@ -201,10 +249,19 @@ def test_a_full_disk_stops_the_run_with_the_old_checkpoint_intact(interrupted):
     subprocess.run(again, check=True, capture_output=True)
 
 
+def test_a_disk_that_is_full_at_the_start_is_told_in_one_line(command):
+    first, folder = command("run")
+    done = limited_to(1024, first)
+    assert done.returncode == 1
+    wanted = f"error: {folder / 'config.yaml'} cannot be written (File too large): make room, start again\n"
+    assert done.stderr == wanted
+
+
 def test_a_second_run_in_the_same_folder_is_refused(command):
     first, folder = command("run", "recipe.epochs=500")
     process = start(first)
     wait_for((folder / "checkpoints" / "last.pt").is_file, process)
+    (folder / "checkpoints" / "previous.pt").write_bytes(b"damaged")  # which is not for the second to see to
     second = subprocess.run(first, capture_output=True, text=True, check=False)
     assert process.poll() is None
     assert second.returncode == 1

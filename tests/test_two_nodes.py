@@ -34,6 +34,7 @@ def start(*results_dirs):
             stdout=subprocess.PIPE,
             stderr=subprocess.PIPE,
             text=True,
+            env=os.environ | {"OMP_NUM_THREADS": "1"},  # as torchrun has it of two processes of one node: bits differ
         )
         for node, results_dir in enumerate(results_dirs)
     ]

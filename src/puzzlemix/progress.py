@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import time
 
+from torch import Tensor
 from tqdm import tqdm
 
 from puzzlemix import distributed
@@ -32,11 +33,13 @@ class ProgressBar:
     def __exit__(self, *_: object) -> None:
         self._bar.close()
 
-    def show_step(self, epoch: float, loss: float, images: int) -> None:
-        """Move on to `epoch`, a step's loss beside it; an epoch has `images`."""
+    def show_step(self, epoch: float, loss: Tensor, images: int) -> None:
+        """Move on to `epoch`, a step's loss, (), beside it; an epoch has `images`."""
+        if self._bar.disable:
+            return  # and no GPU is waited for
         now_s = time.perf_counter()
         rate = (epoch - self._at) * images / (now_s - self._since_s)
-        self._bar.set_postfix_str(f"loss {loss:.4f}, {rate:.0f} images/s", refresh=False)
+        self._bar.set_postfix_str(f"loss {loss.item():.4f}, {rate:.0f} images/s", refresh=False)
         self._bar.update(epoch - self._at)
         self._at, self._since_s = epoch, now_s
 

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+from contextlib import closing
 from math import inf
 from typing import Any
 
 import torch
-from torch import nn
+from torch import Tensor, nn
 from torch.nn.parallel import DistributedDataParallel
 from torch.nn.utils import get_total_norm
 
@@ -52,6 +53,7 @@ class Trainer:
         one = distributed.world_size() == 1
         self.model = network if one else DistributedDataParallel(network)
         self.state = RunState(network, self.optimizer, mixer, log)
+        log.take_folder()
         self.state.restore()  # last, since DDP gives all processes the first one's batch norm statistics
 
     def train(self) -> None:
@@ -63,7 +65,7 @@ class Trainer:
         """
         state, epochs = self.state, self.recipe.epochs
         name = f"{self.log.config['name']} seed {self.seed}"
-        with self.preemption, ProgressBar(name, epochs, state.epoch) as bar:
+        with self.preemption, ProgressBar(name, epochs, self._epochs_done()) as bar:
             distributed.wait_for_all()  # until then a signal may end one of them unsaved
             self.log.start()
             while state.epoch < epochs:
@@ -96,37 +98,47 @@ class Trainer:
         steps = self.data.steps(*order)
         batches = self.data.train_batches(*order, self.seed, epoch, state.steps_done, **recipe.view_at(epoch))
 
-        for step in range(state.steps_done, steps):
-            with state.stopwatch("data"):
-                images, labels = next(batches)
-            self.mixer.draws.seed(self.seed, epoch, step)
-            for group in self.optimizer.param_groups:
-                group["lr"] = recipe.lr_at(epoch + step / steps)
+        with closing(batches):  # whatever happens: its readers would outlive an error
+            for step in range(state.steps_done, steps):
+                with state.stopwatch("data"):
+                    images, labels = next(batches)
+                self.mixer.draws.seed(self.seed, epoch, step)
+                for group in self.optimizer.param_groups:
+                    group["lr"] = recipe.lr_at(epoch + step / steps)
 
-            # ------------------------------------------------------------------ one step
-            self.optimizer.zero_grad()  # before mixing, which may leave gradients behind (clean_lam > 0)
-            with self.arithmetic.reduced(state.device):
-                with state.stopwatch("mixing"):
-                    mixed, targets = self.mixer(self.model, images, labels)  # (B, C, H, W), (B, K)
-                with state.stopwatch("network"):
-                    logits = self.model(mixed)  # (B, K)
-                    loss = self.criterion(logits, targets)
-                    loss.backward()
-            with state.stopwatch("optimizer"):
-                largest = get_total_norm([p.grad for p in self.network.parameters()], inf)
-                self.optimizer.step()
-            # ---------------------------------------------------------------------------
+                loss, largest, right = self._step(images, labels)
+                state.steps_done += 1
+                state.sums.add(state.steps_done, loss, largest, right, len(labels))
+                if state.steps_done % self.log_every == 0 or state.steps_done == steps:
+                    self._check_finite(steps)  # waits for the GPU
+                    bar.show_step(epoch + state.steps_done / steps, loss, steps * order[0])
+                if self.preemption.asked():
+                    self._check_finite(steps)
+                    self._check_weights()
+                    state.save()
+                    self._stop()
 
-            right = targets.gather(1, logits.argmax(1, keepdim=True)).sum()  # by the share of the label that is hit
-            state.steps_done += 1
-            state.sums.add(state.steps_done, loss, largest, right, len(labels))
-            if state.steps_done % self.log_every == 0 or state.steps_done == steps:
-                self._check_finite(steps)  # waits for the GPU
-                bar.show_step(epoch + state.steps_done / steps, loss.item(), steps * order[0])
-            if self.preemption.asked():
-                self._check_finite(steps)
-                state.save()
-                self._stop()
+    def _step(self, images: Tensor, labels: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+        """Update the weights by a batch; its loss, its largest gradient, and how many answers were right, each ()."""
+        part = self.state.stopwatch
+        self.optimizer.zero_grad()  # before mixing, which may leave gradients behind (clean_lam > 0)
+        with self.arithmetic.reduced(self.state.device):
+            with part("mixing"):
+                mixed, targets = self.mixer(self.model, images, labels)  # (B, C, H, W), (B, K)
+            with part("network"):
+                logits = self.model(mixed)  # (B, K)
+                loss = self.criterion(logits, targets)
+                loss.backward()
+        with part("optimizer"):
+            largest = get_total_norm([p.grad for p in self.network.parameters() if p.grad is not None], inf)
+            self.optimizer.step()
+        right = targets.gather(1, logits.argmax(1, keepdim=True)).sum()  # by the share of the label that is hit
+        return loss, largest, right
+
+    def _epochs_done(self) -> float:
+        """2.5 in the middle of the third."""
+        epoch = self.state.epoch
+        return epoch + self.state.steps_done / self.data.steps(self.recipe.batch_size_at(epoch), self.recipe.drop_last)
 
     def _stop(self) -> None:
         state = self.state
@@ -162,12 +174,15 @@ class Trainer:
     def _check_weights(self) -> None:
         """Raise `RunError`, alike on all processes, where what would be saved is not finite: the last step's doing."""
         tensors = [t for t in self.network.state_dict().values() if t.is_floating_point()]
-        if not torch.stack([t.isfinite().all() for t in tensors]).all():
-            raise self._diverged(f"weights are not finite at the end of epoch {self.state.epoch}")
+        finite = bool(torch.stack([t.isfinite().all() for t in tensors]).all())
+        if distributed.any_process(not finite):
+            state = self.state
+            raise self._diverged(f"weights are not finite after step {state.steps_done} of epoch {state.epoch}")
 
     def _diverged(self, what: str) -> RunError:
-        last = self.log.checkpoint_path
-        kept = f"{last} is the last good checkpoint" if last.is_file() else "no epoch was finished"
+        checkpoints = self.log.checkpoint_path, self.log.previous_checkpoint_path
+        last = next((path for path in checkpoints if path.is_file()), None)
+        kept = f"{last} is the last good checkpoint" if last else "no epoch was finished"
         return RunError(f"{what}; {kept}: start again with a lower recipe.lr and another name=")
 
     def _record(self) -> dict[str, Any]:
