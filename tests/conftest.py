@@ -15,7 +15,7 @@ import numpy as np
 import pytest
 import torch
 
-os.environ["TRITON_INTERPRET"] = "1"  # kernels for a GPU run on the CPU; triton looks at this when it is imported
+os.environ.setdefault("TRITON_INTERPRET", "1")  # kernels for a GPU run on the CPU; triton looks at it when imported
 
 GOLDEN = Path(__file__).parent / "golden"
 

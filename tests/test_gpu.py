@@ -1,4 +1,6 @@
-"""What only a GPU shows; skipped where there is none."""
+"""What only a GPU shows: `TRITON_INTERPRET=0 python -m pytest tests/test_gpu.py` on a machine that has one."""
+
+import os
 
 import pytest
 import torch
@@ -9,7 +11,10 @@ from puzzlemix.progress import ProgressBar
 from puzzlemix.runlog import RunLog
 from puzzlemix.training import Trainer
 
-pytestmark = pytest.mark.skipif(not torch.cuda.is_available(), reason="no GPU")
+pytestmark = [
+    pytest.mark.skipif(not torch.cuda.is_available(), reason="no GPU"),
+    pytest.mark.skipif(os.environ["TRITON_INTERPRET"] != "0", reason="kernels are interpreted: TRITON_INTERPRET=0"),
+]
 METHODS = ["vanilla", "input", "manifold", "cutmix", "puzzlemix", "puzzlemix_adversarial"]
 
 

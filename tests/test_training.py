@@ -9,6 +9,7 @@ import sys
 import pytest
 import torch
 from conftest import SCRIPTS, TINY, on_a_terminal
+from torch import nn
 
 from puzzlemix.checkpoint import load_checkpoint
 from puzzlemix.reporting.tables import read_runs
@@ -42,6 +43,25 @@ def test_training_learns(train):
     folder = train("dataset.train_per_class=10", "recipe.epochs=25", "recipe.lr_milestones_epochs=[20]")
     assert log_of(folder)[-1]["top1_error"] < 40
     assert log_of(folder)[-1]["train_loss"] < log_of(folder)[0]["train_loss"]
+
+
+class HalfFrozen(nn.Module):
+    """A network whose first part is not to be trained."""
+
+    def __init__(self, **_):
+        super().__init__()
+        self.features = nn.Linear(3, 8).requires_grad_(False)
+        self.linear = nn.Linear(8, 10)
+
+    def forward(self, pixels):
+        return self.linear(self.features(pixels.mean((2, 3))))
+
+
+def test_frozen_weights_stay(train):
+    folder = train("network._target_=test_training.HalfFrozen", "mixup=puzzlemix")
+    first, last = (load_checkpoint(folder / "checkpoints" / p)["network"] for p in ("previous.pt", "last.pt"))
+    assert torch.equal(first["features.weight"], last["features.weight"])
+    assert not torch.equal(first["linear.weight"], last["linear.weight"])
 
 
 def test_attacks_are_measured_after_training(train):
@@ -110,9 +130,7 @@ def test_a_loss_that_is_not_finite_stops_and_keeps_the_last_good_checkpoint(trai
 
 def test_weights_that_are_not_finite_are_never_saved(train, tmp_path):
     """The only step of the epoch spoils them: its own loss, taken before, is fine."""
-    with pytest.raises(
-        SystemExit, match=r"weights are not finite after step 1 of epoch 0; no epoch was finished"
-    ):
+    with pytest.raises(SystemExit, match=r"weights are not finite after step 1 of epoch 0; no epoch was finished"):
         train("recipe.batch_size=40", "recipe.lr=1e38", "recipe.weight_decay=1e6")
     assert not (tmp_path / "run" / "seed0" / "checkpoints").exists()
 
