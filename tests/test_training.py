@@ -5,6 +5,7 @@ import os
 import re
 import subprocess
 import sys
+import time
 
 import pytest
 import torch
@@ -253,8 +254,12 @@ def test_an_offline_wandb_run_is_made_and_holds_the_log(train, monkeypatch):
         monkeypatch.delenv(variable)
     folder = train("logger.wandb=offline")
     (path,) = folder.glob("wandb/offline-run-*/run-*.wandb")
-    records = read_wandb(path)
-    history = [h for h in records["history"] if "train_loss" in h]
+    for _ in range(100):  # wandb's own process may still be writing
+        records = read_wandb(path)
+        history = [h for h in records["history"] if "train_loss" in h]
+        if len(history) == 2:
+            break
+        time.sleep(0.1)
     assert [h["epoch"] for h in history] == [0, 1]
     assert [h["train_loss"] for h in history] == [record["train_loss"] for record in log_of(folder)]
     assert records["config"]["recipe"]["epochs"] == 2

@@ -30,7 +30,7 @@ from puzzlemix.files import cannot_be_written, make_folder, write_text
 from puzzlemix.nested import flatten
 from puzzlemix.run_lock import lock_run
 
-RESULT_DEPENDS_ON = ("dataset", "network", "mixup", "recipe")  # and on the seed and, unless it is fp32, the precision
+RESULT_DEPENDS_ON = ("dataset", "network", "mixup", "recipe")  # and on the precision and the seed
 WITHOUT_EFFECT = ("dataset.root", "dataset.workers")
 
 
@@ -183,8 +183,7 @@ def summary(errors: list[float]) -> dict[str, float]:
 def settings(config: Mapping[str, Any]) -> dict[str, Any]:
     """All of a config that its results depend on but the seed, flat."""
     flat = flatten({key: config[key] for key in RESULT_DEPENDS_ON})
-    if (precision := config.get("precision", "fp32")) != "fp32":
-        flat["precision"] = precision
+    flat["precision"] = config.get("precision", "fp32")  # which runs of earlier versions do not say
     return {key: value for key, value in flat.items() if key not in WITHOUT_EFFECT}
 
 
