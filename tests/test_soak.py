@@ -15,7 +15,7 @@ from puzzlemix.soak import differences
 
 @pytest.mark.parametrize("processes", [1, 2])
 def test_a_run_killed_in_training_in_a_write_and_at_the_start_ends_as_one_that_was_not(processes):
-    options = ("--kills=3", f"--processes={processes}", "--epochs=100", "dataset.train_per_class=4")
+    options = ("--kills=3", f"--processes={processes}", "--epochs=60", "dataset.train_per_class=4")
     done = subprocess.run([sys.executable, SCRIPTS / "soak.py", *options], capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stderr[-3000:]
     assert done.stdout.count("\nkill ") == 2

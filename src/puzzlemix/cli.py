@@ -108,15 +108,16 @@ def _check_overrides(configs: Path, config_name: str, arguments: list[str]) -> N
     with hydra.initialize_config_dir(str(configs), version_base="1.3"):
         defaults = hydra.compose(config_name, groups)
         values = flatten(OmegaConf.to_container(defaults))
-        for override in (o for o in overrides if o not in groups and "=" in o):
-            key = _key(override)
+        changes = [override.lstrip("+") for override in overrides if override not in groups and "=" in override]
+        for key in map(_key, changes):
             if key.startswith("hydra.launcher."):
                 _check_launcher_key(key, hydra.compose(config_name, groups, return_hydra_config=True))
-            if override.lstrip("+").startswith(("hydra", "~")):
-                continue  # Hydra's own settings, and what it deletes
+        changes = [override for override in changes if not override.startswith(("hydra", "~"))]  # deleted by ~
+        for key in map(_key, changes):
             require(key in values, f"unknown config key '{key}'{nearest(key, values)}")
-            given = hydra.compose(config_name, [*groups, override.lstrip("+")])
-            _check_type(key, values[key], flatten(OmegaConf.to_container(given)).get(key))
+        given = flatten(OmegaConf.to_container(hydra.compose(config_name, [*groups, *changes])))
+        for key in map(_key, changes):
+            _check_type(key, values[key], given.get(key))
 
 
 def _check_launcher_key(key: str, config: DictConfig) -> None:
