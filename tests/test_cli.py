@@ -92,6 +92,16 @@ def test_bad_input_in_a_sweep_is_told_before_it_starts(script, tmp_path, monkeyp
     assert {path.name for path in (tmp_path / "runs").rglob("*")} <= {"multirun.yaml"}  # Hydra's record of the sweep
 
 
+def test_bad_input_is_told_once_a_machine(script, monkeypatch):
+    """Of one that it is wrong on alone, no other machine would tell."""
+    monkeypatch.setenv("RANK", "2")
+    for local_rank, told in (("0", "error: unknown mixup 'cutmx'; did you mean 'cutmix'?"), ("1", 1)):
+        monkeypatch.setenv("LOCAL_RANK", local_rank)
+        with pytest.raises(SystemExit) as end:
+            script("train", "mixup=cutmx")
+        assert end.value.code == told
+
+
 def test_ctrl_c_says_so_and_the_run_can_go_on(tmp_path):
     command = [sys.executable, SCRIPTS / "train.py", *TINY, f"results_dir={tmp_path}", "name=run", "recipe.epochs=500"]
     process = subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True)
