@@ -88,12 +88,8 @@ def test_a_run_asked_to_stop_saves_after_the_step_and_goes_on_from_it(command, t
 
 def test_a_run_goes_on_with_its_memory_laid_out_otherwise(command, train):
     """Its optimiser's too, else a fused update would give weights the momentum of others."""
-    overrides = (
-        "network.initial_channels=16",
-        "recipe.lr=0.02",
-        *LONGER,
-        "recipe.epochs=2",
-    )  # as many as channels_last needs on a CPU
+    channels = "network.initial_channels=16"  # as many as channels_last needs on a CPU
+    overrides = (channels, "recipe.lr=0.02", *LONGER, "recipe.epochs=2")
     stopped, folder = command("stopped", *overrides)
     process = start(stopped)
     wait_for(lambda: (folder / "log.jsonl").is_file() and len(log_of(folder)) == 1, process)

@@ -10,16 +10,13 @@ import time
 import pytest
 import torch
 from conftest import SCRIPTS, TINY, on_a_terminal
+from test_resume import log_of
 from torch import nn
 
 from puzzlemix.checkpoint import load_checkpoint
 from puzzlemix.reporting.tables import read_runs
 
 METHODS = ("vanilla", "input", "manifold", "cutmix", "puzzlemix", "puzzlemix_adversarial")
-
-
-def log_of(folder):
-    return [json.loads(line) for line in (folder / "log.jsonl").read_text().splitlines()]
 
 
 @pytest.mark.parametrize("method", METHODS)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
 import zipfile
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -12,8 +11,8 @@ from typing import Any, NamedTuple
 import torch
 from torch import nn
 
-from puzzlemix.errors import InputError, RunError, require
-from puzzlemix.files import make_folder, sync_folder, write_text
+from puzzlemix.errors import InputError, require
+from puzzlemix.files import cannot_be_written, unfinished_of, whole_file, write_text
 
 
 def save_checkpoint(path: Path, content: Mapping[str, Any], previous: Path | None = None) -> None:
@@ -22,29 +21,19 @@ def save_checkpoint(path: Path, content: Mapping[str, Any], previous: Path | Non
     The file that was there becomes `previous`, where one is wanted, once the new one is complete.
 
     Raises:
-        InputError: its folder cannot be made.
         RunError: it cannot be written; all files are as they were.
     """
-    make_folder(path.parent, "results_dir=")
-    unfinished = path.with_suffix(".unfinished")
     try:
-        with open(unfinished, "wb") as file:
+        with whole_file(path, previous) as file:
             torch.save(dict(content), file)
-            file.flush()
-            os.fsync(file.fileno())
     except (OSError, RuntimeError) as error:
         cause = error.__context__ if isinstance(error, RuntimeError) else error  # torch's own says nothing of why
         if isinstance(cause, KeyboardInterrupt):
             raise cause from None
-        unfinished.unlink(missing_ok=True)  # the room that it takes may be all there is
         if not isinstance(cause, OSError):
             raise
         kept = f"; {path} is as it was" if path.is_file() else ""
-        raise RunError(f"{unfinished} cannot be written ({cause.strerror}){kept}: make room, start again") from error
-    if previous is not None and path.is_file():
-        os.replace(path, previous)
-    os.replace(unfinished, path)
-    sync_folder(path.parent)
+        raise cannot_be_written(unfinished_of(path), cause, kept) from error
 
 
 def load_checkpoint(path: str | Path) -> dict[str, Any]:

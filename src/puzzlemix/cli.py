@@ -112,11 +112,11 @@ def _check_overrides(configs: Path, config_name: str, arguments: list[str]) -> N
         for key in map(_key, changes):
             if key.startswith("hydra.launcher."):
                 _check_launcher_key(key, hydra.compose(config_name, groups, return_hydra_config=True))
-        changes = [override for override in changes if not override.startswith(("hydra", "~"))]  # deleted by ~
-        for key in map(_key, changes):
+        ours = [change for change in changes if not change.startswith(("hydra", "~"))]  # ~ deletes
+        for key in map(_key, ours):
             require(key in values, f"unknown config key '{key}'{nearest(key, values)}")
-        given = flatten(OmegaConf.to_container(hydra.compose(config_name, [*groups, *changes])))
-        for key in map(_key, changes):
+        given = flatten(OmegaConf.to_container(hydra.compose(config_name, [*groups, *ours])))
+        for key in map(_key, ours):
             _check_type(key, values[key], given.get(key))
 
 

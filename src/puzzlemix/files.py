@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import os
-from contextlib import suppress
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
 from pathlib import Path
+from typing import IO
 
 from puzzlemix.errors import InputError, RunError
 
@@ -33,24 +35,51 @@ def make_folder(folder: Path, key: str) -> None:
 
 
 def write_text(path: Path, text: str) -> None:
-    """Write a file so that it is never half there, not after a loss of power either.
+    """Write a file so that it is never half there.
 
     Raises:
         RunError: it cannot be written; the file that was there is as it was.
     """
-    unfinished = path.with_name(path.name + ".unfinished")
     try:
-        with open(unfinished, "w") as file:
-            file.write(text)
-            file.flush()
-            os.fsync(file.fileno())
-        os.replace(unfinished, path)
-        sync_folder(path.parent)
+        with whole_file(path) as file:
+            file.write(text.encode())
     except OSError as error:
         raise cannot_be_written(path, error) from error
 
 
-def sync_folder(folder: Path) -> None:
+@contextmanager
+def whole_file(path: Path, previous: Path | None = None) -> Iterator[IO[bytes]]:
+    """A file to write, which becomes `path`, in a folder made for it, when it is complete: also after a loss of power.
+
+    The file that was there becomes `previous`, where one is wanted. What fails inside leaves all files as they were.
+    """
+    path.parent.mkdir(parents=True, exist_ok=True)
+    unfinished = unfinished_of(path)
+    try:
+        with open(unfinished, "wb") as file:
+            yield file
+            file.flush()
+            os.fsync(file.fileno())
+    except BaseException:
+        unfinished.unlink(missing_ok=True)  # the room that it takes may be all there is
+        raise
+    if previous is not None and path.is_file():
+        os.replace(path, previous)
+    os.replace(unfinished, path)
+    _sync_folder(path.parent)
+
+
+def unfinished_of(path: Path) -> Path:
+    """Where a file is written before it becomes `path`: `last.pt` -> `last.unfinished`."""
+    return path.with_suffix(".unfinished")
+
+
+def cannot_be_written(path: Path, error: OSError, kept: str = "") -> RunError:
+    """What to say of a file that the system does not take; `kept`, of what is left."""
+    return RunError(f"{path} cannot be written ({error.strerror}){kept}: make room, start again")
+
+
+def _sync_folder(folder: Path) -> None:
     """Make renamed files of a folder outlast a loss of power, where the file system can."""
     handle = os.open(folder, os.O_RDONLY)
     try:
@@ -58,8 +87,3 @@ def sync_folder(folder: Path) -> None:
             os.fsync(handle)
     finally:
         os.close(handle)
-
-
-def cannot_be_written(path: Path, error: OSError) -> RunError:
-    """What to say of a file that the system does not take."""
-    return RunError(f"{path} cannot be written ({error.strerror}): make room, start again")

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import zipfile
 import zlib
 from pathlib import Path
@@ -11,6 +10,7 @@ from typing import NamedTuple
 import numpy as np
 
 from puzzlemix.errors import InputError, require
+from puzzlemix.files import whole_file
 
 
 class Arrays(NamedTuple):
@@ -41,7 +41,5 @@ def read_arrays(path: Path, prepare: str) -> Arrays:
 
 def write_arrays(path: Path, arrays: Arrays) -> None:
     """Write one split so that a half-written file is never taken for a whole one."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    unfinished = path.with_suffix(".unfinished.npz")
-    np.savez(unfinished, x=arrays.x, y=arrays.y, classes=arrays.classes)
-    os.replace(unfinished, path)
+    with whole_file(path) as file:
+        np.savez(file, x=arrays.x, y=arrays.y, classes=arrays.classes)
