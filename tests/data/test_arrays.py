@@ -219,7 +219,7 @@ def test_an_interrupted_write_leaves_the_file_that_was_there(tmp_path, monkeypat
     before = path.read_bytes()
 
     def disk_full(file, **content):
-        file.write_bytes(b"half")
+        file.write(b"half")
         raise OSError("no space left")
 
     monkeypatch.setattr(arrays.np, "savez", disk_full)

@@ -150,7 +150,7 @@ def test_no_images_loss_is_lower_after_pgd(network, held_out, random_start):
     images, labels = held_out
     small_steps = {"eps": 0.05, "step": 0.01, "steps": 10, "random_start": random_start}
     after = losses(network, attack(network, images, labels, **small_steps), labels)
-    assert (after >= losses(network, images, labels)).all()
+    assert (after >= losses(network, images, labels) - 1e-6).all()  # float32 rounds losses near 0 by 1e-7
 
 
 def test_accuracy_falls_with_eps_and_with_steps(network, held_out):
