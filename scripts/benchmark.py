@@ -93,7 +93,7 @@ def pairs(options: argparse.Namespace) -> Iterable[Pairs]:
 def composed(overrides: Sequence[str]) -> dict[str, Any]:
     """The config of `scripts/train.py` with these overrides."""
     with hydra.initialize_config_dir(str(CONFIGS), version_base="1.3"):
-        return plain(hydra.compose("train", list(overrides)))
+        return plain(hydra.compose("train", [*overrides, "choices.network=any", "choices.mixup=any"]))
 
 
 def machine(device: str) -> str:

@@ -1,28 +1,78 @@
-"""Set finished runs beside the published numbers.
+"""Set runs beside the published numbers, and list them.
 
-python scripts/compare.py [output=results/tables/digits.md]
+python scripts/compare.py                                        # every table that has runs
+python scripts/compare.py table=cifar100_preactresnet18 output=table.tex
+python scripts/compare.py runs method=puzzlemix sort=error       # all runs, whatever state they are in
+python scripts/compare.py add experiment=cifar100_preactresnet18_vanilla value=21.14 table=3 \
+    source="Kim et al., ICML 2020" seen_in="the paper's PDF"     # a published number
+python scripts/compare.py import numbers.csv                     # a table of collected numbers to results/paper/
 """
 
+import sys
 from pathlib import Path
 
 from omegaconf import DictConfig
 
 from puzzlemix import cli
-from puzzlemix.experiment import plain
+from puzzlemix.errors import require
+from puzzlemix.experiment import composed_settings, plain
 from puzzlemix.files import output_file, write_text
-from puzzlemix.reporting.tables import as_markdown, print_table, read_runs, table
+from puzzlemix.reporting.collected import split_collected
+from puzzlemix.reporting.experiments import experiment_files
+from puzzlemix.reporting.listing import listing
+from puzzlemix.reporting.published import COLUMNS, add_published, columns_to_add
+from puzzlemix.reporting.results import as_tables, read_results
+from puzzlemix.reporting.runs import find_runs
+from puzzlemix.reporting.tables import format_of, print_tables
+from puzzlemix.runlog import git_commit
+
+ROOT = Path(__file__).resolve().parents[1]
+EXPERIMENTS = ROOT / "configs" / "experiment"
+PUBLISHED = Path("results/paper")
 
 
 @cli.script("compare")
-def main(config: DictConfig) -> None:
+def compare(config: DictConfig) -> None:
     config = plain(config)
     output = None if config["output"] is None else output_file(config["output"], default=Path())
-    rows = table(read_runs(Path(config["results_dir"])), Path(config["published"]))
-    print_table(rows)
+    as_text = format_of(output) if output is not None else None
+    folders = Path(config["results_dir"]), Path(config["published"]), EXPERIMENTS
+    results = read_results(*folders, composed_settings, config["tolerance"], config["table"])
+    cli.warn(results.problems)
+    train_one = "train one, `python scripts/train.py mixup=puzzlemix`"
+    require(bool(results.tables), f"no run below {config['results_dir']}: {train_one}")
+    tables = as_tables(results.tables, git_commit())
+    print_tables(tables)
     if output is not None:
-        write_text(output, as_markdown(rows))
+        write_text(output, as_text(tables))
         print(output)
 
+
+@cli.script("compare_runs")
+def list_runs(config: DictConfig) -> None:
+    config = plain(config)
+    found = find_runs(Path(config.pop("results_dir")))
+    print_tables([listing(found.runs, **config)])
+    cli.warn(found.problems)
+
+
+@cli.plain_script
+def add() -> None:
+    given = cli.keys_and_values(sys.argv[1:], (*COLUMNS, "file"))
+    path = Path(given.pop("file", PUBLISHED / "added.csv"))
+    experiments = experiment_files(EXPERIMENTS)
+    added = add_published(path, columns_to_add(given, experiments), [experiment.name for experiment in experiments])
+    print(f"{path}: {added.experiment or added.method} {added.metric} {added.value} {added.unit}")
+
+
+@cli.plain_script
+def import_collected() -> None:
+    require(len(sys.argv) == 2, "one argument, the table of collected numbers: compare.py import numbers.csv")
+    for path, rows in split_collected(Path(sys.argv[1]), PUBLISHED).items():
+        print(f"{path}: {rows} rows")
+
+
+main = cli.commands(compare, {"runs": list_runs, "add": add, "import": import_collected})
 
 if __name__ == "__main__":
     main()

@@ -34,8 +34,10 @@ def main(config: DictConfig) -> None:
     data.load(device)
     network.to(device)
 
-    Trainer(network, mixer, data, recipe, log).train()
-    errors = attack_errors(network, data, config["test_batch_size"], config["attack"], config["seed"])
+    trainer = Trainer(network, mixer, data, recipe, log)
+    with log.recording_failure():
+        trainer.train()
+        errors = attack_errors(network, data, config["test_batch_size"], config["attack"], config["seed"])
     if distributed.is_main():
         metrics = log.finish({"evaluated_on": data.evaluated_on, **errors, "attacks": config["attack"]})
         if config["keep_weights"]:

@@ -4,6 +4,7 @@ import importlib.util
 import json
 import os
 import pty
+import shutil
 import subprocess
 import sys
 import termios
@@ -11,6 +12,7 @@ from contextlib import suppress
 from pathlib import Path
 from types import SimpleNamespace
 
+import hydra
 import numpy as np
 import pytest
 import torch
@@ -87,6 +89,29 @@ def one_node(tmp_path_factory):
     script = [str(SCRIPTS / "train.py"), *OF_TWO_PROCESSES, f"results_dir={folder.parents[1]}", "name=run"]
     told, shown = on_a_terminal([*launcher, *script])
     return SimpleNamespace(folder=folder, told=told, shown=shown)
+
+
+@pytest.fixture(scope="session")
+def trained(tmp_path_factory):
+    """The folder of four runs, of two methods with two seeds each."""
+    folder = tmp_path_factory.mktemp("trained")
+    sweep = ["-m", "mixup=vanilla,puzzlemix", "seed=0,1", "attack=fgsm", f"results_dir={folder}"]
+    overrides = [override for override in TINY if not override.startswith("attack")]
+    subprocess.run([sys.executable, str(SCRIPTS / "train.py"), *sweep, *overrides], check=True, stdout=subprocess.PIPE)
+    return folder
+
+
+@pytest.fixture
+def runs(trained, tmp_path):
+    """A copy of those runs, to do anything with."""
+    return shutil.copytree(trained, tmp_path / "runs")
+
+
+@pytest.fixture
+def hydra_configs():
+    """Hydra as a script has it."""
+    with hydra.initialize_config_dir(str(SCRIPTS.parent / "configs"), version_base="1.3"):
+        yield
 
 
 def on_a_terminal(command):

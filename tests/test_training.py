@@ -14,7 +14,7 @@ from test_resume import log_of
 from torch import nn
 
 from puzzlemix.checkpoint import load_checkpoint
-from puzzlemix.reporting.tables import read_runs
+from puzzlemix.reporting.runs import find_runs
 
 METHODS = ("vanilla", "input", "manifold", "cutmix", "puzzlemix", "puzzlemix_adversarial")
 
@@ -239,10 +239,8 @@ def test_two_processes_show_one_bar_and_one_result(one_node):
 def test_multirun_trains_methods_and_seeds(script, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     script("train", "-m", *TINY, f"results_dir={tmp_path}", "mixup=vanilla,cutmix", "seed=0,1", "recipe.epochs=1")
-    runs = read_runs(tmp_path)
-    assert {name: [run["seed"] for run in seeds] for name, seeds in runs.items()} == {
-        "digits_preactresnet18_narrow_vanilla": [0, 1],
-        "digits_preactresnet18_narrow_cutmix": [0, 1],
+    assert {(run.name, run.seed) for run in find_runs(tmp_path).runs if run.status == "finished"} == {
+        (f"digits_preactresnet18_narrow_{method}", seed) for method in ("vanilla", "cutmix") for seed in (0, 1)
     }
 
 

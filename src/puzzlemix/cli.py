@@ -6,7 +6,7 @@ import inspect
 import os
 import signal
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -16,7 +16,7 @@ from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
 from puzzlemix import cluster, distributed
-from puzzlemix.errors import InputError, PreemptedError, RunError, nearest, one_line, require
+from puzzlemix.errors import InputError, PreemptedError, RunError, nearest, one_line, require, require_choice
 from puzzlemix.nested import flatten
 from puzzlemix.preemption import hand_on
 
@@ -75,6 +75,55 @@ def script(config_name: str) -> Callable[[Callable[[DictConfig], None]], Callabl
         return command
 
     return decorate
+
+
+def plain_script(main: Callable[[], None]) -> Callable[[], None]:
+    """Make `main()` a command that reads its arguments itself, with the errors of one line that `script` has."""
+
+    def command() -> None:
+        try:
+            main()
+        except (InputError, RunError) as error:
+            sys.exit(one_line(error))
+
+    return command
+
+
+def commands(default: Callable[[], None], others: Mapping[str, Callable[[], None]]) -> Callable[[], None]:
+    """One command of several, by its first argument: `runs` of `others`, or `default` where that is an override."""
+
+    def command() -> None:
+        first = next(iter(sys.argv[1:]), "")
+        if first in others:
+            del sys.argv[1]
+            others[first]()
+        elif first and not first.startswith("-") and "=" not in first:
+            _fail(InputError(f"unknown command '{first}'{nearest(first, others)}"))
+        else:
+            default()
+
+    return command
+
+
+def keys_and_values(arguments: Sequence[str], valid: Iterable[str]) -> dict[str, str]:
+    """`["value=19.60", "source=a, b"]` as a dict of texts, unlike Hydra's overrides just as they were typed.
+
+    Raises:
+        InputError: one is no `key=value`, or its key is none of `valid`.
+    """
+    given = {}
+    for argument in arguments:
+        key, equals, value = argument.partition("=")
+        require(equals == "=", f"'{argument}' must be key=value, such as value=19.6")
+        require_choice("key", key, valid)
+        given[key] = value
+    return given
+
+
+def warn(problems: Iterable[str]) -> None:
+    """A line each on stderr."""
+    for problem in problems:
+        sys.stderr.write(f"warning: {problem}\n")
 
 
 def _fail(error: Exception) -> None:

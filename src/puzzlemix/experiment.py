@@ -5,6 +5,7 @@ from __future__ import annotations
 import importlib
 import json
 from collections.abc import Mapping
+from functools import cache
 from typing import Any, NamedTuple
 
 import hydra
@@ -17,6 +18,7 @@ from puzzlemix.errors import InputError, require
 from puzzlemix.mixing import Mixer
 from puzzlemix.nested import flatten
 from puzzlemix.recipe import Recipe
+from puzzlemix.runlog import RESULT_DEPENDS_ON, settings
 from puzzlemix.streams import torch_seed
 
 
@@ -47,6 +49,14 @@ def build(config: Mapping[str, Any]) -> Experiment:
     mixer = build_part(config["mixup"])
     mixer.check(network, *data.image_size)
     return Experiment(data, network, mixer, recipe)
+
+
+@cache
+def composed_settings(experiment: str) -> dict[str, Any]:
+    """The `settings` of a run of an experiment's file as it stands; of the scripts' configs, inside a script."""
+    config = hydra.compose("train", [f"experiment={experiment}"])
+    parts = {key: OmegaConf.to_container(config[key], resolve=True) for key in RESULT_DEPENDS_ON}
+    return settings({**parts, "precision": config.precision})
 
 
 def load_experiment(checkpoint: str, device: torch.device) -> Experiment:

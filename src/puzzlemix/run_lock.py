@@ -12,6 +12,19 @@ from puzzlemix.errors import InputError
 from puzzlemix.files import cannot_be_written
 
 
+def holder_of(folder: Path) -> str | None:
+    """Who trains in a folder now, `process 7 on host`; None where nobody does, or where that cannot be seen."""
+    try:
+        with (folder / ".lock").open() as file:
+            try:
+                fcntl.lockf(file, fcntl.LOCK_SH | fcntl.LOCK_NB)
+            except (BlockingIOError, PermissionError):
+                return file.read().strip() or "another process"
+    except OSError:
+        pass  # no such file, or a file system without locks
+    return None
+
+
 def lock_run(folder: Path) -> IO[str]:
     """Take a run's folder for this process, until the file returned is closed or the process ends, however it does.
 

@@ -3,6 +3,7 @@
     config.yaml              the resolved config
     log.jsonl                a line an epoch
     metrics.json             the results, written last: a folder that has it is finished
+    failed.txt               the error that ended the run, until it goes on
     checkpoints/last.pt      to go on from, to evaluate; holds the log so far too
     checkpoints/previous.pt  the one before, in case that one is damaged
 
@@ -16,7 +17,8 @@ import json
 import os
 import platform
 import subprocess
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from statistics import median
 from typing import Any
@@ -25,7 +27,7 @@ import torch
 import yaml
 
 from puzzlemix import distributed
-from puzzlemix.errors import InputError, require, require_choice
+from puzzlemix.errors import InputError, PreemptedError, RunError, one_line, require, require_choice
 from puzzlemix.files import cannot_be_written, make_folder, write_text
 from puzzlemix.nested import flatten
 from puzzlemix.run_lock import lock_run
@@ -81,10 +83,9 @@ class RunLog:
             theirs = {**settings(there), "seed": there["seed"]}
         except (AttributeError, KeyError, TypeError) as error:
             raise InputError(f"{path} is damaged: {remedy}") from error
-        differences = _differences(theirs, {**settings(self.config), "seed": self.config["seed"]})
-        require(
-            not differences, f"{self.folder} holds a run of another config ({'; '.join(differences[:3])}): {remedy}"
-        )
+        found = differences(theirs, {**settings(self.config), "seed": self.config["seed"]})
+        shown = "; ".join(f"{key}: {a} there, {b} here" for key, (a, b) in [*found.items()][:3])
+        require(not found, f"{self.folder} holds a run of another config ({shown}): {remedy}")
 
     def take_folder(self) -> None:
         """Make the folder, and have it for this run alone until this process ends: before any file in it is read.
@@ -104,10 +105,24 @@ class RunLog:
         """
         if not distributed.is_main():
             return
+        (self.folder / "failed.txt").unlink(missing_ok=True)
         write_text(self.folder / "config.yaml", yaml.safe_dump(dict(self.config), sort_keys=False))
         write_text(self.folder / "log.jsonl", "".join(json.dumps(record) + "\n" for record in self.records))
         if self.config["logger"]["wandb"] != "disabled":
             self._wandb = self._start_wandb()
+
+    @contextmanager
+    def recording_failure(self) -> Iterator[None]:
+        """Write down an error that ends the run, for those who look at its folder later. Being stopped is none."""
+        try:
+            yield
+        except PreemptedError:
+            raise
+        except Exception as error:
+            if distributed.is_main():
+                with suppress(RunError):  # the disk may be full, which is then the error
+                    write_text(self.folder / "failed.txt", one_line(error) + "\n")
+            raise
 
     def write_epoch(self, record: dict[str, Any]) -> None:
         """Append an epoch's line.
@@ -187,6 +202,12 @@ def settings(config: Mapping[str, Any]) -> dict[str, Any]:
     return {key: value for key, value in flat.items() if key not in WITHOUT_EFFECT}
 
 
+def differences(first: Mapping[str, Any], second: Mapping[str, Any]) -> dict[str, tuple[Any, Any]]:
+    """The keys in which two `settings` differ, with both values; None of a key that is not there."""
+    keys = [*first, *(key for key in second if key not in first)]
+    return {key: (first.get(key), second.get(key)) for key in keys if first.get(key) != second.get(key)}
+
+
 def fingerprint(config: Mapping[str, Any]) -> str:
     """A hash of `settings`: equal for runs that are repetitions of each other."""
     return hashlib.sha256(json.dumps(settings(config), sort_keys=True).encode()).hexdigest()
@@ -233,13 +254,6 @@ def git_commit() -> str | None:
     except OSError:
         return None
     return done.stdout.strip() or None
-
-
-def _differences(there: Mapping[str, Any], here: Mapping[str, Any]) -> list[str]:
-    """Where two flat configs differ, as `recipe.lr: 0.1 there, 0.3 here`."""
-    keys = [*there, *(key for key in here if key not in there)]
-    pairs = [(key, there.get(key), here.get(key)) for key in keys]
-    return [f"{key}: {a} there, {b} here" for key, a, b in pairs if a != b]
 
 
 def _mean_of_dicts(records: list[Mapping[str, float]]) -> dict[str, float]:

@@ -1,118 +1,123 @@
-"""Finished runs as one table: mean and standard deviation over seeds, beside the published number where known."""
+"""Tables as data, and as text for a terminal, Markdown, CSV and LaTeX."""
 
 from __future__ import annotations
 
 import csv
-from collections import defaultdict
-from collections.abc import Mapping
+import io
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
 from pathlib import Path
 from statistics import mean, stdev
-from typing import Any
 
-from puzzlemix.errors import require
-from puzzlemix.runlog import read_metrics
-
-HEADER = (
-    "run",
-    "seeds",
-    "epochs",
-    "top-1 error %",
-    "FGSM 8/255 %",
-    "PGD-20 4/255 %",
-    "s / epoch",
-    "published top-1 error %",
-    "published FGSM %",
-)
-
-# What the columns of attacks hold: a run attacked otherwise under the same name does not belong there.
-ATTACKS = {
-    "fgsm8": {"eps_255": 8, "step_255": 8, "steps": 1, "random_start": False},
-    "pgd20_eps4": {"eps_255": 4, "step_255": 2, "steps": 20, "random_start": True},
-}
+from puzzlemix.errors import require_choice
 
 
-def read_runs(results_dir: Path) -> dict[str, list[dict[str, Any]]]:
-    """The `metrics.json` of all finished runs below a folder, by row of the table, in the order of their seeds.
+@dataclass(frozen=True)
+class Table:
+    """A table of text.
 
-    Runs stand in one row if they differ in nothing but the seed. A row is called by their name, and where runs of one
-    name have several configs (in several folders) also by the beginning of the config's hash.
-
-    Raises:
-        InputError: there is none, or one is damaged.
+    Attributes:
+        title: above it.
+        header: of its columns.
+        rows: as many cells each as the header.
+        notes: lines below it.
     """
-    all_runs = [read_metrics(path) for path in sorted(Path(results_dir).rglob("metrics.json"))]
-    require(
-        bool(all_runs), f"no finished run below {results_dir}: train one, `python scripts/train.py mixup=puzzlemix`"
-    )
-    configs = defaultdict(set)
-    for metrics in all_runs:
-        configs[metrics["name"]].add(metrics["config_hash"])
-    rows = defaultdict(list)
-    for metrics in sorted(all_runs, key=lambda metrics: metrics["seed"]):
-        name, config_hash = metrics["name"], metrics["config_hash"]
-        rows[name if len(configs[name]) == 1 else f"{name} [{config_hash[:8]}]"].append(metrics)
-    return dict(sorted(rows.items()))
+
+    title: str
+    header: Sequence[str]
+    rows: Sequence[Sequence[str]]
+    notes: Sequence[str] = field(default=())
+
+    def is_of_numbers(self, column: int) -> bool:
+        """Whether a column is one of numbers, which stand to the right."""
+        return all(row[column][:1] in "+-0123456789" for row in self.rows) if self.rows else False
 
 
-def read_published(path: Path, metric: str) -> dict[str, str]:
-    """A metric's published values by experiment, as `19.6 (source, statistic)`. The file: `results/paper/README.md`."""
-    require(Path(path).is_file(), f"{path} is not there: give published=, or restore it from the repository")
-    with open(path, newline="") as file:
-        rows = [row for row in csv.DictReader(file) if row["metric"] == metric]
-    return {row["experiment"]: f"{row['value']} ({row['source']}: {row['statistic']})" for row in rows}
-
-
-def table(runs: Mapping[str, list[dict[str, Any]]], published: Path) -> list[tuple[str, ...]]:
-    """The rows of `read_runs`, their cells as `HEADER` says; clean errors are `median10`, as in the paper's tables."""
-    top1, fgsm = (read_published(published, metric) for metric in ("top1_error", "fgsm8_error"))
-    rows = []
-    for shown, seeds in runs.items():
-        name, on = seeds[0]["name"], seeds[0]["evaluated_on"]
-        cells = (
-            spread([metrics["top1_error"]["median10"] for metrics in seeds]),
-            *(spread(attacked(seeds, attack)) for attack in ATTACKS),
-            spread([metrics["seconds_per_epoch"]["total"] for metrics in seeds]),
-            *(column.get(name, "not available") for column in (top1, fgsm)),
-        )
-        epochs = "/".join(str(n) for n in sorted({metrics["epochs"] for metrics in seeds}))
-        rows.append((shown if on == "test" else f"{shown}, {on} images", str(len(seeds)), epochs, *cells))
-    return rows
-
-
-def attacked(seeds: list[dict[str, Any]], attack: str) -> list[float]:
-    """Errors of the runs that met this attack with the settings of its column."""
-    return [metrics[f"{attack}_error"] for metrics in seeds if metrics["attacks"].get(attack) == ATTACKS[attack]]
-
-
-def spread(values: list[float]) -> str:
+def spread(values: Sequence[float]) -> str:
     """`mean ± standard deviation`; of one value that value alone, of none a dash."""
     if not values:
         return "-"
     return f"{mean(values):.2f}" + (f" ± {stdev(values):.2f}" if len(values) > 1 else "")
 
 
-def as_markdown(rows: list[tuple[str, ...]]) -> str:
-    """The table in Markdown."""
-    lines = [
-        HEADER,
-        tuple("---" if i == 0 or "published" in title else "---:" for i, title in enumerate(HEADER)),
-        *rows,
-    ]
-    return "".join("| " + " | ".join(line) + " |\n" for line in lines)
+def as_markdown(tables: Sequence[Table]) -> str:
+    """Each table under its title, its notes as a list."""
+    parts = []
+    for table in tables:
+        sides = ["---:" if table.is_of_numbers(i) else "---" for i in range(len(table.header))]
+        lines = [table.header, sides, *table.rows]
+        grid = "".join("| " + " | ".join(cell.replace("|", "\\|") for cell in line) + " |\n" for line in lines)
+        notes = "".join(f"- {note}\n" for note in table.notes)
+        parts.append(f"## {table.title}\n\n{grid}" + (f"\n{notes}" if notes else ""))
+    return "\n".join(parts)
 
 
-def print_table(rows: list[tuple[str, ...]]) -> None:
-    """The table in the terminal."""
+def as_csv(tables: Sequence[Table]) -> str:
+    """All tables one below the other, with an empty line between, without notes."""
+    text = io.StringIO()
+    writer = csv.writer(text, lineterminator="\n")
+    for i, table in enumerate(tables):
+        if i > 0:
+            text.write("\n")
+        writer.writerows((table.header, *table.rows))
+    return text.getvalue()
+
+
+LATEX = {"\\": r"\textbackslash{}", "±": r"$\pm$", "~": r"\textasciitilde{}", "^": r"\textasciicircum{}"}
+LATEX |= {sign: "\\" + sign for sign in "&%$#_{}"}
+
+
+def as_latex(tables: Sequence[Table]) -> str:
+    r"""Tables with booktabs' rules: needs `\usepackage{booktabs}` and nothing else."""
+    parts = []
+    for table in tables:
+        sides = "".join("r" if table.is_of_numbers(i) else "l" for i in range(len(table.header)))
+        head, *body = (" & ".join(map(latex, line)) + r" \\" for line in (table.header, *table.rows))
+        lines = [
+            r"\begin{table}",
+            r"\centering",
+            rf"\caption{{{latex(table.title)}}}",
+            rf"\begin{{tabular}}{{{sides}}}",
+        ]
+        lines += [r"\toprule", head, r"\midrule", *body, r"\bottomrule", r"\end{tabular}"]
+        lines += [rf"\par\footnotesize {latex(note)}" for note in table.notes] + [r"\end{table}"]
+        parts.append("\n".join(lines) + "\n")
+    return "\n".join(parts)
+
+
+def latex(text: str) -> str:
+    """Text with LaTeX's own signs escaped."""
+    return "".join(LATEX.get(sign, sign) for sign in text)
+
+
+FORMATS: dict[str, Callable[[Sequence[Table]], str]] = {".md": as_markdown, ".csv": as_csv, ".tex": as_latex}
+
+
+def format_of(path: Path) -> Callable[[Sequence[Table]], str]:
+    """How a file of this name is written.
+
+    Raises:
+        InputError: its ending is none of `FORMATS`.
+    """
+    require_choice("ending of output", path.suffix, FORMATS)
+    return FORMATS[path.suffix]
+
+
+def print_tables(tables: Sequence[Table]) -> None:
+    """Tables in the terminal."""
     from rich import box  # here, so that reading results needs no library
     from rich.console import Console
-    from rich.table import Table
+    from rich.table import Table as Grid
 
-    shown = Table(box=box.SIMPLE_HEAD)
-    for i, title in enumerate(HEADER):
-        shown.add_column(title, justify="left" if i == 0 or title.startswith("published") else "right", overflow="fold")
-    for row in rows:
-        shown.add_row(*row)
-    console = Console()
+    console = Console(highlight=False)
     if not console.is_terminal:
         console.width = 200  # a pipe or a log has no width of its own
-    console.print(shown)
+    for table in tables:
+        shown = Grid(title=table.title, title_justify="left", title_style="bold", box=box.SIMPLE_HEAD)
+        for i, title in enumerate(table.header):
+            shown.add_column(title, justify="right" if table.is_of_numbers(i) else "left", overflow="fold")
+        for row in table.rows:
+            shown.add_row(*row)
+        console.print(shown)
+        for note in table.notes:
+            console.print(f"  {note}", markup=False)

@@ -1,0 +1,173 @@
+"""Rows of runs beside published numbers: the authors', with a verdict each, and those of independent benchmarks."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from statistics import mean
+from typing import Any, NamedTuple
+
+import yaml
+
+from puzzlemix.reporting.experiments import ExperimentFile
+from puzzlemix.reporting.published import DATASETS, METHODS, METRICS, NETWORKS, Published
+from puzzlemix.reporting.runs import Row
+from puzzlemix.reporting.verdict import Verdict, judge
+from puzzlemix.runlog import differences
+
+VARIANTS = {"mixup.alpha": r"\balpha ([\d.]+)", "mixup.prob": r"\bp=([\d.]+)"}  # as benchmarks print them
+# Of benchmarks, the network that stands beside ours where it differs, which is said.
+NEAR = {"PreActResNet-18": "ResNet-18"}
+
+
+class Line(NamedTuple):
+    """One number of a row beside a published one.
+
+    Attributes:
+        label: of the row.
+        metric: as `metrics.json` has it.
+        here: its values, one a seed; none where there is no run.
+        published: None where no number is available.
+        verdict: on the two.
+    """
+
+    label: str
+    metric: str
+    here: list[float]
+    published: Published | None
+    verdict: Verdict
+
+
+@dataclass(frozen=True)
+class Benchmark:
+    """An independent benchmark's number beside a row.
+
+    Attributes:
+        title: of its column.
+        published: the row of the benchmark nearest to ours.
+        differences: what is known to differ, as `key theirs (here ours)`.
+    """
+
+    title: str
+    published: Published
+    differences: list[str]
+
+
+def experiment_of(row: Row, experiments: Iterable[ExperimentFile]) -> ExperimentFile | None:
+    """The experiment that a row is a run of, by its name, or that of its table and method; None where there is none."""
+    run = row.runs[0]
+    named = {experiment.name: experiment for experiment in experiments}
+    return named.get(run.name, named.get(f"{run.table}_{run.method}"))
+
+
+def compare_row(
+    row: Row,
+    experiment: ExperimentFile | None,
+    published: Iterable[Published],
+    settings_of: Callable[[str], Mapping[str, Any]],
+    tolerance: float,
+) -> list[Line]:
+    """A row beside every comparable number of its experiment; one line without a number where there is none.
+
+    Args:
+        row: of runs.
+        experiment: whose setting the published numbers have.
+        published: all numbers.
+        settings_of: an experiment's settings, by its name.
+        tolerance: in percentage points, see `judge`.
+    """
+    numbers = comparable(published, experiment)
+    if not numbers:
+        verdict = Verdict("not available") if row.finished else Verdict("no run")
+        return [Line(row.label, "top1_error", row.values("top1_error", "median10"), None, verdict)]
+    words = in_words(differences(settings_of(experiment.name), row.settings))
+    lines = []
+    for number in numbers:
+        values = row.values(number.measured_as, number.measured_by)
+        verdict = judge(values, number.number, words, tolerance, number.half_unit)
+        if row.finished and not values:
+            verdict = Verdict("not measured")
+        lines.append(Line(row.label, number.measured_as, values, number, verdict))
+    return lines
+
+
+def without_run(experiment: ExperimentFile, published: Iterable[Published]) -> list[Line]:
+    """The lines of an experiment that nobody has run here."""
+    numbers = comparable(published, experiment) or [None]
+    name, verdict = experiment.name, Verdict("no run")
+    return [Line(name, number.measured_as if number else "top1_error", [], number, verdict) for number in numbers]
+
+
+def comparable(published: Iterable[Published], experiment: ExperimentFile | None) -> list[Published]:
+    """The numbers of an experiment that runs measure, by a statistic that they have; each once, if printed twice."""
+    if experiment is None:
+        return []
+    found = {}
+    for number in published:
+        if number.experiment == experiment.name and number.measured_as and number.measured_by:
+            found.setdefault((number.measured_as, number.value, number.measured_by), number)
+    order = list(METRICS.values())
+    return sorted(found.values(), key=lambda number: order.index(number.measured_as))
+
+
+def in_words(found: Mapping[str, tuple[Any, Any]]) -> list[str]:
+    """Settings that differ, as `recipe.epochs 40, not 1200`: the run's, not the published one's."""
+    return [f"{key} {ours}, not {theirs}" for key, (theirs, ours) in found.items()]
+
+
+def read_benchmarks(path: Path) -> dict[tuple[str, str], dict[str, Any]]:
+    """The independent benchmarks, by `source_id` and printed dataset: each has its `title` and stated `settings`."""
+    entries = yaml.safe_load(path.read_text())
+    return {(entry["source_id"], dataset): entry for entry in entries for dataset in entry["datasets"]}
+
+
+def benchmarks_of(
+    settings: Mapping[str, Any],
+    choices: Mapping[str, str],
+    published: Iterable[Published],
+    benchmarks: Mapping[tuple[str, str], Mapping[str, Any]],
+) -> dict[str, Benchmark]:
+    """For each benchmark that has this dataset and method on a near network, by title, the number nearest to a setting.
+
+    Top-1 errors alone, and of those the median of the last epochs, since other statistics are not the paper's.
+
+    Args:
+        settings: of a run or an experiment, flat.
+        choices: the options of `network` and `mixup`.
+        published: all numbers.
+        benchmarks: as `read_benchmarks` gives them.
+    """
+    network = NETWORKS.get(choices["network"], choices["network"])
+    schedule = "phases" if settings["recipe.phases"] else "steps"
+    ours = {**settings, "network": network, "schedule": schedule}
+    dataset, method = DATASETS.get(settings["dataset.name"]), METHODS.get(choices["mixup"])
+    nearest: dict[str, tuple[tuple[int, int], Benchmark]] = {}
+    for number in published:
+        benchmark = benchmarks.get((number.source_id, number.dataset))
+        beside = (
+            number.dataset == dataset and number.method == method and number.network in (network, NEAR.get(network))
+        )
+        same_kind = number.metric == "top1_error" and number.statistic.startswith("median of last")
+        if benchmark is None or not (beside and same_kind) or "RSB" in number.variant:  # RSB: another recipe
+            continue
+        theirs = {**benchmark["settings"], **_settings_printed(number)}
+        found = {key: (value, ours[key]) for key, value in theirs.items() if key in ours and value != ours[key]}
+        words = [f"{key} {value} (here {own})" for key, (value, own) in found.items()]
+        title, distance = benchmark["title"], (abs(theirs["recipe.epochs"] - ours["recipe.epochs"]), len(found))
+        entry = distance, Benchmark(title, number, words)
+        nearest[title] = min(nearest.get(title, entry), entry, key=lambda candidate: candidate[0])
+    return {title: benchmark for title, (_, benchmark) in nearest.items()}
+
+
+def _settings_printed(number: Published) -> dict[str, Any]:
+    """What a benchmark's row itself says of its setting."""
+    printed = {key: re.search(pattern, number.variant) for key, pattern in VARIANTS.items()}
+    values = {key: float(found.group(1)) for key, found in printed.items() if found}
+    return {"network": number.network, "recipe.epochs": int(number.epochs), **values}
+
+
+def difference(line: Line) -> float | None:
+    """Mean here minus the published number, in percentage points; None where one of them is missing."""
+    return mean(line.here) - line.published.number if line.here and line.published else None

@@ -1,0 +1,45 @@
+"""Runs to report on: real ones, and from them runs of settings that would take days to train."""
+
+import json
+import shutil
+
+import hydra
+import yaml
+from conftest import SCRIPTS
+from omegaconf import OmegaConf
+
+from puzzlemix.experiment import composed_settings
+from puzzlemix.reporting.experiments import experiment_files
+from puzzlemix.reporting.results import read_results
+
+PAPER = SCRIPTS.parent / "results" / "paper"
+EXPERIMENTS = SCRIPTS.parent / "configs" / "experiment"
+
+
+def run_of(runs, method="puzzlemix", seed=0):
+    """The folder of one of the fixture's runs."""
+    return runs / f"digits_preactresnet18_narrow_{method}" / f"seed{seed}"
+
+
+def change(path, **values):
+    """Set keys of a JSON or YAML file."""
+    read, write = (json.loads, json.dumps) if path.suffix == ".json" else (yaml.safe_load, yaml.safe_dump)
+    path.write_text(write({**read(path.read_text()), **values}))
+
+
+def make_run(runs, name, seed, error, *overrides):
+    """The folder of a run of an experiment's config that ended with this error; inside the fixture `hydra_configs`."""
+    folder = runs / "made" / name / f"seed{seed}"
+    shutil.copytree(run_of(runs), folder)
+    (experiment,) = (e for e in experiment_files(EXPERIMENTS) if e.name == name)
+    config = hydra.compose("train", [f"experiment={name}", f"seed={seed}", f"table={experiment.table}", *overrides])
+    config.choices = experiment.choices
+    (folder / "config.yaml").write_text(OmegaConf.to_yaml(config, resolve=True))
+    errors = dict.fromkeys(("median10", "last", "best"), error)
+    change(folder / "metrics.json", name=name, seed=seed, top1_error=errors, attacks={}, fgsm8_error=90.0)
+    return folder
+
+
+def results_of(runs, table=None, tolerance=0.2):
+    """What there is to show of runs; inside the fixture `hydra_configs`."""
+    return read_results(runs, PAPER, EXPERIMENTS, composed_settings, tolerance, table)

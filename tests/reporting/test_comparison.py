@@ -1,0 +1,173 @@
+"""Runs beside published numbers: settings are compared field by field, benchmarks stand apart."""
+
+import csv
+import io
+import json
+import re
+from statistics import mean, stdev
+
+import pytest
+from made_runs import PAPER, change, make_run, results_of, run_of
+
+from puzzlemix.errors import InputError
+from puzzlemix.reporting.results import as_tables
+from puzzlemix.reporting.tables import Table, as_csv, as_latex, as_markdown, spread
+
+PUZZLE = "cifar100_preactresnet18_puzzlemix"
+
+
+def lines_of(runs, label, metric="top1_error"):
+    (result,) = results_of(runs, "cifar100_preactresnet18").tables
+    return [line for line in result.lines if line.label == label and line.metric == metric]
+
+
+@pytest.mark.parametrize(
+    ("errors", "verdict"),
+    [
+        ([19.5, 19.7, 19.65], "reproduced"),
+        ([19.6], "one seed only"),
+        ([18.1, 18.0, 18.2], "better"),
+        ([22.1, 22.0, 22.2], "not reproduced"),
+    ],
+)
+def test_a_run_of_the_papers_recipe_is_judged(runs, hydra_configs, errors, verdict):
+    for seed, error in enumerate(errors):
+        make_run(runs, PUZZLE, seed, error)
+    (line,) = lines_of(runs, PUZZLE)
+    assert (line.here, line.published.number, line.verdict.word) == (errors, 19.6, verdict)
+
+
+@pytest.mark.parametrize(
+    ("overrides", "reason"),
+    [
+        (["recipe.epochs=10"], "recipe.epochs 10, not 1200"),
+        (["precision=bf16"], "precision bf16, not fp32"),
+        (["dataset.validation_per_class=5"], "dataset.validation_per_class 5, not 0"),
+        (["mixup.transport=false", "recipe.lr=0.2"], "mixup.transport False, not True, recipe.lr 0.2, not 0.1"),
+    ],
+)
+def test_another_recipe_is_never_a_reproduction(runs, hydra_configs, overrides, reason):
+    for seed in (0, 1, 2):
+        make_run(runs, PUZZLE, seed, 19.6, *overrides)
+    (line,) = lines_of(runs, PUZZLE)
+    assert str(line.verdict) == f"recipe differs: {reason}"
+
+
+def test_a_run_of_another_name_is_compared_with_its_methods_experiment(runs, hydra_configs):
+    for seed in (0, 1):
+        change(make_run(runs, PUZZLE, seed, 19.6, "mixup.beta=2.0") / "config.yaml", name="my_beta")
+    (line,) = lines_of(runs, "my_beta")
+    assert str(line.verdict) == "recipe differs: mixup.beta 2.0, not 1.2"
+    assert lines_of(runs, PUZZLE) == []  # it has its run
+
+
+def test_what_is_not_published_or_not_run_is_not_made_up(runs, hydra_configs):
+    make_run(runs, "cifar100_preactresnet18_vanilla", 0, 23.0)
+    (line,) = lines_of(runs, "cifar100_preactresnet18_vanilla")
+    assert (line.published, line.verdict.word) == (None, "not available")
+    (line,) = lines_of(runs, "cifar100_preactresnet18_cutmix")
+    assert (line.here, line.published, line.verdict.word) == ([], None, "no run")
+
+
+def test_each_statistic_is_compared_with_its_own(runs, hydra_configs):
+    name = f"{PUZZLE}_adversarial"
+    for seed in (0, 1):
+        errors = {"median10": 19.8 + seed, "last": 19.6 + seed, "best": 19.3 + seed}
+        change(make_run(runs, name, seed, 0.0) / "metrics.json", top1_error=errors)
+    here = {line.published.statistic.split(" epoch")[0]: line.here for line in lines_of(runs, name)}
+    assert here["best"] == [19.3, 20.3]
+    assert here["last"] == [19.6, 20.6]
+    assert here["median of last 10"] == here["paper table value, as quoted by authors"] == [19.8, 20.8]
+    (fgsm, *_) = lines_of(runs, name, "fgsm8_error")
+    assert (fgsm.here, fgsm.published.number) == ([90.0, 90.0], 57.1)
+    assert lines_of(runs, name, "pgd7_eps8_error")[0].verdict.word == "not measured"
+
+
+def test_benchmarks_stand_beside_with_what_differs(runs, hydra_configs):
+    make_run(runs, PUZZLE, 0, 19.6, "recipe.epochs=60")
+    (result,) = results_of(runs, "cifar100_preactresnet18").tables
+    beside = result.benchmarks[PUZZLE]["OpenMixup"]
+    assert (beside.published.number, beside.published.epochs) == (20.04, "200")  # the nearest: 79.96 % as printed
+    assert set(beside.differences) == {
+        "network ResNet-18 (here PreActResNet-18)",
+        "recipe.epochs 200 (here 60)",
+        "recipe.loss soft_cross_entropy (here bce_on_softmax)",
+        "schedule cosine (here steps)",
+    }
+    assert result.benchmarks["cifar100_preactresnet18_vanilla"]["OpenMixup"].published.number == 21.45
+    assert result.benchmarks[PUZZLE]["mixing-augmentation"].published.variant == "p=1.0"
+
+
+def test_an_unknown_table_is_answered_with_the_nearest(runs, hydra_configs):
+    with pytest.raises(InputError, match="did you mean 'cifar100_wrn28_10'"):
+        results_of(runs, "cifar100_wrn28_1")
+
+
+def test_the_script_writes_what_the_runs_say(runs, script, tmp_path, capsys):
+    errors = [json.loads((run_of(runs, seed=s) / "metrics.json").read_text())["top1_error"] for s in (0, 1)]
+    wanted = [spread([error[key] for error in errors]) for key in ("median10", "last", "best")]
+    (run_of(runs, "vanilla", 1) / "metrics.json").write_text("{")
+    change(run_of(runs, "vanilla", 0) / "metrics.json", git_commit="0123456789")
+    for ending in ("md", "csv", "tex"):
+        output = tmp_path / f"table.{ending}"
+        script("compare", f"results_dir={runs}", f"output={output}", f"published={PAPER}")
+    told = capsys.readouterr()
+    assert all(value in told.out for value in wanted)
+    assert "1 of 3 runs: of commit 0123456, this code is" in told.out
+    assert "vanilla/seed1/metrics.json is damaged: delete it" in told.err
+    header, row, _ = csv.reader(io.StringIO((tmp_path / "table.csv").read_text()))
+    assert header[:6] == ["run", "seeds", "epochs", "top-1 error %", "last", "best"]
+    assert row[:6] == ["puzzlemix", "2", "2", *wanted]
+    assert f"| puzzlemix | 2 | 2 | {' | '.join(wanted)} |" in (tmp_path / "table.md").read_text()
+    assert rf"puzzlemix & 2 & 2 & {' & '.join(wanted)} &".replace("±", r"$\pm$") in (tmp_path / "table.tex").read_text()
+
+
+def test_columns_of_attacks_hold_their_own_settings_alone(runs, hydra_configs):
+    attacks = {"fgsm8": {"eps_255": 4, "step_255": 8, "steps": 1, "random_start": False}}
+    change(run_of(runs) / "metrics.json", attacks=attacks)
+    (result,) = results_of(runs).tables
+    table, *_ = as_tables([result], commit=None)
+    assert result.rows[0].label.endswith("puzzlemix")
+    other = json.loads((run_of(runs, seed=1) / "metrics.json").read_text())
+    assert table.rows[0][6] == f"{other['fgsm8_error']:.2f}"  # of one seed
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["output=table.txt"], r"unknown ending of output '\.txt'; did you mean '\.tex'\?"),
+        (["run"], r"unknown command 'run'; did you mean 'runs'\?"),
+        (["add", "value"], "'value' must be key=value"),
+        (["add", "valu=3"], r"unknown key 'valu'; did you mean 'value'\?"),
+        (["import"], "one argument, the table of collected numbers"),
+        (["import", "nowhere.csv"], "nowhere.csv is not there"),
+        (["runs", "results_dir=nowhere"], "nowhere is not there: give results_dir="),
+    ],
+)
+def test_bad_input_is_one_line(script, arguments, message):
+    with pytest.raises(SystemExit) as stop:
+        script("compare", *arguments)
+    assert re.search(message, stop.value.code)
+    assert stop.value.code.startswith("error: ")
+    assert len(stop.value.code.splitlines()) == 1
+
+
+SIGNS = Table("50 % & more_less", ("a_b", "error %"), [("x|y", "1.00 ± 0.10"), ("{z}", "2.00")], ["a note # 1"])
+
+
+def test_signs_are_escaped_in_each_format():
+    assert "| x\\|y | 1.00 ± 0.10 |" in as_markdown([SIGNS])
+    assert "| --- | ---: |" in as_markdown([SIGNS])
+    assert list(csv.reader(io.StringIO(as_csv([SIGNS])))) == [["a_b", "error %"], *map(list, SIGNS.rows)]
+    tex = as_latex([SIGNS])
+    assert r"\caption{50 \% \& more\_less}" in tex
+    assert r"x|y & 1.00 $\pm$ 0.10 \\" in tex
+    assert r"\{z\} & 2.00 \\" in tex
+    assert r"\begin{tabular}{lr}" in tex
+    assert tex.count(r"\begin") == tex.count(r"\end")
+
+
+def test_the_spread_is_that_of_a_sample():
+    assert spread([1.0]) == "1.00"
+    assert spread([]) == "-"
+    assert spread([1.0, 2.0, 4.0]) == f"{mean([1, 2, 4]):.2f} ± {stdev([1, 2, 4]):.2f}"

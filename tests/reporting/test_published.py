@@ -1,0 +1,132 @@
+"""Published numbers: the files in the repository, and adding to them."""
+
+import csv
+import shutil
+
+import pytest
+from made_runs import EXPERIMENTS, PAPER
+
+from puzzlemix.errors import InputError
+from puzzlemix.reporting.collected import COLUMNS, split_collected
+from puzzlemix.reporting.experiments import experiment_files
+from puzzlemix.reporting.published import METRICS, Published, add_published, columns_to_add, read_published
+
+NAMES = [experiment.name for experiment in experiment_files(EXPERIMENTS)]
+
+
+def test_the_files_follow_from_the_collected_table(tmp_path):
+    """Which is not in the repository, so it is put together again from them: nothing is lost on the way and back."""
+    table = tmp_path / "numbers.csv"
+    with open(table, "w", newline="") as file:
+        writer = csv.DictWriter(file, COLUMNS.split(","))
+        writer.writeheader()
+        for row in read_published(PAPER):
+            renamed = {"architecture": row.network, "verified_where": row.seen_in}
+            writer.writerow({name: renamed.get(name) or getattr(row, name) for name in writer.fieldnames})
+    rows = split_collected(table, tmp_path)
+    assert sum(rows.values()) == 930
+    for path in rows:
+        assert path.read_bytes() == (PAPER / path.name).read_bytes()
+
+
+def test_every_number_says_where_it_was_seen_and_has_an_experiment_or_none():
+    for row in read_published(PAPER):
+        assert row.source
+        assert row.seen_in
+        assert row.experiment in ("", *NAMES)
+
+
+def test_numbers_of_the_paper_stand_with_their_experiments():
+    found = {
+        (row.experiment, row.measured_as, row.measured_by): row.number
+        for row in read_published(PAPER)
+        if row.experiment and row.measured_as and row.measured_by
+    }
+    assert found["cifar100_preactresnet18_puzzlemix", "top1_error", "median10"] == 19.6
+    assert found["tiny_imagenet_preactresnet18_puzzlemix", "top1_error", "median10"] == 36.1
+    assert found["imagenet_resnet50_puzzlemix_300", "top1_error", "best"] == 21.24
+    assert found["cifar100_preactresnet18_puzzlemix_adversarial", "pgd7_eps8_error", "last"] == pytest.approx(94.04)
+    assert not any("_vanilla" in name for name, *_ in found)  # none was seen, so there is none
+
+
+def test_digits_of_a_value_as_printed():
+    row = read_published(PAPER)[0]
+    assert (row.value, row.decimals, row.half_unit) == ("16.0", 1, 0.05)
+
+
+@pytest.fixture
+def folder(tmp_path):
+    shutil.copytree(PAPER, tmp_path / "paper")
+    return tmp_path / "paper"
+
+
+VANILLA = {
+    "experiment": "cifar100_preactresnet18_vanilla",
+    "value": "23.60",
+    "table": "3",
+    "source": "Kim, Choo, Song, ICML 2020",
+    "seen_in": "the paper, page 8",
+}
+
+
+def add(folder, **columns):
+    row = columns_to_add({**VANILLA, **columns}, experiment_files(EXPERIMENTS))
+    return add_published(folder / "added.csv", row, NAMES)
+
+
+def test_a_number_is_added_with_what_follows_from_its_experiment(folder):
+    before = read_published(folder)
+    add(folder)
+    add(folder, metric="fgsm8_error", value="88.1")
+    *others, top1, fgsm = sorted(read_published(folder), key=lambda row: row.source_id == "added")
+    assert others == before
+    assert top1 == Published(
+        **VANILLA,
+        source_id="added",
+        dataset="CIFAR-100",
+        network="PreActResNet-18",
+        epochs="",
+        method="Vanilla",
+        variant="",
+        metric="top1_error",
+        unit="%",
+        statistic="paper table value",
+        note="",
+    )
+    assert (fgsm.metric, fgsm.value) == ("fgsm8_error", "88.1")
+
+
+@pytest.mark.parametrize(
+    ("columns", "message"),
+    [
+        ({"value": "about 20"}, "value must be a number, not 'about 20'"),
+        ({"value": "123"}, "value must be a percentage, 0 to 100, not 123"),
+        ({"seen_in": ""}, "seen_in must not be empty"),
+        ({"experiment": "cifar100_preactresnet18_vanila"}, "did you mean 'cifar100_preactresnet18_vanilla'"),
+        ({"metric": "top1_eror"}, "unknown metric 'top1_eror'; did you mean 'top1_error'"),
+        ({"epochs": "many"}, "epochs must be a whole number or empty, not 'many'"),
+    ],
+)
+def test_a_wrong_number_is_refused_and_nothing_written(folder, columns, message):
+    with pytest.raises(InputError, match=message):
+        add(folder, **columns)
+    assert not (folder / "added.csv").exists()
+
+
+def test_the_same_number_is_not_added_twice(folder):
+    add(folder)
+    text = (folder / "added.csv").read_text()
+    with pytest.raises(InputError, match="is there already"):
+        add(folder, value="24")
+    assert (folder / "added.csv").read_text() == text
+
+
+def test_a_damaged_file_is_named_with_its_row(folder):
+    with open(folder / "openmixup.csv", "a") as file:
+        file.write("only,three,cells\n")
+    with pytest.raises(InputError, match=r"openmixup\.csv, row 435"):
+        read_published(folder)
+
+
+def test_what_runs_measure_is_named_once():
+    assert len(set(METRICS.values())) == len(METRICS)
