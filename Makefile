@@ -1,14 +1,13 @@
 # make demo: five mixing methods side by side on real digits, in minutes on a CPU
 # make test: the whole test suite
 PYTHON ?= python3
-METHODS = vanilla,input,manifold,cutmix,puzzlemix
 DEMO = results/runs/digits_preactresnet18_narrow_puzzlemix/seed0/checkpoints
 
 .PHONY: demo test lint
 .DELETE_ON_ERROR:
 
 demo: .venv/installed
-	.venv/bin/python scripts/train.py -m mixup=$(METHODS) seed=0,1,2
+	.venv/bin/python scripts/train.py sweep=digits_table
 	.venv/bin/python scripts/visualize.py checkpoint=$(DEMO)/last.pt
 	.venv/bin/python scripts/compare.py
 	@echo "runs: results/runs   checkpoint: $(DEMO)/last.pt   picture: $(DEMO)/last_puzzles.png"

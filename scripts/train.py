@@ -9,17 +9,25 @@ python scripts/train.py -m mixup=vanilla,puzzlemix seed=0,1,2
 from collections.abc import Mapping
 from typing import Any
 
-from omegaconf import DictConfig
+from omegaconf import DictConfig, OmegaConf
 
 from puzzlemix import cli, distributed
 from puzzlemix.checkpoint import keep_weights
 from puzzlemix.evaluation import attack_errors, check_evaluation
-from puzzlemix.experiment import build, check_torchvision, plain
+from puzzlemix.experiment import build, build_part, build_recipe, check_torchvision, plain
 from puzzlemix.runlog import RunLog
 from puzzlemix.training import Trainer
 
 
-@cli.script("train")
+def check(config: DictConfig) -> None:
+    """Raise `InputError` on what can be told of a run without its data and network."""
+    parts = {key: OmegaConf.to_container(config[key], resolve=True) for key in ("recipe", "mixup", "attack")}
+    build_recipe(parts["recipe"])
+    build_part(parts["mixup"])
+    check_evaluation(config.test_batch_size, parts["attack"])
+
+
+@cli.script("train", check)
 def main(config: DictConfig) -> None:
     check_torchvision()
     config = plain(config)

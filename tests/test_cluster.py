@@ -48,7 +48,8 @@ def sweep(tmp_path_factory):
     launcher = launch(folder, "-m", *SWEEP)
     os.kill(trainer_of(folder / RUNS[0], launcher), signal.SIGUSR2)
     told, errors = launcher.communicate(timeout=200)
-    assert (launcher.returncode, told, errors) == (0, f"each run is a job and writes to {folder}/.submitit/\n", "")
+    said = [f"each run is a job and writes to {folder}/.submitit/", "sweep: 4 of 4 runs finished"]
+    assert (launcher.returncode, told.splitlines(), errors) == (0, said, "")
     return SimpleNamespace(folder=folder, logs=[log.read_text() for log in folder.glob(".submitit/*/*_log.out")])
 
 
@@ -87,15 +88,15 @@ def test_a_job_of_two_tasks_is_one_run_and_goes_on_where_it_was_killed(tmp_path,
     assert differences(folder, one_node.folder) == []
 
 
-def test_an_error_in_a_job_is_in_its_log_and_is_the_launcher_s_last_line(tmp_path):
-    launcher = launch(tmp_path, *TINY, "recipe.lr=-1")
-    _, errors = launcher.communicate(timeout=100)
+def test_an_error_in_a_job_is_in_its_log_and_is_reported_by_the_launcher(tmp_path):
+    launcher = launch(tmp_path, *TINY, "recipe.lr=1e20")
+    told, errors = launcher.communicate(timeout=100)
     assert launcher.returncode == 1
     (log,) = tmp_path.glob(".submitit/*/*_log.err")
-    for shown in (errors, log.read_text()):
-        which, error = shown.splitlines()
-        assert which.startswith("Error executing job with overrides: ['dataset.train_per_class=4', ")
-        assert error == "error: recipe.lr must be above 0, not -1"
+    error = log.read_text().strip()
+    assert error.startswith("error: the loss or a gradient is not finite in step")
+    assert told.splitlines()[-2:] == ["sweep: 0 of 1 runs finished", f"  the only one: {error}"]
+    assert errors.splitlines() == ["error: 1 of 1 runs failed, see above: mend what they say, and start it again"]
 
 
 def test_a_bug_in_a_job_keeps_its_traceback(capsys):

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import inspect
 import os
+import re
 import signal
 import sys
 from collections.abc import Callable, Iterable, Mapping, Sequence
@@ -11,7 +12,7 @@ from pathlib import Path
 from typing import Any
 
 import hydra
-from hydra.errors import HydraException, OverrideParseException
+from hydra.errors import ConfigCompositionException, HydraException, OverrideParseException
 from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
@@ -19,6 +20,7 @@ from puzzlemix import cluster, distributed
 from puzzlemix.errors import InputError, PreemptedError, RunError, nearest, one_line, require, require_choice
 from puzzlemix.nested import flatten
 from puzzlemix.preemption import hand_on
+from puzzlemix.sweep import Failure, failure_of, goes_on_after_errors
 
 ASKED_TO_STOP = os.EX_TEMPFAIL  # 75, the status of a run that a signal stopped, and that has saved
 LOST_A_PROCESS = (
@@ -28,17 +30,23 @@ LOST_A_PROCESS = (
 GROUPS_THAT_TAKE_SEVERAL = ("attack",)  # attack=fgsm,pgd selects both; elsewhere Hydra reads a comma as a sweep
 
 
-def script(config_name: str) -> Callable[[Callable[[DictConfig], None]], Callable[[], None]]:
+def script(
+    config_name: str, check: Callable[[DictConfig], None] = lambda config: None
+) -> Callable[[Callable[[DictConfig], None]], Callable[[], None]]:
     """Make `main(config)` a command that reads `configs/<config_name>.yaml` and overrides from the command line.
 
     `InputError` and `RunError` end it with one line on stderr and status 1; anything else is a bug and shows its
-    traceback.
+    traceback. In a sweep (-m) they end that run alone.
+
+    Args:
+        config_name: of the file.
+        check: called with the config of each run of a sweep before the first begins; raises `InputError`.
     """
 
     def decorate(main: Callable[[DictConfig], None]) -> Callable[[], None]:
         configs = Path(inspect.getfile(main)).resolve().parents[1] / "configs"
 
-        def job(config: DictConfig) -> None:
+        def job(config: DictConfig) -> Failure | None:
             try:
                 cluster.join_tasks()
                 main(config)
@@ -46,22 +54,34 @@ def script(config_name: str) -> Callable[[Callable[[DictConfig], None]], Callabl
                 distributed.print_once(str(stop))
                 hand_on(stop)
                 sys.exit(ASKED_TO_STOP)
-            except (InputError, RunError) as error:
-                _fail(error)
-            except RuntimeError as error:
-                if not distributed.lost_a_process(error):
+            except Exception as error:
+                if isinstance(error, RuntimeError) and distributed.lost_a_process(error):
+                    error = RunError(f"process {distributed.rank()}: {LOST_A_PROCESS}")
+                if goes_on_after_errors():
+                    return failure_of(error)
+                if not isinstance(error, InputError | RunError):
                     raise
-                _fail(RunError(f"process {distributed.rank()}: {LOST_A_PROCESS}"))
+                _fail(error)
+            return None
+
+        job.check = check
 
         def command() -> None:
             os.environ["HYDRA_FULL_ERROR"] = "1"  # hand errors to us instead of printing them over many lines
             sys.argv[1:] = [_selection_of_several(argument) for argument in sys.argv[1:]]
+            if any(argument.startswith("sweep=") for argument in sys.argv[1:]):
+                sys.argv.append("--multirun")
             try:
                 _check_overrides(configs, config_name, sys.argv[1:])
                 hydra.main(version_base="1.3", config_path=str(configs), config_name=config_name)(job)()
             except OverrideParseException as error:
                 shown = f"\"{_key(error.override)}='...'\""
                 _fail(InputError(f"{error.override}: quote a value with spaces or signs twice, {shown}"))
+            except ConfigCompositionException as error:
+                several = re.match(r"Ambiguous value for argument '(.*)'", str(error))
+                _fail(
+                    InputError(f"{several.group(1)} has several values: add -m, for a run each") if several else error
+                )
             except (InputError, RunError, HydraException, OmegaConfBaseException) as error:
                 _fail(error)
             except RuntimeError as error:

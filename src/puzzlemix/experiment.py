@@ -37,18 +37,27 @@ def build(config: Mapping[str, Any]) -> Experiment:
     Raises:
         InputError: a value in the config cannot work.
     """
-    for key, value in config["recipe"].items():
-        require(value is not None, f"recipe.{key} must not be null")
-    try:
-        recipe = Recipe(**config["recipe"])
-    except TypeError as error:  # in a sweep, whose values nobody has looked at
-        raise InputError(f"a value of recipe is of the wrong type: {error}") from error
+    recipe = build_recipe(config["recipe"])
     data = build_part(config["dataset"])
     torch.manual_seed(torch_seed("weights", config["seed"]))
     network = build_part(config["network"])
     mixer = build_part(config["mixup"])
     mixer.check(network, *data.image_size)
     return Experiment(data, network, mixer, recipe)
+
+
+def build_recipe(config: Mapping[str, Any]) -> Recipe:
+    """The recipe that a config's `recipe` describes.
+
+    Raises:
+        InputError: a value cannot work.
+    """
+    for key, value in config.items():
+        require(value is not None, f"recipe.{key} must not be null")
+    try:
+        return Recipe(**config)
+    except TypeError as error:  # in a sweep, whose values nobody has looked at
+        raise InputError(f"a value of recipe is of the wrong type: {error}") from error
 
 
 @cache

@@ -1,0 +1,50 @@
+"""A sweep's runs: one that fails is told at once and again at the end, and the others go on."""
+
+from __future__ import annotations
+
+import sys
+import traceback
+from collections.abc import Sequence
+from typing import NamedTuple
+
+from hydra.core.hydra_config import HydraConfig
+from hydra.core.utils import JobReturn
+from hydra.types import RunMode
+
+from puzzlemix import distributed
+from puzzlemix.errors import InputError, RunError, one_line
+
+
+class Failure(NamedTuple):
+    """What a run of a sweep returns where it would raise by itself; it goes from a job to the launcher."""
+
+    line: str
+
+
+def goes_on_after_errors() -> bool:
+    """Whether this run is one of a sweep that can go on without it: its other processes, if any, may wait for it."""
+    return HydraConfig.get().mode == RunMode.MULTIRUN and distributed.world_size() == 1
+
+
+def failure_of(error: Exception) -> Failure:
+    """Write a run's error to stderr, a bug's with its traceback, as it happens."""
+    expected = isinstance(error, InputError | RunError)
+    line = one_line(error) if expected else f"error: {type(error).__name__}: {' '.join(str(error).split())}"
+    sys.stderr.write(line + "\n" if expected else traceback.format_exc())
+    return Failure(line)
+
+
+def report(runs: Sequence[JobReturn]) -> None:
+    """Say what became of a sweep.
+
+    Raises:
+        RunError: a run failed.
+    """
+    failed = [(run.overrides, run.return_value) for run in runs if isinstance(run.return_value, Failure)]
+    distributed.print_once(f"sweep: {len(runs) - len(failed)} of {len(runs)} runs finished")
+    common = set.intersection(*(set(run.overrides) for run in runs))
+    for overrides, failure in failed:
+        own = " ".join(override for override in overrides if override not in common) or "the only one"
+        distributed.print_once(f"  {own}: {failure.line}")
+    if failed:
+        raise RunError(f"{len(failed)} of {len(runs)} runs failed, see above: mend what they say, and start it again")

@@ -1,0 +1,160 @@
+"""Sweeps: what their files select, and that a run that fails does not keep the others from theirs."""
+
+import re
+import subprocess
+import sys
+from pathlib import Path
+
+import hydra
+import pytest
+import yaml
+from conftest import SCRIPTS, TINY
+from hydra._internal.core_plugins.basic_sweeper import BasicSweeper
+from hydra.core.override_parser.overrides_parser import OverridesParser
+
+from puzzlemix.experiment import composed_settings
+from puzzlemix.reporting.runs import find_runs
+from puzzlemix.runlog import differences, settings
+
+CONFIGS = SCRIPTS.parent / "configs"
+SWEEPS = {path.stem: path for path in (CONFIGS / "sweep").glob("*.yaml")}
+TABLES = {name: name[-1] for name in SWEEPS if re.search(r"_table\d$", name)}
+
+
+def configs_of(sweep, *overrides):
+    """The config of every run of a sweep, its references to the options resolved."""
+    params = yaml.safe_load(SWEEPS[sweep].read_text())["hydra"]["sweeper"]["params"]
+    parsed = OverridesParser.create().parse_overrides([*(f"{k}={v}" for k, v in params.items()), *overrides])
+    (batch,) = BasicSweeper.split_arguments(parsed, None)
+    for run in batch:
+        chosen = dict(override.split("=") for override in run if "." not in override.split("=")[0])
+        choices = [f"choices.{group}={chosen.get(group, 'any')}" for group in ("network", "mixup")]
+        yield hydra.compose("train", [f"sweep={sweep}", *run, *choices])
+
+
+@pytest.mark.parametrize("sweep", sorted(SWEEPS))
+def test_its_runs_compose_and_have_folders_of_their_own(sweep, hydra_configs):
+    folders = [(config.name, config.seed) for config in configs_of(sweep)]
+    assert len(folders) >= 6
+    assert len(set(folders)) == len(folders)
+    assert {seed for _, seed in folders} == {0, 1, 2}
+    assert f"# Run: python scripts/train.py sweep={sweep}" in SWEEPS[sweep].read_text()
+
+
+@pytest.mark.parametrize("sweep", sorted(TABLES))
+def test_a_tables_sweep_has_all_its_experiments(sweep, hydra_configs):
+    files = (CONFIGS / "experiment").glob("*.yaml")
+    of_table = {path.stem for path in files if f"# Table: {TABLES[sweep]} of the paper" in path.read_text()}
+    assert of_table
+    assert {config.name for config in configs_of(sweep)} == of_table
+
+
+@pytest.mark.parametrize("experiment", [None, "cifar100_preactresnet18_puzzlemix"])
+@pytest.mark.parametrize("sweep", sorted(name for name in SWEEPS if name.startswith("ablation")))
+def test_an_ablation_varies_one_setting_and_leaves_out_the_releases(sweep, experiment, hydra_configs):
+    key = f"mixup.{sweep.removeprefix('ablation_')}"
+    overrides = [f"experiment={experiment}"] if experiment else []
+    base = composed_settings(experiment) if experiment else settings(hydra.compose("train", ["mixup=puzzlemix"]))
+    for config in configs_of(sweep, *overrides):
+        assert list(differences(base, settings(config))) == [key]
+
+
+def run_sweep(folder, *overrides):
+    command = [sys.executable, str(SCRIPTS / "train.py"), *overrides, *TINY, f"results_dir={folder}"]
+    return subprocess.run(command, capture_output=True, text=True, check=False)
+
+
+@pytest.fixture(scope="module")
+def swept(tmp_path_factory):
+    """A sweep of four runs with a recipe that fails and one that does not, and what it said."""
+    folder = tmp_path_factory.mktemp("swept")
+    names = ["-m", "mixup=vanilla,cutmix", "recipe.lr=1e20,0.1", r"name=${choices.mixup}_${recipe.lr}"]
+    return folder, names, run_sweep(folder, *names)
+
+
+def test_a_run_that_fails_is_reported_and_the_others_go_on(swept):
+    folder, _, done = swept
+    assert done.returncode == 1
+    assert {run.name: run.status for run in find_runs(folder).runs} == {
+        "cutmix_0.1": "finished",
+        "cutmix_1e+20": "failed",
+        "vanilla_0.1": "finished",
+        "vanilla_1e+20": "failed",
+    }
+    *_, total, first, second = done.stdout.splitlines()
+    assert total == "sweep: 2 of 4 runs finished"
+    assert first.startswith("  mixup=vanilla recipe.lr=1e+20: error: the loss or a gradient is not finite in step")
+    assert second.startswith("  mixup=cutmix recipe.lr=1e+20: error: ")
+    assert done.stderr.splitlines()[-1].startswith("error: 2 of 4 runs failed, see above")
+
+
+def test_started_again_it_trains_what_is_missing(swept):
+    folder, names, _ = swept
+    finished = folder / "cutmix_0.1" / "seed0" / "metrics.json"
+    written_ns = finished.stat().st_mtime_ns
+    interrupted = folder / "vanilla_0.1" / "seed0" / "metrics.json"
+    metrics = interrupted.read_text()
+    interrupted.unlink()
+    done = run_sweep(folder, *(name.replace("1e20,", "") for name in names))
+    assert done.returncode == 0, done.stderr
+    assert done.stdout.splitlines()[-1] == "sweep: 2 of 2 runs finished"
+    assert "cutmix_0.1/seed0: finished before, nothing to do" in done.stdout
+    assert finished.stat().st_mtime_ns == written_ns
+    assert re.findall('"top1_error": {[^}]*}', interrupted.read_text()) == re.findall('"top1_error": {[^}]*}', metrics)
+
+
+def test_a_bug_in_one_run_is_shown_whole_and_the_others_go_on(script, tmp_path, monkeypatch, capsys):
+    def broken(self):
+        raise ZeroDivisionError("by a test")
+
+    monkeypatch.setattr("puzzlemix.mixing.cutmix.CutMix.draw", lambda *_: broken(None))
+    with pytest.raises(SystemExit, match=r"1 of 2 runs failed"):
+        script("train", "-m", *TINY, f"results_dir={tmp_path}", "mixup=cutmix,vanilla")
+    told = capsys.readouterr()
+    assert f'File "{__file__}"' in told.err
+    assert "mixup=cutmix: error: ZeroDivisionError: by a test" in told.out
+    assert {run.method: run.state for run in find_runs(tmp_path).runs} == {
+        "cutmix": "error: by a test",
+        "vanilla": "",
+    }
+
+
+def test_a_sweep_needs_no_further_switch_and_takes_other_values(script, tmp_path):
+    script("train", *TINY, "sweep=ablation_prob", "seed=5", "mixup.prob=0.1,0.2", f"results_dir={tmp_path}")
+    found = {(run.name, run.seed) for run in find_runs(Path(tmp_path)).runs}
+    assert found == {(f"digits_preactresnet18_narrow_puzzlemix_prob_{prob}", 5) for prob in (0.1, 0.2)}
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["sweep=cifar100_table1"], "unknown sweep 'cifar100_table1'; did you mean 'cifar100_table"),
+        (["seed=0,1"], "seed=0,1 has several values: add -m, for a run each"),
+    ],
+)
+def test_bad_input_is_one_line(script, arguments, message):
+    with pytest.raises(SystemExit) as stop:
+        script("train", *arguments)
+    assert re.search(message, stop.value.code)
+    assert len(stop.value.code.splitlines()) == 1
+
+
+def test_the_sweep_for_wandb_has_parameters_that_a_run_takes(script, tmp_path):
+    """Its bounds and values as a run's overrides, in the form in which wandb's agent writes them."""
+    sweep = yaml.safe_load((CONFIGS / "wandb_sweep.yaml").read_text())
+    assert (SCRIPTS.parent / sweep["program"]).is_file()
+    for ends in (("min", 0), ("max", -1)):
+        end, index = ends
+        values = {
+            key: wanted.get("value", wanted[end] if end in wanted else wanted.get("values", [None])[index])
+            for key, wanted in sweep["parameters"].items()
+        }
+        assert None not in values.values()
+        arguments = [f"{key}={value}" for key, value in values.items()]
+        offline = ["logger.wandb=disabled", "recipe.epochs=1", f"results_dir={tmp_path}"]
+        script("train", *arguments, *offline)
+    names = {run.name for run in find_runs(tmp_path).runs}
+    assert names == {"wandb_lr0.02_beta0.0_eta0.0_labels2", "wandb_lr0.5_beta4.0_eta0.8_labels4"}
+    assert {run.metrics["evaluated_on"] for run in find_runs(tmp_path).runs} == {"validation"}
+    records = [record for run in find_runs(tmp_path).runs for record in run.read_log()]
+    assert all(sweep["metric"]["name"] in record for record in records)
