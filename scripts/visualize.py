@@ -3,7 +3,6 @@
 python scripts/visualize.py checkpoint=results/runs/NAME/seed0/checkpoints/last.pt
 """
 
-import torch
 from omegaconf import DictConfig
 
 from puzzlemix import cli, distributed
@@ -11,18 +10,8 @@ from puzzlemix.checkpoint import beside
 from puzzlemix.errors import require
 from puzzlemix.experiment import check_torchvision, load_experiment, plain
 from puzzlemix.files import output_file
-from puzzlemix.mixing import Puzzle, PuzzleMix, puzzle_mix
-from puzzlemix.mixing.saliency import input_gradient, saliency_of
-from puzzlemix.reporting.puzzles import draw_puzzles, visible_moves
-
-
-def most_moved(puzzle: Puzzle) -> list[int]:
-    """The pairs of a batch, those in which most cells visibly move first: in most, transport moves none."""
-    moves = torch.zeros(len(puzzle.share), dtype=torch.int64, device=puzzle.share.device)  # (B,)
-    if puzzle.sources is not None:
-        for source, visible in zip(puzzle.sources, (puzzle.mask > 0, puzzle.mask < 1), strict=True):
-            moves += visible_moves(source, visible).sum((1, 2))
-    return moves.argsort(descending=True, stable=True).tolist()
+from puzzlemix.mixing import PuzzleMix
+from puzzlemix.reporting.mixed import batch_of, draw_puzzles_of
 
 
 @cli.script("visualize")
@@ -37,12 +26,8 @@ def main(config: DictConfig) -> None:
         print("trained without Puzzle Mix: the puzzles take its default parameters")
     output = output_file(config["output"], default=beside(config["checkpoint"], "puzzles.png"))
 
-    images, labels = next(data.train_batches(100, False, config["seed"], epoch=0))
-    partner = torch.arange(len(images), device=device).roll(1)
-    saliency = saliency_of(input_gradient(network, images, labels), network)
-    puzzle = puzzle_mix(images, saliency, partner, lam=config["lam"], blocks=config["blocks"], **vars(mixer.parameters))
-    names = [data.classes[label] for label in labels.tolist()]
-    draw_puzzles(output, images, saliency, partner, puzzle, names, most_moved(puzzle)[: config["pairs"]])
+    batch = batch_of(data, 100, config["seed"])
+    draw_puzzles_of(output, network, mixer, batch, config["lam"], config["blocks"], config["pairs"])
     print(output)
 
 

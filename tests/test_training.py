@@ -10,11 +10,13 @@ import time
 import pytest
 import torch
 from conftest import SCRIPTS, TINY, on_a_terminal
+from matplotlib.image import imread
 from test_resume import log_of
 from torch import nn
 
 from puzzlemix.checkpoint import load_checkpoint
 from puzzlemix.reporting.runs import find_runs
+from puzzlemix.soak import differences
 
 METHODS = ("vanilla", "input", "manifold", "cutmix", "puzzlemix", "puzzlemix_adversarial")
 
@@ -244,10 +246,20 @@ def test_multirun_trains_methods_and_seeds(script, tmp_path, monkeypatch):
     }
 
 
+@pytest.mark.parametrize("method", ["manifold", "cutmix", "puzzlemix", "puzzlemix_adversarial"])
+def test_pictures_of_mixed_images_leave_the_training_as_it_is(train, tmp_path, method):
+    seldom = train(f"mixup={method}").rename(tmp_path / "seldom")
+    often = train(f"mixup={method}", "logger.mixed_every=1")
+    assert [name for name in differences(seldom, often) if "mixed_every" not in name] == []
+    height, width, _ = imread(often / "mixed.png").shape
+    assert height > 500
+    assert (width > 1000) == ("puzzlemix" in method)  # with saliency, mask and moves
+
+
 def test_an_offline_wandb_run_is_made_and_holds_the_log(train, monkeypatch):
     for variable in [name for name in os.environ if name.startswith("WANDB")]:
         monkeypatch.delenv(variable)
-    folder = train("logger.wandb=offline")
+    folder = train("logger.wandb=offline", "logger.mixed_every=1", "attack=fgsm")
     (path,) = folder.glob("wandb/offline-run-*/run-*.wandb")
     for _ in range(100):  # wandb's own process may still be writing
         records = read_wandb(path)
@@ -258,20 +270,31 @@ def test_an_offline_wandb_run_is_made_and_holds_the_log(train, monkeypatch):
     assert [h["epoch"] for h in history] == [0, 1]
     assert [h["train_loss"] for h in history] == [record["train_loss"] for record in log_of(folder)]
     assert records["config"]["recipe"]["epochs"] == 2
+    media, pictures = path.parent / "files", [h["mixed/path"] for h in records["history"] if "mixed/path" in h]
+    assert len(pictures) == 2
+    assert imread(media / pictures[1]).shape == imread(folder / "mixed.png").shape
+    (table,) = [json.loads((media / h["results/path"]).read_text()) for h in records["history"] if "results/path" in h]
+    errors = json.loads((folder / "metrics.json").read_text())
+    assert table["columns"] == ["error", "median10", "last", "best"]
+    assert table["data"][0] == ["top1_error", *(errors["top1_error"][key] for key in table["columns"][1:])]
+    assert table["data"][2] == ["fgsm8_error", *[errors["fgsm8_error"]] * 3]
+    assert records["artifacts"] == [("run-seed0", ["last.pt"])]
 
 
 def read_wandb(path):
-    """History and config of an offline run, from the protobuf records in wandb's file."""
+    """History, config and models of an offline run, from the protobuf records in wandb's file."""
     from wandb.proto.wandb_internal_pb2 import Record
 
-    history, config = [], {}
+    history, config, artifacts = [], {}, []
     for data in leveldb_log_records(path.read_bytes()[7:]):  # behind the magic number and version
         record = Record.FromString(data)
         if record.HasField("history"):
             history.append({i.key or "/".join(i.nested_key): json.loads(i.value_json) for i in record.history.item})
         elif record.HasField("run"):
             config |= {i.key: json.loads(i.value_json) for i in record.run.config.update}
-    return {"history": history, "config": config}
+        elif record.HasField("artifact") and record.artifact.type == "model":
+            artifacts.append((record.artifact.name, [content.path for content in record.artifact.manifest.contents]))
+    return {"history": history, "config": config, "artifacts": artifacts}
 
 
 def leveldb_log_records(log, block_size=32768):

@@ -3,6 +3,7 @@
     config.yaml              the resolved config
     log.jsonl                a line an epoch
     metrics.json             the results, written last: a folder that has it is finished
+    mixed.png                what the method makes of some training images, drawn every `logger.mixed_every` epochs
     failed.txt               the error that ended the run, until it goes on
     checkpoints/last.pt      to go on from, to evaluate; holds the log so far too
     checkpoints/previous.pt  the one before, in case that one is damaged
@@ -18,17 +19,19 @@ import os
 import platform
 import subprocess
 from collections.abc import Iterator, Mapping
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager, nullcontext, suppress
 from pathlib import Path
 from statistics import median
 from typing import Any
 
 import torch
 import yaml
+from torch import nn
 
 from puzzlemix import distributed
-from puzzlemix.errors import InputError, PreemptedError, RunError, one_line, require, require_choice
+from puzzlemix.errors import InputError, PreemptedError, RunError, one_line, require, require_choice, require_whole
 from puzzlemix.files import cannot_be_written, make_folder, write_text
+from puzzlemix.mixing import Mixer
 from puzzlemix.nested import flatten
 from puzzlemix.run_lock import lock_run
 
@@ -64,6 +67,7 @@ class RunLog:
         self._wandb: Any = None
         require_choice("resume", config["resume"], ("auto", "never"))
         require_choice("logger.wandb", config["logger"]["wandb"], ("disabled", "offline", "online"))
+        require_whole("logger.mixed_every", config["logger"]["mixed_every"], least=1)
         self._check_folder()
 
     @property
@@ -109,7 +113,9 @@ class RunLog:
         write_text(self.folder / "config.yaml", yaml.safe_dump(dict(self.config), sort_keys=False))
         write_text(self.folder / "log.jsonl", "".join(json.dumps(record) + "\n" for record in self.records))
         if self.config["logger"]["wandb"] != "disabled":
-            self._wandb = self._start_wandb()
+            from puzzlemix.wandb_run import WandbRun  # here, so that nothing else needs wandb
+
+            self._wandb = WandbRun(self.config, fingerprint(self.config), self.folder)
 
     @contextmanager
     def recording_failure(self) -> Iterator[None]:
@@ -140,7 +146,25 @@ class RunLog:
         except OSError as error:
             raise cannot_be_written(path, error) from error
         if self._wandb is not None:
-            self._wandb.log(flatten(record, "/"), step=record["epoch"])
+            self._wandb.log_epoch(record)
+
+    def show_mixed(self, network: nn.Module, mixer: Mixer, data: Any) -> None:
+        """Draw what the method makes of some images, every `logger.mixed_every` epochs and after the last.
+
+        Raises:
+            RunError: the picture cannot be written.
+        """
+        done = len(self.records)
+        wanted = done % self.config["logger"]["mixed_every"] == 0 or done == self.config["recipe"]["epochs"]
+        if not (wanted and distributed.is_main()):
+            return
+        from puzzlemix.reporting.mixed import draw_mixed  # here, since it needs matplotlib
+
+        eager = torch.compiler.set_stance("force_eager") if self.config["compile"] else nullcontext()
+        with eager:  # nothing is compiled for one batch
+            draw_mixed(self.folder / "mixed.png", network, mixer, data, self.config["seed"])
+        if self._wandb is not None:
+            self._wandb.log_picture(self.folder / "mixed.png", epoch=done - 1)
 
     def finish(self, results: Mapping[str, Any]) -> dict[str, Any]:
         """Write `metrics.json`: the errors' `last`, `median10` and `best`, `results`, times, and what it ran on.
@@ -160,8 +184,7 @@ class RunLog:
         }
         write_text(self.folder / "metrics.json", json.dumps(metrics, indent=2) + "\n")
         if self._wandb is not None:
-            self._wandb.summary.update(flatten(metrics, "/"))
-            self._wandb.finish()
+            self._wandb.finish(metrics, self.checkpoint_path)
         return metrics
 
     def _check_folder(self) -> None:
@@ -175,19 +198,6 @@ class RunLog:
         except yaml.YAMLError as error:
             raise InputError(f"{path} is damaged: {remedy}") from error
         self.check_config(there, path)
-
-    def _start_wandb(self) -> Any:
-        import wandb  # here, so that nothing else needs it
-
-        return wandb.init(
-            project="puzzlemix",
-            name=f"{self.config['name']}-seed{self.config['seed']}",
-            id=f"{self.config['name']}-seed{self.config['seed']}-{fingerprint(self.config)[:8]}",
-            dir=self.folder,
-            mode=self.config["logger"]["wandb"],
-            resume="allow",
-            config=dict(self.config),
-        )
 
 
 def summary(errors: list[float]) -> dict[str, float]:

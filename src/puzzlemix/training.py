@@ -78,6 +78,7 @@ class Trainer:
                     self._check_weights()
                     errors = clean_errors(self.network, self.data, self.log.config["test_batch_size"])
                 self.log.write_epoch({**self._record(), **errors, "seconds": self._seconds()})
+                self.log.show_mixed(self.network, self.mixer, self.data)
                 bar.show_error(errors["top1_error"])
                 state.begin_next_epoch()
                 state.save()

@@ -5,11 +5,13 @@ from __future__ import annotations
 from collections.abc import Sequence
 from pathlib import Path
 
+import numpy as np
 import torch
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from torch import Tensor
 
+from puzzlemix.files import cannot_be_written, whole_file
 from puzzlemix.mixing import Puzzle
 from puzzlemix.mixing.blocks import enlarge, move_cells, resample_grid
 
@@ -36,14 +38,11 @@ def draw_puzzles(
         labels: B class names.
         pairs: which of the B to draw.
     """
-    figure = Figure(figsize=(1.3 * len(COLUMNS), 1.5 * len(pairs)), layout="constrained")
-    all_axes = figure.subplots(len(pairs), len(COLUMNS), squeeze=False)
-    for title, ax in zip(COLUMNS, all_axes[0], strict=True):
-        ax.set_title(title, fontsize=9)
+    figure, all_axes = grid_of_images(COLUMNS, len(pairs))
     for row, axes in zip(pairs, all_axes, strict=True):
         other, share, mask = int(partner[row]), float(puzzle.share[row]), puzzle.mask[row].cpu()
-        _show_image(axes[0], images[row], labels[row])
-        _show_image(axes[1], images[other], labels[other])
+        show_image(axes[0], images[row], labels[row])
+        show_image(axes[1], images[other], labels[other])
         axes[2].imshow(saliency[row].cpu().numpy(), cmap="magma")
         axes[3].imshow(saliency[other].cpu().numpy(), cmap="magma")
         axes[4].imshow(mask.numpy(), cmap="gray", vmin=0, vmax=1)
@@ -51,15 +50,36 @@ def draw_puzzles(
         sources = (None, None) if puzzle.sources is None else puzzle.sources[:, row]
         _show_moves(axes[5], images[row], sources[0], mask > 0)
         _show_moves(axes[6], images[other], sources[1], mask < 1)
-        _show_image(axes[7], puzzle.images[row], f"{share:.2f} {labels[row]} + {1 - share:.2f} {labels[other]}")
-        for ax in axes:
-            ax.set_xticks([])
-            ax.set_yticks([])
-    path.parent.mkdir(parents=True, exist_ok=True)
-    figure.savefig(path, dpi=130)
+        show_image(axes[7], puzzle.images[row], f"{share:.2f} {labels[row]} + {1 - share:.2f} {labels[other]}")
+    save_picture(figure, path)
 
 
-def _show_image(ax: Axes, image: Tensor, caption: str) -> None:
+def grid_of_images(titles: Sequence[str], rows: int) -> tuple[Figure, np.ndarray]:
+    """A figure with a column a title and axes without ticks, (rows, columns)."""
+    figure = Figure(figsize=(1.3 * len(titles), 1.5 * rows), layout="constrained")
+    all_axes = figure.subplots(rows, len(titles), squeeze=False)
+    for title, ax in zip(titles, all_axes[0], strict=True):
+        ax.set_title(title, fontsize=9)
+    for ax in all_axes.flat:
+        ax.set_xticks([])
+        ax.set_yticks([])
+    return figure, all_axes
+
+
+def save_picture(figure: Figure, path: Path) -> None:
+    """Write a PNG, whole.
+
+    Raises:
+        RunError: it cannot be written.
+    """
+    try:
+        with whole_file(path) as file:
+            figure.savefig(file, format="png", dpi=130)
+    except OSError as error:
+        raise cannot_be_written(path, error) from error
+
+
+def show_image(ax: Axes, image: Tensor, caption: str) -> None:
     """An image (C, H, W) with a line below; other than 3 channels show their mean."""
     image = image.permute(1, 2, 0) if image.shape[0] == 3 else image.mean(0)
     ax.imshow(image.cpu().numpy(), cmap="gray", vmin=0, vmax=1)
@@ -70,7 +90,7 @@ def _show_moves(ax: Axes, image: Tensor, source: Tensor | None, visible: Tensor)
     """A moved image (C, H, W), dimmed but for `visible` (n_h, n_w), with an arrow from source to target cell a move."""
     size = image.shape[-2:]
     moved = image if source is None else move_cells(image[None], source[None])[0]
-    _show_image(ax, moved.cpu() * torch.where(enlarge(visible, size), 1.0, 0.25), "")
+    show_image(ax, moved.cpu() * torch.where(enlarge(visible, size), 1.0, 0.25), "")
     if source is None:
         return
     moves = visible_moves(source.cpu(), visible)  # (N_h, N_w)
@@ -88,3 +108,12 @@ def visible_moves(source: Tensor, visible: Tensor) -> Tensor:
     """Which cells show what came from elsewhere: source (..., N_h, N_w), visible (..., n_h, n_w) -> (..., N_h, N_w)."""
     own = torch.arange(source.shape[-2] * source.shape[-1], device=source.device)
     return resample_grid(visible, source.shape[-2:]) & (source != own.view(source.shape[-2:]))
+
+
+def most_moved(puzzle: Puzzle) -> list[int]:
+    """The pairs of a batch, those in which most cells visibly move first: in most, transport moves none."""
+    moves = torch.zeros(len(puzzle.share), dtype=torch.int64, device=puzzle.share.device)  # (B,)
+    if puzzle.sources is not None:
+        for source, visible in zip(puzzle.sources, (puzzle.mask > 0, puzzle.mask < 1), strict=True):
+            moves += visible_moves(source, visible).sum((1, 2))
+    return moves.argsort(descending=True, stable=True).tolist()
