@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import os
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
@@ -76,7 +77,9 @@ def unfinished_of(path: Path) -> Path:
 
 def cannot_be_written(path: Path, error: OSError, kept: str = "") -> RunError:
     """What to say of a file that the system does not take; `kept`, of what is left."""
-    return RunError(f"{path} cannot be written ({error.strerror}){kept}: make room, start again")
+    full = error.errno in (errno.ENOSPC, errno.EDQUOT)
+    remedy = "make room, start again" if full else "let it be written to, or write elsewhere"
+    return RunError(f"{path} cannot be written ({error.strerror}){kept}: {remedy}")
 
 
 def _sync_folder(folder: Path) -> None:

@@ -141,7 +141,6 @@ def test_columns_of_attacks_hold_their_own_settings_alone(runs, hydra_configs):
         (["add", "valu=3"], r"unknown key 'valu'; did you mean 'value'\?"),
         (["import"], "one argument, the table of collected numbers"),
         (["import", "nowhere.csv"], "nowhere.csv is not there"),
-        (["runs", "results_dir=nowhere"], "nowhere is not there: give results_dir="),
     ],
 )
 def test_bad_input_is_one_line(script, arguments, message):

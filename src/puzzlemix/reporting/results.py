@@ -73,7 +73,7 @@ def read_results(
         experiments_dir: the folder of the experiments' files.
         settings_of: an experiment's settings, by its name.
         tolerance: of the verdicts, in percentage points.
-        table: one alone, with or without runs; None: all that have runs.
+        table: one alone, with or without runs; None: all that have runs, or all of the paper where none has.
 
     Raises:
         InputError: a folder or its content cannot be read, or there is no such table.
@@ -87,7 +87,7 @@ def read_results(
     require(table is None or table in known, f"unknown table '{table}'{nearest(str(table), known)}")
 
     tables = []
-    for name in sorted(by_table) if table is None else [table]:
+    for name in (sorted(by_table) or sorted(known)) if table is None else [table]:
         of_table, rows, lines = [e for e in experiments if e.table == name], by_table[name], []
         beside = {row.label: benchmarks_of(row.settings, row.runs[0].choices, published, benchmarks) for row in rows}
         run = {row.label: experiment_of(row, of_table) for row in rows}
@@ -117,7 +117,7 @@ def as_tables(results: Iterable[TableResults], commit: str | None) -> list[Table
 def run_cells(row: Row) -> tuple[str, ...]:
     """A row as `RUNS_HEADER` says; the first error is `median10`, as in the paper's tables."""
     on = {run.metrics["evaluated_on"] for run in row.finished} - {"test"}
-    label = _short(row.label, row.runs[0].table) + "".join(f", {images} images" for images in sorted(on))
+    label = short_label(row.label, row.runs[0].table) + "".join(f", {images} images" for images in sorted(on))
     return (
         label,
         str(len(row.finished)),
@@ -162,13 +162,13 @@ def _on_benchmarks(result: TableResults) -> list[str]:
     labels = defaultdict(list)
     for label, beside in result.benchmarks.items():
         for title, benchmark in beside.items():
-            labels[title, ", ".join(benchmark.differences) or "nothing known"].append(_short(label, result.name))
+            labels[title, ", ".join(benchmark.differences) or "nothing known"].append(short_label(label, result.name))
     return [
         f"{title} beside {', '.join(found)}: differs in {words}" for (title, words), found in sorted(labels.items())
     ]
 
 
-def _short(label: str, table: str) -> str:
+def short_label(label: str, table: str) -> str:
     """A row's label without the name of the table that it stands in."""
     return label.removeprefix(f"{table}_")
 
@@ -176,7 +176,7 @@ def _short(label: str, table: str) -> str:
 def _line_cells(line: Line, table: str) -> tuple[str, ...]:
     apart, number = difference(line), line.published
     return (
-        _short(line.label, table),
+        short_label(line.label, table),
         METRIC_WORDS[line.metric],
         str(len(line.here)),
         spread(line.here),

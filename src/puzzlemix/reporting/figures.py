@@ -1,0 +1,139 @@
+"""The report's figures, as SVG that takes the page's font and text colour. Needs matplotlib."""
+
+from __future__ import annotations
+
+import io
+from collections.abc import Mapping, Sequence
+from statistics import mean, stdev
+from typing import Any, NamedTuple
+
+import matplotlib as mpl
+import numpy as np
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+
+from puzzlemix.reporting.runs import Row
+
+TEXT = "#010203"  # stands for the page's text colour
+COLOURS = ("#4477aa", "#ee6677", "#228833", "#ccbb44", "#66ccee", "#aa3377", "#bbbbbb", "#ee7733", "#009988", "#994455")
+POINTS = 200  # of a curve; more are not seen
+STYLE = {
+    "svg.fonttype": "none",
+    "font.family": "sans-serif",
+    "font.size": 9,
+    "axes.spines.top": False,
+    "axes.spines.right": False,
+    "axes.grid": True,
+    "grid.alpha": 0.25,
+    "legend.frameon": False,
+    **dict.fromkeys(("text.color", "axes.labelcolor", "axes.edgecolor", "xtick.color", "ytick.color"), TEXT),
+}
+
+
+class Curve(NamedTuple):
+    """A quantity at each epoch, of several seeds: epochs (E,), values (seeds, E)."""
+
+    label: str
+    epochs: np.ndarray
+    values: np.ndarray
+
+
+def curves_of(rows: Mapping[str, Row], key: str) -> list[Curve]:
+    """A number of the logs, for each row that has it, as far as all its seeds have come."""
+    curves = []
+    for label, row in rows.items():
+        logs = [log for log in (run.read_log() for run in row.runs) if log and key in log[0]]
+        if logs:
+            length = min(map(len, logs))
+            chosen = np.unique(np.linspace(0, length - 1, min(length, POINTS)).round().astype(int))
+            values = np.array([[log[i][key] for i in chosen] for log in logs], float)
+            curves.append(Curve(label, chosen + 1, values))
+    return curves
+
+
+def draw_curves(curves: Sequence[Curve], ylabel: str, log: bool) -> str:
+    """Mean over seeds, with the span from the least to the largest as a band."""
+    with mpl.rc_context(STYLE):
+        figure, ax = _axes()
+        for curve, colour in zip(curves, COLOURS, strict=False):
+            ax.plot(curve.epochs, curve.values.mean(0), color=colour, label=curve.label, linewidth=1.5)
+            if len(curve.values) > 1:
+                band = curve.values.min(0), curve.values.max(0)
+                ax.fill_between(curve.epochs, *band, color=colour, alpha=0.2, linewidth=0)
+        if log:
+            ax.set_yscale("log")
+        ax.set_xlabel("epoch")
+        ax.set_ylabel(ylabel)
+        return _svg(figure, ax)
+
+
+def draw_robustness(errors: Mapping[str, Mapping[float, Sequence[float]]]) -> str:
+    """Error against the attack's bound: by label, by eps in 1/255, the errors of several seeds in percent."""
+    with mpl.rc_context(STYLE):
+        figure, ax = _axes()
+        for (label, by_eps), colour in zip(errors.items(), COLOURS, strict=False):
+            style = "--" if "PGD" in label else "-"
+            x = sorted(by_eps)
+            spans = [stdev(by_eps[eps]) if len(by_eps[eps]) > 1 else 0 for eps in x]
+            y = [mean(by_eps[eps]) for eps in x]
+            ax.errorbar(x, y, spans, color=colour, label=label, linestyle=style, marker="o", markersize=3, capsize=2)
+        ax.set_xlabel("eps, 1/255")
+        ax.set_ylabel("error under attack, %")
+        ax.set_ylim(0, 102)
+        return _svg(figure, ax)
+
+
+def draw_seconds(rows: Mapping[str, Row]) -> str:
+    """Seconds of an epoch by part, a stacked bar a row."""
+    seconds = {label: _mean_seconds(row) for label, row in rows.items() if row.finished}
+    parts = list(dict.fromkeys(part for of_row in seconds.values() for part in of_row if part != "total"))
+    with mpl.rc_context(STYLE):
+        figure, ax = _axes(height=1.2 + 0.35 * len(seconds))
+        left = np.zeros(len(seconds))
+        for part, colour in zip(parts, COLOURS, strict=False):
+            widths = np.array([of_row.get(part, 0.0) for of_row in seconds.values()])
+            ax.barh(list(seconds), widths, left=left, color=colour, label=part)
+            left += widths
+        ax.invert_yaxis()
+        ax.grid(axis="y", visible=False)
+        ax.set_xlabel("seconds an epoch, mean over seeds")
+        return _svg(figure, ax)
+
+
+def draw_ablation(key: str, points: Sequence[tuple[Any, Sequence[float]]]) -> str:
+    """Error against a setting: numbers in their order or names side by side, with errors of several seeds."""
+    values = [value for value, _ in points]
+    numeric = all(isinstance(value, int | float) and not isinstance(value, bool) for value in values)
+    x = values if numeric else range(len(values))
+    with mpl.rc_context(STYLE):
+        figure, ax = _axes()
+        y = [mean(errors) for _, errors in points]
+        spans = [stdev(errors) if len(errors) > 1 else 0 for _, errors in points]
+        ax.errorbar(x, y, spans, color=COLOURS[0], marker="o", linestyle="-" if numeric else "none", capsize=3)
+        if numeric and min(values) > 0 and max(values) >= 30 * min(values):
+            ax.set_xscale("log")
+        if not numeric:
+            ax.set_xticks(list(x), [str(value) for value in values])
+            ax.margins(x=0.2)
+        ax.set_xlabel(key)
+        ax.set_ylabel("top-1 error, %")
+        return _svg(figure, ax, legend=False)
+
+
+def _mean_seconds(row: Row) -> dict[str, float]:
+    records = [run.metrics["seconds_per_epoch"] for run in row.finished]
+    return {part: mean(record.get(part, 0.0) for record in records) for part in records[0]}
+
+
+def _axes(height: float = 3.2) -> tuple[Figure, Axes]:
+    figure = Figure(figsize=(6.4, height), layout="constrained")
+    return figure, figure.subplots()
+
+
+def _svg(figure: Figure, ax: Axes, legend: bool = True) -> str:
+    if legend and ax.get_legend_handles_labels()[0]:
+        figure.legend(loc="outside lower center", ncols=2, fontsize=8)
+    text = io.StringIO()
+    figure.savefig(text, format="svg", transparent=True)
+    before, _, drawing = text.getvalue().partition("<metadata>")
+    return (before[before.index("<svg") :] + drawing.partition("</metadata>")[2]).replace(TEXT, "currentColor")

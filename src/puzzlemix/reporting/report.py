@@ -1,0 +1,184 @@
+"""All results as one page that needs nothing else: tables, figures and pictures. Needs matplotlib, Pillow and Jinja."""
+
+from __future__ import annotations
+
+import base64
+import io
+from collections import defaultdict
+from collections.abc import Iterable, Mapping
+from datetime import datetime
+from importlib import resources
+from pathlib import Path
+from typing import NamedTuple
+
+from jinja2 import Environment
+from markupsafe import Markup
+from PIL import Image
+
+from puzzlemix.reporting import figures
+from puzzlemix.reporting.ablations import Ablation, find_ablations
+from puzzlemix.reporting.results import Results, TableResults, as_tables, short_label
+from puzzlemix.reporting.runs import Row, short_commit
+from puzzlemix.reporting.tables import Table
+
+ROWS = len(figures.COLOURS)  # that a figure shows
+WEBP_QUALITY = 85
+
+
+class PageFigure(NamedTuple):
+    """A figure as HTML, and what is below it."""
+
+    content: Markup
+    caption: str
+
+
+class Group(NamedTuple):
+    """Figures under one title."""
+
+    title: str
+    figures: list[PageFigure]
+    note: str = ""
+
+
+class Section(NamedTuple):
+    """A tab of the page: one table's results."""
+
+    name: str
+    tables: list[Table]
+    groups: list[Group]
+
+
+def report_page(results: Results, results_dir: Path, commit: str | None) -> str:
+    """The page.
+
+    Args:
+        results: what to show, of any number of runs.
+        results_dir: where they were read.
+        commit: of this code.
+    """
+    page = Environment(autoescape=True, trim_blocks=True, lstrip_blocks=True).from_string(
+        resources.files("puzzlemix.reporting").joinpath("report.html").read_text()
+    )
+    return page.render(
+        sections=[section_of(result, commit) for result in results.tables],
+        problems=results.problems,
+        runs=sum(len(row.runs) for result in results.tables for row in result.rows),
+        results_dir=results_dir,
+        commit=short_commit(commit),
+        written=datetime.now().astimezone().strftime("%Y-%m-%d %H:%M %Z"),
+    )
+
+
+def section_of(result: TableResults, commit: str | None) -> Section:
+    """One table's tab; a group without figures is left out."""
+    rows = rows_to_draw(result)
+    left_out = len(result.rows) - len(rows)
+    note = f"The {ROWS} rows of least error, of each method one first; {left_out} are not drawn." if left_out else ""
+    groups = [
+        Group("Learning curves", learning_curves(rows), note),
+        Group("Under attack", robustness(rows), note),
+        Group("Time", seconds(rows), note),
+        Group("Ablations", [ablation_figure(ablation) for ablation in find_ablations(result.rows)]),
+        Group("Mixed images", mixed_images(result.rows)),
+    ]
+    return Section(result.name, as_tables([result], commit), [group for group in groups if group.figures])
+
+
+def rows_to_draw(result: TableResults) -> dict[str, Row]:
+    """By label, as many rows as a figure shows: the best of each method, then the best of all."""
+    errors = {row.label: row.values("top1_error", "median10") for row in result.rows}
+    ordered = sorted(
+        result.rows, key=lambda row: (not errors[row.label], sum(errors[row.label]) / max(len(row.runs), 1))
+    )
+    first_of_method: dict[str, Row] = {}
+    for row in ordered:
+        first_of_method.setdefault(row.runs[0].method, row)
+    first = list(first_of_method.values())
+    chosen = [*first, *(row for row in ordered if all(row is not other for other in first))][:ROWS]
+    return {short_label(row.label, result.name): row for row in result.rows if any(row is one for one in chosen)}
+
+
+def learning_curves(rows: Mapping[str, Row]) -> list[PageFigure]:
+    """Error and loss at each epoch."""
+    wanted = (
+        ("top1_error", "top-1 error, %", False, "Error on the images that the runs are evaluated on."),
+        (
+            "train_loss",
+            "loss",
+            True,
+            "Loss on the mixed training images, on a logarithmic axis: methods differ in what it is of.",
+        ),
+    )
+    drawn = []
+    for key, ylabel, log, caption in wanted:
+        curves = figures.curves_of(rows, key)
+        if curves:
+            svg = figures.draw_curves(curves, ylabel, log)
+            drawn.append(
+                PageFigure(Markup(svg), f"{caption} Mean over seeds; the band is from the least to the largest.")
+            )
+    return drawn
+
+
+def robustness(rows: Mapping[str, Row]) -> list[PageFigure]:
+    """Errors against the bound of the attacks that the runs met."""
+    errors: dict[str, dict[float, list[float]]] = {}
+    for label, row in rows.items():
+        for run in row.finished:
+            for attack, settings in run.metrics.get("attacks", {}).items():
+                steps = settings["steps"]
+                by_eps = errors.setdefault(f"{label}, {'FGSM' if steps == 1 else f'PGD-{steps}'}", defaultdict(list))
+                by_eps[settings["eps_255"]].append(run.metrics[f"{attack}_error"])
+        for of_row in (by_eps for name, by_eps in errors.items() if name.startswith(f"{label}, ")):
+            of_row[0.0] = row.values("top1_error", "last")
+    if not errors:
+        return []
+    caption = (
+        "Top-1 error of the last epoch's network against the attack's bound, 0 without attack; spans are deviations."
+    )
+    return [PageFigure(Markup(figures.draw_robustness(errors)), caption)]
+
+
+def seconds(rows: Mapping[str, Row]) -> list[PageFigure]:
+    """What an epoch's time goes to."""
+    finished = {label: row for label, row in rows.items() if row.finished}
+    if not finished:
+        return []
+    machines = {str(run.metrics["machine"]["gpu"] or run.metrics["machine"]["processor"]) for run in _runs(finished)}
+    caption = f"By the part of a step, with the evaluation, on {', '.join(sorted(machines))}."
+    return [PageFigure(Markup(figures.draw_seconds(finished)), caption)]
+
+
+def ablation_figure(ablation: Ablation) -> PageFigure:
+    """Error against one setting."""
+    counts = sorted({len(errors) for _, errors in ablation.points})
+    seeds = f"{counts[0]}" if len(counts) == 1 else f"{counts[0]} to {counts[-1]}"
+    caption = f"{ablation.method}, all else equal; {seeds} seeds a value, spans are standard deviations."
+    return PageFigure(Markup(figures.draw_ablation(ablation.key, ablation.points)), caption)
+
+
+def mixed_images(rows: Iterable[Row]) -> list[PageFigure]:
+    """For each method the picture that one of its runs drew."""
+    pictures: dict[str, PageFigure] = {}
+    for run in _runs({row.label: row for row in rows}):
+        path = run.folder / "mixed.png"
+        if run.method not in pictures and path.is_file():
+            pictures[run.method] = PageFigure(
+                _picture(path), f"{run.method}: {run.name}, seed {run.seed}, training images"
+            )
+    return list(pictures.values())
+
+
+def _runs(rows: Mapping[str, Row]) -> list:
+    return [run for row in rows.values() for run in row.finished]
+
+
+def _picture(path: Path) -> Markup:
+    """A PNG inside the page, as WebP, which is a third of its size."""
+    webp = io.BytesIO()
+    with Image.open(path) as image:
+        image.convert("RGB").save(webp, "WEBP", quality=WEBP_QUALITY)
+    data = base64.b64encode(webp.getvalue()).decode()
+    return Markup(f'<img alt="{{}}" src="data:image/webp;base64,{data}">').format(
+        f"mixed images of {path.parent.parent.name}"
+    )

@@ -1,0 +1,200 @@
+"""The report: one page, opened in a real browser, with no runs, some and very many."""
+
+import json
+import shutil
+import time
+
+import numpy as np
+import pytest
+import yaml
+from made_runs import EXPERIMENTS, PAPER, change, make_run, run_of
+from matplotlib.image import imread
+
+from puzzlemix.experiment import composed_settings
+from puzzlemix.reporting.ablations import find_ablations
+from puzzlemix.reporting.report import report_page
+from puzzlemix.reporting.results import read_results
+from puzzlemix.reporting.runs import find_runs, rows_of
+
+DRIVER = shutil.which("chromedriver")
+needs_chromium = pytest.mark.skipif(DRIVER is None, reason="needs Debian's packages chromium and chromium-driver")
+
+
+def write_report(folder, runs):
+    page = folder / "report.html"
+    results = read_results(runs, PAPER, EXPERIMENTS, composed_settings, tolerance=0.2)
+    page.write_text(report_page(results, runs, commit=None))
+    return page
+
+
+@pytest.fixture
+def page(runs, hydra_configs, tmp_path):
+    """A page of two tables, with a run that was damaged."""
+    for seed, error in enumerate((19.5, 19.7)):
+        make_run(runs, "cifar100_preactresnet18_puzzlemix", seed, error)
+    for seed in (0, 1):
+        make_run(runs, "cifar100_preactresnet18_vanilla", seed, 21.0)
+        change(
+            run_of(runs, "vanilla", seed) / "metrics.json", top1_error=dict.fromkeys(("median10", "last", "best"), 9.5)
+        )
+    (run_of(runs, seed=1) / "metrics.json").write_text("{")
+    return write_report(tmp_path, runs)
+
+
+@pytest.fixture
+def browser():
+    from selenium import webdriver
+
+    options = webdriver.ChromeOptions()
+    for argument in ("--headless=new", "--no-sandbox", "--disable-gpu", "--window-size=1280,1600"):
+        options.add_argument(argument)
+    options.set_capability("goog:loggingPrefs", {"browser": "ALL", "performance": "ALL"})
+    browser = webdriver.Chrome(options, webdriver.ChromeService(DRIVER))
+    yield browser
+    browser.quit()
+
+
+def column(browser, title):
+    """The texts of the visible table's column, in the order shown."""
+    return browser.execute_script(
+        "const table = document.querySelector('section:not([hidden]) table');"
+        "const i = [...table.tHead.rows[0].cells].findIndex(cell => cell.textContent === arguments[0]);"
+        "return [...table.tBodies[0].rows].map(row => row.cells[i].textContent)",
+        title,
+    )
+
+
+def click(browser, selector, text):
+    from selenium.webdriver.common.by import By
+
+    (element,) = [e for e in browser.find_elements(By.CSS_SELECTOR, selector) if e.text.rstrip(" ▲▼") == text]
+    element.click()
+
+
+@needs_chromium
+def test_a_browser_shows_sorts_and_switches_without_a_request(page, browser, tmp_path):
+    browser.get(page.as_uri())
+    assert column(browser, "run") == ["puzzlemix", "vanilla"]
+    errors = column(browser, "top-1 error %")
+    click(browser, "section:not([hidden]) table:first-of-type th button", "top-1 error %")
+    assert column(browser, "top-1 error %") == sorted(errors, key=lambda text: float(text.split()[0]))
+    click(browser, "section:not([hidden]) table:first-of-type th button", "top-1 error %")
+    assert column(browser, "top-1 error %") == sorted(errors, key=lambda text: -float(text.split()[0]))
+    assert column(browser, "run") == ["vanilla", "puzzlemix"]
+
+    click(browser, "nav button", "digits_preactresnet18_narrow")
+    assert column(browser, "run") == ["puzzlemix", "vanilla"]
+    assert "metrics.json is damaged: delete it" in browser.find_element("css selector", ".problems").text
+    assert browser.get_log("browser") == []
+    events = [json.loads(entry["message"])["message"] for entry in browser.get_log("performance")]
+    asked = [e["params"]["request"]["url"] for e in events if e["method"] == "Network.requestWillBeSent"]
+    assert asked
+    assert all(url.startswith(("file://", "data:")) for url in asked)
+
+    browser.save_screenshot(str(tmp_path / "report.png"))
+    shown = imread(tmp_path / "report.png")
+    assert np.ptp(shown[..., :3]) > 0.8  # from its page to its text
+
+
+@needs_chromium
+def test_it_is_dark_narrow_and_printed_where_it_has_to_be(page, browser):
+    def media(**emulated):
+        browser.execute_cdp_cmd("Emulation.setEmulatedMedia", emulated)
+
+    def brightness():
+        colour = browser.execute_script("return getComputedStyle(document.body).backgroundColor")
+        return sum(int(part) for part in colour.strip("rgb()").split(",")) / 3
+
+    browser.get(page.as_uri())
+    media(features=[{"name": "prefers-color-scheme", "value": "dark"}])
+    assert brightness() < 60
+    media(features=[{"name": "prefers-color-scheme", "value": "light"}])
+    assert brightness() > 200
+    hidden = "return [...document.querySelectorAll('section')].map(s => getComputedStyle(s).display)"
+    assert browser.execute_script(hidden) == ["block", "none"]
+    media(media="print")
+    assert browser.execute_script(hidden) == ["block", "block"]
+    media(media="")
+    phone = {"width": 390, "height": 800, "deviceScaleFactor": 2, "mobile": True}
+    browser.execute_cdp_cmd("Emulation.setDeviceMetricsOverride", phone)
+    widths = browser.execute_script("return [document.documentElement.scrollWidth, innerWidth]")
+    assert widths == [390, 390]  # tables scroll inside the page
+
+
+def test_the_page_says_what_the_runs_say(page):
+    text = page.read_text()
+    assert '<span class="badge reproduced">reproduced</span>' in text
+    assert ">19.60 ± 0.14<" in text
+    assert "http://" not in text.replace("http://www.w3.org", "")
+    assert "https://" not in text
+    assert text.count("data:image/webp;base64,") == 4  # of two methods in each of two tables
+
+
+def test_without_runs_it_shows_what_there_is_to_reproduce(hydra_configs, tmp_path):
+    text = write_report(tmp_path, tmp_path / "nowhere").read_text()
+    assert "nowhere is not there: give results_dir=" in text
+    assert "There are no runs yet" in text
+    assert ">19.6<" in text
+
+
+def test_one_unfinished_run_is_enough(runs, hydra_configs, tmp_path):
+    shutil.copytree(run_of(runs), tmp_path / "one" / "run" / "seed0")
+    (tmp_path / "one" / "run" / "seed0" / "metrics.json").unlink()
+    text = write_report(tmp_path, tmp_path / "one").read_text()
+    assert "unfinished, 2 of 2 epochs" in text
+    assert "<svg" in text  # its curves
+
+
+def test_500_runs_take_seconds_and_megabytes(runs, hydra_configs, tmp_path):
+    sources = [run_of(runs, method) for method in ("vanilla", "puzzlemix")]
+    log = "".join(line for _ in range(100) for line in (sources[0] / "log.jsonl").open())
+    texts = [[(source / name).read_text() for name in ("config.yaml", "metrics.json")] for source in sources]
+    for i in range(500):
+        config, metrics = texts[i % 2]
+        setting, seed, table = i // 10, i // 2 % 5, i % 7 // 4
+        folder = tmp_path / "many" / f"run{setting}_{i % 2}" / f"seed{seed}"
+        folder.mkdir(parents=True)
+        config = yaml.load(config, yaml.CSafeLoader) | {
+            "name": folder.parent.name,
+            "seed": seed,
+            "table": f"table{table}",
+        }
+        config["recipe"]["lr"] = 0.01 * (setting + 1)
+        (folder / "config.yaml").write_text(yaml.safe_dump(config))
+        (folder / "metrics.json").write_text(metrics)
+        (folder / "log.jsonl").write_text(log)
+        shutil.copy(sources[i % 2] / "mixed.png", folder)
+    start_s = time.perf_counter()
+    page = write_report(tmp_path, tmp_path / "many")
+    seconds = time.perf_counter() - start_s
+    assert "500 runs in" in page.read_text()
+    assert seconds < 10
+    assert page.stat().st_size < 20e6
+
+
+def test_ablations_are_rows_that_differ_in_one_setting(runs):
+    for i, beta in enumerate((0.3, 2.4)):
+        for seed in (0, 1):
+            folder = shutil.copytree(run_of(runs, seed=seed), runs / f"beta{i}" / f"seed{seed}")
+            config = yaml.safe_load((folder / "config.yaml").read_text())
+            config["mixup"]["beta"] = beta
+            change(folder / "config.yaml", name=f"beta{i}", mixup=config["mixup"])
+            change(folder / "metrics.json", top1_error={"median10": beta * 10 + seed})
+    both = shutil.copytree(runs / "beta0", runs / "both")
+    for folder in both.iterdir():
+        config = yaml.safe_load((folder / "config.yaml").read_text())
+        change(folder / "config.yaml", name="both", mixup={**config["mixup"], "eta": 0.7})
+    (beta, eta) = find_ablations(rows_of(find_runs(runs).runs))
+    assert (beta.method, beta.key, eta.key) == ("puzzlemix", "mixup.beta", "mixup.eta")
+    assert [value for value, _ in beta.points] == [0.3, 1.2, 2.4]
+    assert [errors for _, errors in beta.points][::2] == [[3.0, 4.0], [24.0, 25.0]]
+    assert [value for value, _ in eta.points] == [0.2, 0.7]  # of beta 0.3
+
+
+def test_the_script_writes_the_page_and_an_unwritable_one_is_one_line(runs, script, tmp_path, capsys):
+    script("report", f"results_dir={runs}", f"output={tmp_path}/page.html", f"published={PAPER}")
+    assert capsys.readouterr().out.strip() == f"{tmp_path}/page.html"
+    assert "digits_preactresnet18_narrow" in (tmp_path / "page.html").read_text()
+    (tmp_path / "file").write_text("")
+    with pytest.raises(SystemExit, match=r"error: .*file cannot be made .*: give another output="):
+        script("report", f"results_dir={runs}", f"output={tmp_path}/file/page.html")
