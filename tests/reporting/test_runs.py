@@ -135,3 +135,14 @@ def test_the_list_is_filtered_and_sorted(runs):
         shown(sort="eror")
     with pytest.raises(InputError, match="unknown status 'done'"):
         shown(status="done")
+
+
+def test_attacks_of_training_and_of_a_later_evaluation_are_found(runs, script):
+    checkpoint = run_of(runs) / "checkpoints" / "last.pt"
+    script("evaluate", f"checkpoint={checkpoint}", "attack=fgsm,fgsm_curve", "device=cpu")
+    (run,) = (run for run in find_runs(runs).runs if run.folder == run_of(runs))
+    attacks = run.read_attacks()
+    assert [(options["eps_255"], options["steps"]) for options, _ in attacks] == [(8, 1), (2, 1), (4, 1), (16, 1)]
+    assert attacks[0][1] == run.metrics["fgsm8_error"]
+    checkpoint.with_name("last_evaluation.json").write_text("{")
+    assert len(run.read_attacks()) == 1

@@ -15,8 +15,10 @@ from matplotlib.figure import Figure
 from puzzlemix.reporting.runs import Row
 
 TEXT = "#010203"  # stands for the page's text colour
-COLOURS = ("#4477aa", "#ee6677", "#228833", "#ccbb44", "#66ccee", "#aa3377", "#bbbbbb", "#ee7733", "#009988", "#994455")
+COLOURS = ("#4477aa", "#ee6677", "#228833", "#ccbb44", "#66ccee", "#aa3377", "#bbbbbb", "#ee7733", "#009988", "#8c6d31")
+LINES = ("-", "--", ":", "-.")
 POINTS = 200  # of a curve; more are not seen
+WIDE = 10  # largest by least number, from which an axis is logarithmic
 STYLE = {
     "svg.fonttype": "none",
     "font.family": "sans-serif",
@@ -51,8 +53,8 @@ def curves_of(rows: Mapping[str, Row], key: str) -> list[Curve]:
     return curves
 
 
-def draw_curves(curves: Sequence[Curve], ylabel: str, log: bool) -> str:
-    """Mean over seeds, with the span from the least to the largest as a band."""
+def draw_curves(curves: Sequence[Curve], ylabel: str) -> str:
+    """Mean over seeds, with the span from the least to the largest as a band; a wide span on a logarithmic axis."""
     with mpl.rc_context(STYLE):
         figure, ax = _axes()
         for curve, colour in zip(curves, COLOURS, strict=False):
@@ -60,23 +62,25 @@ def draw_curves(curves: Sequence[Curve], ylabel: str, log: bool) -> str:
             if len(curve.values) > 1:
                 band = curve.values.min(0), curve.values.max(0)
                 ax.fill_between(curve.epochs, *band, color=colour, alpha=0.2, linewidth=0)
-        if log:
+        means = np.concatenate([curve.values.mean(0) for curve in curves])
+        if means.min() > 0 and means.max() > WIDE * means.min():
             ax.set_yscale("log")
         ax.set_xlabel("epoch")
         ax.set_ylabel(ylabel)
         return _svg(figure, ax)
 
 
-def draw_robustness(errors: Mapping[str, Mapping[float, Sequence[float]]]) -> str:
-    """Error against the attack's bound: by label, by eps in 1/255, the errors of several seeds in percent."""
+def draw_robustness(errors: Mapping[str, Mapping[str, Mapping[float, Sequence[float]]]]) -> str:
+    """Error against the attack's bound: by row, by attack, by eps in 1/255, the errors of several seeds in percent."""
+    attacks = sorted({attack for of_row in errors.values() for attack in of_row})
     with mpl.rc_context(STYLE):
         figure, ax = _axes()
-        for (label, by_eps), colour in zip(errors.items(), COLOURS, strict=False):
-            style = "--" if "PGD" in label else "-"
-            x = sorted(by_eps)
-            spans = [stdev(by_eps[eps]) if len(by_eps[eps]) > 1 else 0 for eps in x]
-            y = [mean(by_eps[eps]) for eps in x]
-            ax.errorbar(x, y, spans, color=colour, label=label, linestyle=style, marker="o", markersize=3, capsize=2)
+        for (label, of_row), colour in zip(errors.items(), COLOURS, strict=False):
+            for attack, by_eps in of_row.items():
+                x = sorted(by_eps)
+                y, spans = zip(*(_mean_and_span(by_eps[eps]) for eps in x), strict=True)
+                style = {"linestyle": LINES[attacks.index(attack) % len(LINES)], "marker": "o", "markersize": 3}
+                ax.errorbar(x, y, spans, color=colour, label=f"{label}, {attack}", capsize=2, **style)
         ax.set_xlabel("eps, 1/255")
         ax.set_ylabel("error under attack, %")
         ax.set_ylim(0, 102)
@@ -107,10 +111,9 @@ def draw_ablation(key: str, points: Sequence[tuple[Any, Sequence[float]]]) -> st
     x = values if numeric else range(len(values))
     with mpl.rc_context(STYLE):
         figure, ax = _axes()
-        y = [mean(errors) for _, errors in points]
-        spans = [stdev(errors) if len(errors) > 1 else 0 for _, errors in points]
+        y, spans = zip(*(_mean_and_span(errors) for _, errors in points), strict=True)
         ax.errorbar(x, y, spans, color=COLOURS[0], marker="o", linestyle="-" if numeric else "none", capsize=3)
-        if numeric and min(values) > 0 and max(values) >= 30 * min(values):
+        if numeric and min(values) > 0 and max(values) > WIDE * min(values):
             ax.set_xscale("log")
         if not numeric:
             ax.set_xticks(list(x), [str(value) for value in values])
@@ -118,6 +121,11 @@ def draw_ablation(key: str, points: Sequence[tuple[Any, Sequence[float]]]) -> st
         ax.set_xlabel(key)
         ax.set_ylabel("top-1 error, %")
         return _svg(figure, ax, legend=False)
+
+
+def _mean_and_span(errors: Sequence[float]) -> tuple[float, float]:
+    """Mean and standard deviation, 0 of one value."""
+    return mean(errors), stdev(errors) if len(errors) > 1 else 0.0
 
 
 def _mean_seconds(row: Row) -> dict[str, float]:

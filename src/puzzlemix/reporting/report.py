@@ -101,42 +101,32 @@ def rows_to_draw(result: TableResults) -> dict[str, Row]:
 def learning_curves(rows: Mapping[str, Row]) -> list[PageFigure]:
     """Error and loss at each epoch."""
     wanted = (
-        ("top1_error", "top-1 error, %", False, "Error on the images that the runs are evaluated on."),
-        (
-            "train_loss",
-            "loss",
-            True,
-            "Loss on the mixed training images, on a logarithmic axis: methods differ in what it is of.",
-        ),
+        ("top1_error", "top-1 error, %", "Error on the images that the runs are evaluated on."),
+        ("train_loss", "loss", "Loss on the mixed training images; methods differ in what it is of."),
     )
     drawn = []
-    for key, ylabel, log, caption in wanted:
-        curves = figures.curves_of(rows, key)
-        if curves:
-            svg = figures.draw_curves(curves, ylabel, log)
-            drawn.append(
-                PageFigure(Markup(svg), f"{caption} Mean over seeds; the band is from the least to the largest.")
-            )
+    for key, ylabel, caption in wanted:
+        if curves := figures.curves_of(rows, key):
+            caption = f"{caption} Mean over seeds; the band is from the least to the largest."
+            drawn.append(PageFigure(Markup(figures.draw_curves(curves, ylabel)), caption))
     return drawn
 
 
 def robustness(rows: Mapping[str, Row]) -> list[PageFigure]:
     """Errors against the bound of the attacks that the runs met."""
-    errors: dict[str, dict[float, list[float]]] = {}
+    errors: dict[str, dict[str, dict[float, list[float]]]] = {}
     for label, row in rows.items():
+        of_row: dict[str, dict[float, list[float]]] = errors.setdefault(label, {})  # empty: keeps its colour
         for run in row.finished:
-            for attack, settings in run.metrics.get("attacks", {}).items():
-                steps = settings["steps"]
-                by_eps = errors.setdefault(f"{label}, {'FGSM' if steps == 1 else f'PGD-{steps}'}", defaultdict(list))
-                by_eps[settings["eps_255"]].append(run.metrics[f"{attack}_error"])
-        for of_row in (by_eps for name, by_eps in errors.items() if name.startswith(f"{label}, ")):
-            of_row[0.0] = row.values("top1_error", "last")
-    if not errors:
+            for settings, error in run.read_attacks():
+                attack = "FGSM" if settings["steps"] == 1 else f"PGD-{settings['steps']}"
+                by_eps = of_row.setdefault(attack, defaultdict(list, {0.0: row.values("top1_error", "last")}))
+                by_eps[settings["eps_255"]].append(error)
+    if not any(errors.values()):
         return []
-    caption = (
-        "Top-1 error of the last epoch's network against the attack's bound, 0 without attack; spans are deviations."
-    )
-    return [PageFigure(Markup(figures.draw_robustness(errors)), caption)]
+    caption = "Top-1 error of the last epoch's network against the attack's bound; 0: not attacked."
+    spans = "Mean over seeds, spans are standard deviations."
+    return [PageFigure(Markup(figures.draw_robustness(errors)), f"{caption} {spans}")]
 
 
 def seconds(rows: Mapping[str, Row]) -> list[PageFigure]:

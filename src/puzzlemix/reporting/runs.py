@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from collections import defaultdict
 from collections.abc import Iterable, Mapping
+from contextlib import suppress
 from dataclasses import dataclass
 from math import isfinite
 from pathlib import Path
@@ -82,6 +83,18 @@ class Run:
             except json.JSONDecodeError:
                 break
         return records
+
+    def read_attacks(self) -> list[tuple[Mapping[str, Any], float]]:
+        """The attacks on its last network, each with the error in percent: by training, then by `evaluate.py`."""
+        found: dict[str, tuple[Mapping[str, Any], float]] = {}
+        evaluation = self.folder / "checkpoints" / "last_evaluation.json"
+        sources = [self.metrics]
+        with suppress(OSError, json.JSONDecodeError):
+            sources.append(json.loads(evaluation.read_text()))
+        for source in sources:
+            for name, options in source.get("attacks", {}).items():
+                found[name] = options, source[f"{name}_error"]
+        return list(found.values())
 
 
 class Found(NamedTuple):
