@@ -1,17 +1,27 @@
-"""Draw the puzzles that a checkpoint's network makes of its own dataset.
+"""Draw the puzzles that a checkpoint's network makes: of its own dataset, of another, or of two image files.
 
 python scripts/visualize.py checkpoint=results/runs/NAME/seed0/checkpoints/last.pt
+python scripts/visualize.py checkpoint=... dataset=cifar10 blocks=8
+python scripts/visualize.py checkpoint=... 'images=[cat.jpg,dog.jpg]' animation=puzzle.gif
 """
 
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import torch
 from omegaconf import DictConfig
 
 from puzzlemix import cli, distributed
 from puzzlemix.checkpoint import beside
 from puzzlemix.errors import require
-from puzzlemix.experiment import check_torchvision, load_experiment, plain
+from puzzlemix.experiment import Experiment, build_part, check_torchvision, load_experiment, plain
 from puzzlemix.files import output_file
 from puzzlemix.mixing import PuzzleMix
-from puzzlemix.reporting.mixed import batch_of, draw_puzzles_of
+from puzzlemix.reporting.animation import draw_animation, require_animation
+from puzzlemix.reporting.mixed import Batch, as_seen, batch_of, batch_of_files, draw_puzzles_of
+
+IMAGES = 100  # of a dataset, among which those pairs are looked for in which most cells move
 
 
 @cli.script("visualize")
@@ -19,16 +29,39 @@ def main(config: DictConfig) -> None:
     check_torchvision()
     config = plain(config)
     require(config["pairs"] >= 1, f"pairs must be at least 1, not {config['pairs']}")
-    device = distributed.join(config["device"])
-    data, network, mixer, _ = load_experiment(config["checkpoint"], device)
-    if not isinstance(mixer, PuzzleMix):
-        mixer = PuzzleMix(num_classes=data.num_classes)
-        print("trained without Puzzle Mix: the puzzles take its default parameters")
     output = output_file(config["output"], default=beside(config["checkpoint"], "puzzles.png"))
+    animation = None if config["animation"] is None else output_file(config["animation"], default=Path())
+    if animation is not None:
+        require_animation(animation)
+    device = distributed.join(config["device"])
+    its_own = config["images"] is None and "dataset" not in config
+    experiment = load_experiment(config["checkpoint"], device, with_data=its_own)
+    network, mixer = experiment.network, experiment.mixer
+    if not isinstance(mixer, PuzzleMix):
+        mixer = PuzzleMix(num_classes=experiment.data.num_classes)
+        print("trained without Puzzle Mix: the puzzles take its default parameters")
 
-    batch = batch_of(data, 100, config["seed"])
-    draw_puzzles_of(output, network, mixer, batch, config["lam"], config["blocks"], config["pairs"])
+    batch = batch_of(experiment.data, IMAGES, config["seed"]) if its_own else batch_to_guess(config, experiment, device)
+    pairs = config["pairs"] if config["images"] is None else 1  # the other is the same pair the other way round
+    shown = draw_puzzles_of(output, network, mixer, batch, config["lam"], config["blocks"], pairs)
     print(output)
+    if animation is not None:
+        draw_animation(animation, network, mixer, batch, shown[0], config["blocks"])
+        print(animation)
+
+
+def batch_to_guess(config: Mapping[str, Any], experiment: Experiment, device: torch.device) -> Batch:
+    """Images that the network was not trained on, with the labels that it gives them: saliency is of these."""
+    own = experiment.data
+    if config["images"] is not None:
+        require(len(config["images"]) == 2, "images must be two files: images=[first.jpg,second.jpg]")
+        images = batch_of_files(config["images"], own.image_size, channels=len(own.mean)).to(device)
+    else:
+        other = build_part(config["dataset"])
+        other.load(device)
+        images = batch_of(other, IMAGES, config["seed"]).images
+    print("labels are those that the network gives")
+    return as_seen(experiment.network, images, names=[f"class {label}" for label in range(own.num_classes)])
 
 
 if __name__ == "__main__":

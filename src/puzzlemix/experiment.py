@@ -68,8 +68,8 @@ def composed_settings(experiment: str) -> dict[str, Any]:
     return settings({**parts, "precision": config.precision})
 
 
-def load_experiment(checkpoint: str, device: torch.device) -> Experiment:
-    """The parts of the run that a checkpoint came from, with its weights, the data loaded, in eval mode, on `device`.
+def load_experiment(checkpoint: str, device: torch.device, with_data: bool = True) -> Experiment:
+    """The parts of the run that a checkpoint came from, with its weights, in eval mode, on `device`; the data loaded.
 
     Raises:
         InputError: the checkpoint is missing, damaged or does not fit its config, or the dataset is not there.
@@ -78,7 +78,8 @@ def load_experiment(checkpoint: str, device: torch.device) -> Experiment:
     experiment = build(content["config"])
     load_weights(experiment.network, content["network"], checkpoint)
     experiment.network.to(device).eval()
-    experiment.data.load(device)
+    if with_data:
+        experiment.data.load(device)
     return experiment
 
 

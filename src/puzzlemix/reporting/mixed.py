@@ -3,13 +3,17 @@
 from __future__ import annotations
 
 import copy
+from collections.abc import Sequence
 from contextlib import closing
 from pathlib import Path
 from typing import Any, NamedTuple
 
+import numpy as np
 import torch
+from PIL import Image, ImageOps, UnidentifiedImageError
 from torch import Tensor, nn
 
+from puzzlemix.errors import InputError
 from puzzlemix.mixing import Mixer, PuzzleMix, puzzle_mix
 from puzzlemix.mixing.draws import Draws
 from puzzlemix.mixing.saliency import input_gradient, saliency_of
@@ -56,14 +60,40 @@ def batch_of(data: Any, images: int, seed: int) -> Batch:
     return Batch(x, labels, partner, [data.classes[label] for label in labels.tolist()])
 
 
+def batch_of_files(paths: Sequence[str | Path], size: tuple[int, int], channels: int) -> Tensor:
+    """Image files, cut in the middle and resized to `size`, height and width in pixels: (B, C, H, W) in [0, 1].
+
+    Raises:
+        InputError: a file is not there or no image.
+    """
+    images = []
+    for path in paths:
+        try:
+            with Image.open(path) as image:
+                fitted = ImageOps.fit(image.convert("L" if channels == 1 else "RGB"), tuple(size)[::-1])
+        except (OSError, UnidentifiedImageError) as error:
+            raise InputError(f"{path} cannot be read as an image: give images=[first.jpg,second.jpg]") from error
+        images.append(torch.from_numpy(np.array(fitted)).view(*size, channels).permute(2, 0, 1))
+    return torch.stack(images).float() / 255
+
+
+def as_seen(network: nn.Module, images: Tensor, names: Sequence[str]) -> Batch:
+    """Images (B, C, H, W) as a batch with the labels that the network gives them; `names` of its classes."""
+    with torch.no_grad():
+        labels = network(images).argmax(1)  # (B,)
+    partner = torch.arange(len(images), device=images.device).roll(1)
+    return Batch(images, labels, partner, [names[label] for label in labels.tolist()])
+
+
 def draw_puzzles_of(
     path: Path, network: nn.Module, mixer: PuzzleMix, batch: Batch, lam: float, blocks: Any, pairs: int
-) -> None:
-    """Write a PNG of the pairs of a batch in which most cells move: in most, transport moves none."""
+) -> list[int]:
+    """Write a PNG of the pairs of a batch in which most cells move: in most, transport moves none. Which they are."""
     saliency = saliency_of(input_gradient(network, batch.images, batch.labels), network)
     puzzle = puzzle_mix(batch.images, saliency, batch.partner, lam=lam, blocks=blocks, **vars(mixer.parameters))
     shown = most_moved(puzzle)[:pairs]
     draw_puzzles(path, batch.images, saliency, batch.partner, puzzle, batch.names, shown)
+    return shown
 
 
 def draw_pairs(path: Path, batch: Batch, mixed: Tensor, share: Tensor) -> None:

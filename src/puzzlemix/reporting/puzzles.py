@@ -56,7 +56,7 @@ def draw_puzzles(
 
 def grid_of_images(titles: Sequence[str], rows: int) -> tuple[Figure, np.ndarray]:
     """A figure with a column a title and axes without ticks, (rows, columns)."""
-    figure = Figure(figsize=(1.3 * len(titles), 1.5 * rows), layout="constrained")
+    figure = Figure(figsize=(1.3 * len(titles), 1.5 * rows + 0.3), layout="constrained")
     all_axes = figure.subplots(rows, len(titles), squeeze=False)
     for title, ax in zip(titles, all_axes[0], strict=True):
         ax.set_title(title, fontsize=9)
