@@ -228,6 +228,25 @@ def test_progress_shows_on_a_terminal_and_nowhere_else(tmp_path):
 
     _, shown = on_a_terminal([*command, "name=seen"])
     assert re.search(r"seen seed 0.*100\.0 % .* left, loss \d\.\d+, \d+ images/s", shown)
+    first, second = log_of(tmp_path / "seen" / "seed0")
+    for record in (first, second):
+        loss, error = f"{record['train_loss']:.4f}", f"{record['top1_error']:.2f}"
+        assert re.search(rf" {record['epoch'] + 1} .* {loss} .* {error} ", shown)
+
+
+def test_without_a_terminal_a_line_tells_now_and_then_how_far_it_is(train, script, tmp_path, capsys, monkeypatch):
+    monkeypatch.setattr("puzzlemix.progress.SECONDS_BETWEEN_LINES", 0)
+    folder = train()
+    first, second = log_of(folder)
+    assert capsys.readouterr().out.splitlines()[:2] == [
+        f"run seed 0: epoch {record['epoch'] + 1} of 2, loss {record['train_loss']:.4f}, "
+        f"error {record['top1_error']:.2f} %"
+        for record in (first, second)
+    ]
+    (folder / "metrics.json").unlink()
+    (folder / "checkpoints" / "previous.pt").rename(folder / "checkpoints" / "last.pt")
+    train()
+    assert capsys.readouterr().out.splitlines()[0] == "run seed 0: goes on from epoch 1 of 2"
 
 
 def test_two_processes_show_one_bar_and_one_result(one_node):

@@ -77,7 +77,7 @@ def unfinished_of(path: Path) -> Path:
 
 def cannot_be_written(path: Path, error: OSError, kept: str = "") -> RunError:
     """What to say of a file that the system does not take; `kept`, of what is left."""
-    full = error.errno in (errno.ENOSPC, errno.EDQUOT)
+    full = error.errno in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
     remedy = "make room, start again" if full else "let it be written to, or write elsewhere"
     return RunError(f"{path} cannot be written ({error.strerror}){kept}: {remedy}")
 

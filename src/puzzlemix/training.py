@@ -65,7 +65,7 @@ class Trainer:
         """
         state, epochs = self.state, self.recipe.epochs
         name = f"{self.log.config['name']} seed {self.seed}"
-        with self.preemption, ProgressBar(name, epochs, self._epochs_done()) as bar:
+        with self.preemption, ProgressBar(name, epochs, self._epochs_done(), self.log.records) as bar:
             distributed.wait_for_all()  # until then a signal may end one of them unsaved
             self.log.start()
             while state.epoch < epochs:
@@ -79,7 +79,7 @@ class Trainer:
                     errors = clean_errors(self.network, self.data, self.log.config["test_batch_size"])
                 self.log.write_epoch({**self._record(), **errors, "seconds": self._seconds()})
                 self.log.show_mixed(self.network, self.mixer, self.data)
-                bar.show_error(errors["top1_error"])
+                bar.show_epoch(self.log.records[-1])
                 state.begin_next_epoch()
                 state.save()
                 if self.preemption.asked():
