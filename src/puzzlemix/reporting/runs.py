@@ -146,9 +146,8 @@ def find_runs(results_dir: Path) -> Found:
             runs.append(read_run(folder))
         except InputError as error:
             problems.append(str(error))
-    with_config = {run.folder for run in runs}
     for path in sorted(results_dir.rglob("seed*/metrics.json")):
-        if path.parent not in with_config and not (path.parent / "config.yaml").is_file():
+        if not path.with_name("config.yaml").is_file():
             problems.append(f"{path} has no config.yaml beside it: not shown")
     return _without_repetitions(runs, problems)
 
