@@ -55,9 +55,7 @@ def draw_mixed(path: Path, network: nn.Module, mixer: Mixer, data: Any, seed: in
 def batch_of(data: Any, images: int, seed: int) -> Batch:
     """The first training images of an epoch, each with the one before it as its partner."""
     with closing(data.train_batches(images, False, seed, epoch=0)) as batches:
-        x, labels = next(batches)
-    partner = torch.arange(len(x), device=x.device).roll(1)
-    return Batch(x, labels, partner, [data.classes[label] for label in labels.tolist()])
+        return _paired(*next(batches), data.classes)
 
 
 def batch_of_files(paths: Sequence[str | Path], size: tuple[int, int], channels: int) -> Tensor:
@@ -80,9 +78,7 @@ def batch_of_files(paths: Sequence[str | Path], size: tuple[int, int], channels:
 def as_seen(network: nn.Module, images: Tensor, names: Sequence[str]) -> Batch:
     """Images (B, C, H, W) as a batch with the labels that the network gives them; `names` of its classes."""
     with torch.no_grad():
-        labels = network(images).argmax(1)  # (B,)
-    partner = torch.arange(len(images), device=images.device).roll(1)
-    return Batch(images, labels, partner, [names[label] for label in labels.tolist()])
+        return _paired(images, network(images).argmax(1), names)
 
 
 def draw_puzzles_of(
@@ -114,6 +110,12 @@ def draw_pairs(path: Path, batch: Batch, mixed: Tensor, share: Tensor) -> None:
         show_image(axes[1], batch.images[other], second)
         show_image(axes[2], mixed[row], f"{part:.2f} {first} + {1 - part:.2f} {second}" if part < 1 else first)
     save_picture(figure, path)
+
+
+def _paired(images: Tensor, labels: Tensor, names: Sequence[str]) -> Batch:
+    """Images (B, C, H, W) of classes (B,), each with the one before it as its partner; `names` of all classes."""
+    partner = torch.arange(len(images), device=images.device).roll(1)
+    return Batch(images, labels, partner, [names[label] for label in labels.tolist()])
 
 
 def _mix(network: nn.Module, mixer: Mixer, batch: Batch, seed: int) -> tuple[Tensor, Tensor]:
