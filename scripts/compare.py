@@ -15,7 +15,7 @@ from omegaconf import DictConfig
 
 from puzzlemix import cli
 from puzzlemix.errors import require
-from puzzlemix.experiment import composed_settings, plain
+from puzzlemix.experiment import plain
 from puzzlemix.files import output_file, write_text
 from puzzlemix.reporting.collected import split_collected
 from puzzlemix.reporting.experiments import experiment_files
@@ -36,8 +36,8 @@ def compare(config: DictConfig) -> None:
     config = plain(config)
     output = None if config["output"] is None else output_file(config["output"], default=Path())
     as_text = format_of(output) if output is not None else None
-    folders = Path(config["results_dir"]), Path(config["published"]), EXPERIMENTS
-    results = read_results(*folders, composed_settings, config["tolerance"], config["table"])
+    folders = Path(config["results_dir"]), Path(config["published"])
+    results = read_results(*folders, experiment_files(EXPERIMENTS), config["tolerance"], config["table"])
     cli.warn(results.problems)
     tables = as_tables(results.tables, git_commit())
     print_tables(tables)

@@ -8,8 +8,9 @@ from pathlib import Path
 from omegaconf import DictConfig
 
 from puzzlemix import cli
-from puzzlemix.experiment import composed_settings, plain
+from puzzlemix.experiment import plain
 from puzzlemix.files import output_file, write_text
+from puzzlemix.reporting.experiments import experiment_files
 from puzzlemix.reporting.report import report_page
 from puzzlemix.reporting.results import read_results
 from puzzlemix.runlog import git_commit
@@ -22,8 +23,8 @@ def main(config: DictConfig) -> None:
     config = plain(config)
     output = output_file(config["output"], default=Path())
     results_dir = Path(config["results_dir"])
-    folders = results_dir, Path(config["published"]), EXPERIMENTS
-    results = read_results(*folders, composed_settings, config["tolerance"], config["table"])
+    folders = results_dir, Path(config["published"])
+    results = read_results(*folders, experiment_files(EXPERIMENTS), config["tolerance"], config["table"])
     cli.warn(results.problems)
     write_text(output, report_page(results, results_dir, git_commit()))
     print(output)

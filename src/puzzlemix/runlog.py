@@ -34,6 +34,7 @@ from puzzlemix.files import cannot_be_written, make_folder, write_text
 from puzzlemix.mixing import Mixer
 from puzzlemix.nested import flatten
 from puzzlemix.run_lock import lock_run
+from puzzlemix.stopwatch import mean_seconds
 
 RESULT_DEPENDS_ON = ("dataset", "network", "mixup", "recipe")  # and on the precision and the seed
 WITHOUT_EFFECT = ("dataset.root", "dataset.workers")
@@ -178,7 +179,7 @@ class RunLog:
             "epochs": len(self.records),
             **{key: summary([record[key] for record in self.records]) for key in ("top1_error", "top5_error")},
             **results,
-            "seconds_per_epoch": _mean_of_dicts([record["seconds"] for record in self.records]),
+            "seconds_per_epoch": mean_seconds([record["seconds"] for record in self.records]),
             "config_hash": fingerprint(self.config),
             **environment(),
         }
@@ -264,7 +265,3 @@ def git_commit() -> str | None:
     except OSError:
         return None
     return done.stdout.strip() or None
-
-
-def _mean_of_dicts(records: list[Mapping[str, float]]) -> dict[str, float]:
-    return {key: sum(record[key] for record in records) / len(records) for key in records[0]}

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import time
 from collections import defaultdict
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, contextmanager, nullcontext
+from statistics import mean
 
 import torch
 
@@ -13,6 +14,11 @@ import torch
 def untimed(name: str) -> AbstractContextManager[None]:
     """In place of a stopwatch where nobody reads it."""
     return nullcontext()
+
+
+def mean_seconds(records: Sequence[Mapping[str, float]]) -> dict[str, float]:
+    """Of each part of the first record, its mean over all; a record without that part spent 0 on it."""
+    return {part: mean(record.get(part, 0.0) for record in records) for part in records[0]}
 
 
 class Stopwatch:

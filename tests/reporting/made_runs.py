@@ -8,7 +8,6 @@ import yaml
 from conftest import SCRIPTS
 from omegaconf import OmegaConf
 
-from puzzlemix.experiment import composed_settings
 from puzzlemix.reporting.experiments import experiment_files
 from puzzlemix.reporting.results import read_results
 
@@ -42,4 +41,4 @@ def make_run(runs, name, seed, error, *overrides):
 
 def results_of(runs, table=None, tolerance=0.2):
     """What there is to show of runs; inside the fixture `hydra_configs`."""
-    return read_results(runs, PAPER, EXPERIMENTS, composed_settings, tolerance, table)
+    return read_results(runs, PAPER, experiment_files(EXPERIMENTS), tolerance, table)

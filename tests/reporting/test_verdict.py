@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 from scipy import stats
 
-from puzzlemix.reporting.verdict import half_interval, judge
+from puzzlemix.reporting.verdict import WIDEST, half_interval, judge
 
 
 def test_reproduced_is_what_the_t_interval_holds():
@@ -16,11 +16,12 @@ def test_reproduced_is_what_the_t_interval_holds():
     for n, published, scale in itertools.product((2, 3, 5), (19.0, 19.9, 20.0, 20.1, 21.0), (0.05, 0.3, 2.0)):
         values = random.normal(20, scale, n).tolist()
         low, high = stats.t.interval(0.95, n - 1, mean(values), stdev(values) / n**0.5)
-        wanted = "reproduced" if low <= published <= high else "better" if high < published else "not reproduced"
+        inside = "reproduced" if (high - low) / 2 <= WIDEST else "undecided"
+        wanted = inside if low <= published <= high else "better" if high < published else "not reproduced"
         assert judge(values, published, [], tolerance=0.0).word == wanted
         assert half_interval(values) == pytest.approx((high - low) / 2)
         seen.add(wanted)
-    assert seen == {"reproduced", "better", "not reproduced"}
+    assert seen == {"reproduced", "better", "not reproduced", "undecided"}
 
 
 @pytest.mark.parametrize(
@@ -35,6 +36,7 @@ def test_reproduced_is_what_the_t_interval_holds():
         ([20.3, 20.3], [], 0.2, 0.0, "not reproduced: +0.30, not 20 in 20.30 ± 0.00"),
         ([20.04, 20.04], [], 0.0, 0.05, "reproduced: 20 in 20.04 ± 0.00, the 95% interval"),  # 20.0 as printed
         ([19.5, 19.5], [], 0.2, 0.0, "better: -0.50, not 20 in 19.50 ± 0.00"),
+        ([15.0, 25.0], [], 0.2, 0.0, "undecided: 20 in 20.00 ± 63.53, too wide an interval: add seeds"),
     ],
 )
 def test_what_is_said(values, differences, tolerance, half_unit, verdict):

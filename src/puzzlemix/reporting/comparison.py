@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from statistics import mean
@@ -63,11 +63,7 @@ def experiment_of(row: Row, experiments: Iterable[ExperimentFile]) -> Experiment
 
 
 def compare_row(
-    row: Row,
-    experiment: ExperimentFile | None,
-    published: Iterable[Published],
-    settings_of: Callable[[str], Mapping[str, Any]],
-    tolerance: float,
+    row: Row, experiment: ExperimentFile | None, published: Iterable[Published], tolerance: float
 ) -> list[Line]:
     """A row beside every comparable number of its experiment; one line without a number where there is none.
 
@@ -75,14 +71,13 @@ def compare_row(
         row: of runs.
         experiment: whose setting the published numbers have.
         published: all numbers.
-        settings_of: an experiment's settings, by its name.
         tolerance: in percentage points, see `judge`.
     """
     numbers = comparable(published, experiment)
     if not numbers:
         verdict = Verdict("not available") if row.finished else Verdict("no run")
         return [Line(row.label, "top1_error", row.values("top1_error", "median10"), None, verdict)]
-    words = in_words(differences(settings_of(experiment.name), row.settings))
+    words = in_words(differences(experiment.settings(), row.settings))
     lines = []
     for number in numbers:
         values = row.values(number.measured_as, number.measured_by)

@@ -1,11 +1,13 @@
-"""The files of `configs/experiment/`, as far as comparing needs them: read, not composed, which is slow."""
+"""The files of `configs/experiment/`, as far as comparing needs them: read, and composed only where it must be."""
 
 from __future__ import annotations
 
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import yaml
+
+from puzzlemix.experiment import composed_settings
 
 
 class ExperimentFile(NamedTuple):
@@ -32,6 +34,10 @@ class ExperimentFile(NamedTuple):
     def table(self) -> str:
         """The table that its runs stand in."""
         return f"{self.dataset}_{self.network}"
+
+    def settings(self) -> dict[str, Any]:
+        """What the results of its runs depend on, flat; inside a script, since Hydra composes it, which is slow."""
+        return composed_settings(self.name)
 
 
 def experiment_files(folder: Path) -> list[ExperimentFile]:

@@ -13,6 +13,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 from puzzlemix.reporting.runs import Row
+from puzzlemix.stopwatch import mean_seconds
 
 TEXT = "#010203"  # stands for the page's text colour
 COLOURS = ("#4477aa", "#ee6677", "#228833", "#ccbb44", "#66ccee", "#aa3377", "#bbbbbb", "#ee7733", "#009988", "#8c6d31")
@@ -36,6 +37,7 @@ class Curve(NamedTuple):
     """A quantity at each epoch, of several seeds: epochs (E,), values (seeds, E)."""
 
     label: str
+    colour: str
     epochs: np.ndarray
     values: np.ndarray
 
@@ -43,13 +45,13 @@ class Curve(NamedTuple):
 def curves_of(rows: Mapping[str, Row], key: str) -> list[Curve]:
     """A number of the logs, for each row that has it, as far as all its seeds have come."""
     curves = []
-    for label, row in rows.items():
+    for (label, row), colour in zip(rows.items(), COLOURS, strict=False):
         logs = [log for log in (run.read_log() for run in row.runs) if log and key in log[0]]
         if logs:
             length = min(map(len, logs))
             chosen = np.unique(np.linspace(0, length - 1, min(length, POINTS)).round().astype(int))
             values = np.array([[log[i][key] for i in chosen] for log in logs], float)
-            curves.append(Curve(label, chosen + 1, values))
+            curves.append(Curve(label, colour, chosen + 1, values))
     return curves
 
 
@@ -57,11 +59,11 @@ def draw_curves(curves: Sequence[Curve], ylabel: str) -> str:
     """Mean over seeds, with the span from the least to the largest as a band; a wide span on a logarithmic axis."""
     with mpl.rc_context(STYLE):
         figure, ax = _axes()
-        for curve, colour in zip(curves, COLOURS, strict=False):
-            ax.plot(curve.epochs, curve.values.mean(0), color=colour, label=curve.label, linewidth=1.5)
+        for curve in curves:
+            ax.plot(curve.epochs, curve.values.mean(0), color=curve.colour, label=curve.label, linewidth=1.5)
             if len(curve.values) > 1:
                 band = curve.values.min(0), curve.values.max(0)
-                ax.fill_between(curve.epochs, *band, color=colour, alpha=0.2, linewidth=0)
+                ax.fill_between(curve.epochs, *band, color=curve.colour, alpha=0.2, linewidth=0)
         means = np.concatenate([curve.values.mean(0) for curve in curves])
         if means.min() > 0 and means.max() > WIDE * means.min():
             ax.set_yscale("log")
@@ -89,7 +91,10 @@ def draw_robustness(errors: Mapping[str, Mapping[str, Mapping[float, Sequence[fl
 
 def draw_seconds(rows: Mapping[str, Row]) -> str:
     """Seconds of an epoch by part, a stacked bar a row."""
-    seconds = {label: _mean_seconds(row) for label, row in rows.items() if row.finished}
+    records = {
+        label: [run.metrics["seconds_per_epoch"] for run in row.finished] for label, row in rows.items() if row.finished
+    }
+    seconds = {label: mean_seconds(of_row) for label, of_row in records.items()}
     parts = list(dict.fromkeys(part for of_row in seconds.values() for part in of_row if part != "total"))
     with mpl.rc_context(STYLE):
         figure, ax = _axes(height=1.2 + 0.35 * len(seconds))
@@ -126,11 +131,6 @@ def draw_ablation(key: str, points: Sequence[tuple[Any, Sequence[float]]]) -> st
 def _mean_and_span(errors: Sequence[float]) -> tuple[float, float]:
     """Mean and standard deviation, 0 of one value."""
     return mean(errors), stdev(errors) if len(errors) > 1 else 0.0
-
-
-def _mean_seconds(row: Row) -> dict[str, float]:
-    records = [run.metrics["seconds_per_epoch"] for run in row.finished]
-    return {part: mean(record.get(part, 0.0) for record in records) for part in records[0]}
 
 
 def _axes(height: float = 3.2) -> tuple[Figure, Axes]:

@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 from collections import Counter, defaultdict
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Iterable, Sequence
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 from puzzlemix.errors import nearest, require
 from puzzlemix.reporting.comparison import (
@@ -18,7 +18,7 @@ from puzzlemix.reporting.comparison import (
     read_benchmarks,
     without_run,
 )
-from puzzlemix.reporting.experiments import experiment_files
+from puzzlemix.reporting.experiments import ExperimentFile
 from puzzlemix.reporting.published import read_published
 from puzzlemix.reporting.runs import Row, Run, find_runs, rows_of, short_commit
 from puzzlemix.reporting.tables import Table, spread
@@ -60,8 +60,7 @@ class Results(NamedTuple):
 def read_results(
     results_dir: Path,
     published_dir: Path,
-    experiments_dir: Path,
-    settings_of: Callable[[str], Mapping[str, Any]],
+    experiments: Sequence[ExperimentFile],
     tolerance: float,
     table: str | None = None,
 ) -> Results:
@@ -70,8 +69,7 @@ def read_results(
     Args:
         results_dir: the folder of the runs.
         published_dir: the folder of the published numbers.
-        experiments_dir: the folder of the experiments' files.
-        settings_of: an experiment's settings, by its name.
+        experiments: that published numbers may be of.
         tolerance: of the verdicts, in percentage points.
         table: one alone, with or without runs; None: all that have runs, or all of the paper where none has.
 
@@ -79,7 +77,7 @@ def read_results(
         InputError: a folder or its content cannot be read, or there is no such table.
     """
     found, published = find_runs(results_dir), read_published(published_dir)
-    experiments, benchmarks = experiment_files(experiments_dir), read_benchmarks(published_dir / "benchmarks.yaml")
+    benchmarks = read_benchmarks(published_dir / "benchmarks.yaml")
     by_table = defaultdict(list)
     for row in rows_of(found.runs):
         by_table[row.runs[0].table].append(row)
@@ -92,12 +90,12 @@ def read_results(
         beside = {row.label: benchmarks_of(row.settings, row.runs[0].choices, published, benchmarks) for row in rows}
         run = {row.label: experiment_of(row, of_table) for row in rows}
         for row in rows if of_table else ():
-            lines += compare_row(row, run[row.label], published, settings_of, tolerance)
+            lines += compare_row(row, run[row.label], published, tolerance)
         for experiment in of_table:
             if experiment not in run.values():
                 lines += without_run(experiment, published)
-                settings = settings_of(experiment.name)
-                beside[experiment.name] = benchmarks_of(settings, experiment.choices, published, benchmarks)
+                theirs = benchmarks_of(experiment.settings(), experiment.choices, published, benchmarks)
+                beside[experiment.name] = theirs
         tables.append(TableResults(name, rows, lines, beside))
     return Results(tables, found.problems)
 

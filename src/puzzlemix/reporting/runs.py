@@ -7,6 +7,7 @@ from collections import defaultdict
 from collections.abc import Iterable, Mapping
 from contextlib import suppress
 from dataclasses import dataclass
+from functools import cached_property
 from math import isfinite
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -64,6 +65,11 @@ class Run:
     def method(self) -> str:
         """The option of `mixup`."""
         return self.choices["mixup"]
+
+    @cached_property
+    def config_hash(self) -> str:
+        """Equal for runs that are repetitions of each other."""
+        return fingerprint(self.config)
 
     @property
     def commit(self) -> str:
@@ -175,9 +181,8 @@ def rows_of(runs: Iterable[Run]) -> list[Row]:
     runs = sorted(runs, key=lambda run: (run.name, run.seed))
     groups, configs = defaultdict(list), defaultdict(set)
     for run in runs:
-        config_hash = fingerprint(run.config)
-        groups[run.name, config_hash].append(run)
-        configs[run.name].add(config_hash)
+        groups[run.name, run.config_hash].append(run)
+        configs[run.name].add(run.config_hash)
     return [
         Row(name if len(configs[name]) == 1 else f"{name} [{config_hash[:8]}]", members)
         for (name, config_hash), members in groups.items()
@@ -217,10 +222,11 @@ def _without_repetitions(runs: list[Run], problems: list[str]) -> Found:
     """Leave out a run whose config, name and seed another has too, elsewhere: they are not two samples."""
     first: dict[tuple[str, str, int], Run] = {}
     for run in runs:
-        what = run.name, fingerprint(run.config), run.seed
+        what = run.name, run.config_hash, run.seed
         other = first.setdefault(what, run)
         if other.status != "finished" and run.status == "finished":
             other, first[what] = run, run
         if first[what] is not run:
             problems.append(f"{run.folder} repeats seed {run.seed} of {other.folder}: not counted")
-    return Found([run for run in runs if any(run is kept for kept in first.values())], problems)
+    kept = {run.folder for run in first.values()}
+    return Found([run for run in runs if run.folder in kept], problems)

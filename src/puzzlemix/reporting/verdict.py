@@ -8,10 +8,11 @@ from statistics import mean, stdev
 from typing import NamedTuple
 
 CONFIDENCE = 0.95
+WIDEST = 2.0  # half an interval in percentage points: a wider one holds the numbers of other methods too
 
 
 class Verdict(NamedTuple):
-    """`word` of: reproduced, better, not reproduced, one seed only, recipe differs, statistic not stated, no run."""
+    """`word` of: reproduced, better, not reproduced, undecided, one seed only, recipe differs, not measured, no run."""
 
     word: str
     reason: str = ""
@@ -41,6 +42,8 @@ def judge(
     difference, half_width = mean(values) - published, half_interval(values)
     within = f"{published:g} in {mean(values):.2f} ± {half_width:.2f}"
     if abs(difference) <= half_width + half_unit:
+        if half_width > WIDEST:
+            return Verdict("undecided", f"{within}, too wide an interval: add seeds")
         return Verdict("reproduced", f"{within}, the {CONFIDENCE:.0%} interval")
     if abs(difference) <= tolerance:
         return Verdict("reproduced", f"{difference:+.2f}, within {tolerance:g} points")
