@@ -3,8 +3,8 @@
 python scripts/compare.py                                        # every table that has runs
 python scripts/compare.py table=cifar100_preactresnet18 output=table.tex
 python scripts/compare.py runs method=puzzlemix sort=error       # all runs, whatever state they are in
-python scripts/compare.py add experiment=cifar100_preactresnet18_vanilla value=21.14 table=3 \
-    source="Kim et al., ICML 2020" seen_in="the paper's PDF"     # a published number
+python scripts/compare.py add experiment=cifar100_preactresnet18_vanilla value=VALUE table=3 \
+    source="Kim et al., ICML 2020" seen_in="the paper, page N"     # a published number
 python scripts/compare.py import numbers.csv                     # a table of collected numbers to results/paper/
 """
 
@@ -23,34 +23,34 @@ from puzzlemix.reporting.listing import listing
 from puzzlemix.reporting.published import COLUMNS, add_published, columns_to_add
 from puzzlemix.reporting.results import as_tables, read_results
 from puzzlemix.reporting.runs import find_runs
-from puzzlemix.reporting.tables import format_of, print_tables
+from puzzlemix.reporting.tables import FORMATS, print_tables
 from puzzlemix.runlog import git_commit
 
 ROOT = Path(__file__).resolve().parents[1]
 EXPERIMENTS = ROOT / "configs" / "experiment"
-PUBLISHED = Path("results/paper")
+PUBLISHED = ROOT / "results" / "paper"
 
 
 @cli.script("compare")
 def compare(config: DictConfig) -> None:
     config = plain(config)
-    output = None if config["output"] is None else output_file(config["output"], default=Path())
-    as_text = format_of(output) if output is not None else None
-    folders = Path(config["results_dir"]), Path(config["published"])
+    output = None if config["output"] is None else output_file(config["output"], None, FORMATS)
+    folders = Path(config["results_dir"]), ROOT / config["published"]
     results = read_results(*folders, experiment_files(EXPERIMENTS), config["tolerance"], config["table"])
     cli.warn(results.problems)
     tables = as_tables(results.tables, git_commit())
     print_tables(tables)
     if output is not None:
-        write_text(output, as_text(tables))
+        write_text(output, FORMATS[output.suffix.lower()](tables))
         print(output)
 
 
 @cli.script("compare_runs")
 def list_runs(config: DictConfig) -> None:
     config = plain(config)
-    found = find_runs(Path(config.pop("results_dir")))
-    print_tables([listing(found.runs, **config)])
+    found = find_runs(Path(config["results_dir"]))
+    filters = {key: config[key] for key in ("name", "table", "method", "status", "seed")}
+    print_tables([listing(found.runs, filters, config["sort"], config["descending"])])
     cli.warn(found.problems)
 
 

@@ -9,7 +9,7 @@ from omegaconf import DictConfig
 
 from puzzlemix import cli, distributed
 from puzzlemix.arithmetic import compute_in_float32
-from puzzlemix.checkpoint import beside
+from puzzlemix.checkpoint import beside, trained_epochs
 from puzzlemix.evaluation import attack_errors, check_evaluation, clean_errors
 from puzzlemix.experiment import check_torchvision, load_experiment, plain
 from puzzlemix.files import output_file, write_text
@@ -29,6 +29,7 @@ def main(config: DictConfig) -> None:
     errors |= attack_errors(network, data, batch_size, attacks, config["seed"])
     if distributed.is_main():
         content = {"checkpoint": config["checkpoint"], "evaluated_on": data.evaluated_on, **errors}
+        content["epochs"] = trained_epochs(config["checkpoint"])
         write_text(output, json.dumps(content | {"attacks": attacks, "seed": config["seed"]}, indent=2) + "\n")
         for name, error in errors.items():
             print(f"{name:24}{error:6.2f} %")

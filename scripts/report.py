@@ -15,15 +15,16 @@ from puzzlemix.reporting.report import report_page
 from puzzlemix.reporting.results import read_results
 from puzzlemix.runlog import git_commit
 
-EXPERIMENTS = Path(__file__).resolve().parents[1] / "configs" / "experiment"
+ROOT = Path(__file__).resolve().parents[1]
+EXPERIMENTS = ROOT / "configs" / "experiment"
 
 
 @cli.script("report")
 def main(config: DictConfig) -> None:
     config = plain(config)
-    output = output_file(config["output"], default=Path())
+    output = output_file(config["output"], None, (".html",))
     results_dir = Path(config["results_dir"])
-    folders = results_dir, Path(config["published"])
+    folders = results_dir, ROOT / config["published"]
     results = read_results(*folders, experiment_files(EXPERIMENTS), config["tolerance"], config["table"])
     cli.warn(results.problems)
     write_text(output, report_page(results, results_dir, git_commit()))

@@ -6,7 +6,6 @@ python scripts/visualize.py checkpoint=... 'images=[cat.jpg,dog.jpg]' animation=
 """
 
 from collections.abc import Mapping
-from pathlib import Path
 from typing import Any
 
 import torch
@@ -18,7 +17,7 @@ from puzzlemix.errors import require
 from puzzlemix.experiment import Experiment, build_part, check_torchvision, load_experiment, plain
 from puzzlemix.files import output_file
 from puzzlemix.mixing import PuzzleMix
-from puzzlemix.reporting.animation import draw_animation, require_animation
+from puzzlemix.reporting.animation import FORMATS, draw_animation
 from puzzlemix.reporting.mixed import Batch, as_seen, batch_of, batch_of_files, draw_puzzles_of
 
 IMAGES = 100  # of a dataset, among which those pairs are looked for in which most cells move
@@ -29,12 +28,15 @@ def main(config: DictConfig) -> None:
     check_torchvision()
     config = plain(config)
     require(config["pairs"] >= 1, f"pairs must be at least 1, not {config['pairs']}")
-    output = output_file(config["output"], default=beside(config["checkpoint"], "puzzles.png"))
-    animation = None if config["animation"] is None else output_file(config["animation"], default=Path())
+    images, animation = config["images"], config["animation"]
+    pair = isinstance(images, list) and len(images) == 2
+    require(images is None or pair, "images must be two files: images=[first.jpg,second.jpg]")
+    require(images is None or "dataset" not in config, "images= and dataset= are two sources: give one of them")
+    output = output_file(config["output"], beside(config["checkpoint"], "puzzles.png"), (".png",))
     if animation is not None:
-        require_animation(animation)
+        animation = output_file(animation, None, FORMATS, key="animation")
     device = distributed.join(config["device"])
-    its_own = config["images"] is None and "dataset" not in config
+    its_own = images is None and "dataset" not in config
     experiment = load_experiment(config["checkpoint"], device, with_data=its_own)
     network, mixer = experiment.network, experiment.mixer
     if not isinstance(mixer, PuzzleMix):
@@ -42,7 +44,7 @@ def main(config: DictConfig) -> None:
         print("trained without Puzzle Mix: the puzzles take its default parameters")
 
     batch = batch_of(experiment.data, IMAGES, config["seed"]) if its_own else batch_to_guess(config, experiment, device)
-    pairs = config["pairs"] if config["images"] is None else 1  # the other is the same pair the other way round
+    pairs = config["pairs"] if images is None else 1  # the other is the same pair the other way round
     shown = draw_puzzles_of(output, network, mixer, batch, config["lam"], config["blocks"], pairs)
     print(output)
     if animation is not None:
@@ -54,7 +56,6 @@ def batch_to_guess(config: Mapping[str, Any], experiment: Experiment, device: to
     """Images that the network was not trained on, with the labels that it gives them: saliency is of these."""
     own = experiment.data
     if config["images"] is not None:
-        require(len(config["images"]) == 2, "images must be two files: images=[first.jpg,second.jpg]")
         images = batch_of_files(config["images"], own.image_size, channels=len(own.mean)).to(device)
     else:
         other = build_part(config["dataset"])

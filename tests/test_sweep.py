@@ -156,5 +156,5 @@ def test_the_sweep_for_wandb_has_parameters_that_a_run_takes(script, tmp_path):
     names = {run.name for run in find_runs(tmp_path).runs}
     assert names == {"wandb_lr0.02_beta0.0_eta0.0_labels2", "wandb_lr0.5_beta4.0_eta0.8_labels4"}
     assert {run.metrics["evaluated_on"] for run in find_runs(tmp_path).runs} == {"validation"}
-    records = [record for run in find_runs(tmp_path).runs for record in run.read_log()]
+    records = [record for run in find_runs(tmp_path).runs for record in run.log]
     assert all(sweep["metric"]["name"] in record for record in records)

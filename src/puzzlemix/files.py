@@ -4,22 +4,38 @@ from __future__ import annotations
 
 import errno
 import os
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import IO
 
-from puzzlemix.errors import InputError, RunError
+from puzzlemix.errors import InputError, RunError, require, require_choice
 
 
-def output_file(given: str | None, default: Path) -> Path:
-    """Where a script's output goes, its folder made.
+def output_file(given: str | None, default: Path | None, endings: Collection[str] = (), key: str = "output") -> Path:
+    """Where a script's output goes, its folder made, before work is spent on it.
+
+    Args:
+        given: what the user wants.
+        default: in place of None.
+        endings: of which the file's has to be one, if any are given.
+        key: what to change where it cannot be.
 
     Raises:
-        InputError: the folder cannot be made.
+        InputError: it cannot be written, or its ending is another.
     """
     path = default if given is None else Path(given).expanduser()
-    make_folder(path.parent, "output=")
+    require(path is not None, f"{key} must name a file")
+    if endings:
+        require_choice(f"ending of {key}", path.suffix.lower(), endings)
+    require(not path.is_dir(), f"{path} is a folder: give {key}= a file")
+    make_folder(path.parent, f"{key}=")
+    probe = unfinished_of(path)
+    try:
+        probe.touch()
+        probe.unlink(missing_ok=True)  # all processes of a run look
+    except OSError as error:
+        raise InputError(f"{path} cannot be written ({error.strerror}): give another {key}=") from error
     return path
 
 

@@ -18,6 +18,7 @@ import json
 import os
 import platform
 import subprocess
+import sys
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager, nullcontext, suppress
 from pathlib import Path
@@ -152,8 +153,7 @@ class RunLog:
     def show_mixed(self, network: nn.Module, mixer: Mixer, data: Any) -> None:
         """Draw what the method makes of some images, every `logger.mixed_every` epochs and after the last.
 
-        Raises:
-            RunError: the picture cannot be written.
+        A picture that cannot be written is a warning: the run goes on without it.
         """
         done = len(self.records)
         wanted = done % self.config["logger"]["mixed_every"] == 0 or done == self.config["recipe"]["epochs"]
@@ -162,8 +162,12 @@ class RunLog:
         from puzzlemix.reporting.mixed import draw_mixed  # here, since it needs matplotlib
 
         eager = torch.compiler.set_stance("force_eager") if self.config["compile"] else nullcontext()
-        with eager:  # nothing is compiled for one batch
-            draw_mixed(self.folder / "mixed.png", network, mixer, data, self.config["seed"])
+        try:
+            with eager:  # nothing is compiled for one batch
+                draw_mixed(self.folder / "mixed.png", network, mixer, data, self.config["seed"])
+        except RunError as error:
+            sys.stderr.write(f"warning: {error}\n")
+            return
         if self._wandb is not None:
             self._wandb.log_picture(self.folder / "mixed.png", epoch=done - 1)
 
@@ -221,7 +225,12 @@ def differences(first: Mapping[str, Any], second: Mapping[str, Any]) -> dict[str
 
 def fingerprint(config: Mapping[str, Any]) -> str:
     """A hash of `settings`: equal for runs that are repetitions of each other."""
-    return hashlib.sha256(json.dumps(settings(config), sort_keys=True).encode()).hexdigest()
+    return hashlib.sha256(canonical(settings(config)).encode()).hexdigest()
+
+
+def canonical(value: Any) -> str:
+    """Plain data as JSON, the same for equal data: 1 and 1.0 are."""
+    return json.dumps(_in_floats(value), sort_keys=True)
 
 
 def read_metrics(path: Path) -> dict[str, Any]:
@@ -232,7 +241,7 @@ def read_metrics(path: Path) -> dict[str, Any]:
     """
     try:
         metrics = json.loads(path.read_text())
-    except json.JSONDecodeError:
+    except (ValueError, OSError):  # of JSON, of Unicode, of the disk
         metrics = None
     whole = isinstance(metrics, dict) and {"name", "seed", "config_hash"} <= set(metrics)
     require(whole, f"{path} is damaged: delete it and start the same run again")
@@ -265,3 +274,11 @@ def git_commit() -> str | None:
     except OSError:
         return None
     return done.stdout.strip() or None
+
+
+def _in_floats(value: Any) -> Any:
+    if isinstance(value, Mapping):
+        return {key: _in_floats(inner) for key, inner in value.items()}
+    if isinstance(value, list | tuple):
+        return [_in_floats(inner) for inner in value]
+    return float(value) if isinstance(value, int) and not isinstance(value, bool) else value

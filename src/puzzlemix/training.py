@@ -78,10 +78,10 @@ class Trainer:
                     self._check_weights()
                     errors = clean_errors(self.network, self.data, self.log.config["test_batch_size"])
                 self.log.write_epoch({**self._record(), **errors, "seconds": self._seconds()})
-                self.log.show_mixed(self.network, self.mixer, self.data)
                 bar.show_epoch(self.log.records[-1])
                 state.begin_next_epoch()
                 state.save()
+                self.log.show_mixed(self.network, self.mixer, self.data)
                 if self.preemption.asked():
                     self._stop()
 

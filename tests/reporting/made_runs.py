@@ -9,7 +9,9 @@ from conftest import SCRIPTS
 from omegaconf import OmegaConf
 
 from puzzlemix.reporting.experiments import experiment_files
+from puzzlemix.reporting.measures import FGSM8, STATISTICS
 from puzzlemix.reporting.results import read_results
+from puzzlemix.runlog import fingerprint
 
 PAPER = SCRIPTS.parent / "results" / "paper"
 EXPERIMENTS = SCRIPTS.parent / "configs" / "experiment"
@@ -21,9 +23,15 @@ def run_of(runs, method="puzzlemix", seed=0):
 
 
 def change(path, **values):
-    """Set keys of a JSON or YAML file."""
+    """Set keys of a run's `metrics.json`, or of its `config.yaml`, of which its results are then too."""
     read, write = (json.loads, json.dumps) if path.suffix == ".json" else (yaml.safe_load, yaml.safe_dump)
-    path.write_text(write({**read(path.read_text()), **values}))
+    changed = {**read(path.read_text()), **values}
+    path.write_text(write(changed))
+    metrics = path.with_name("metrics.json")
+    if path.name == "config.yaml" and metrics.is_file():
+        results = json.loads(metrics.read_text())
+        its_own = {"name": changed["name"], "seed": changed["seed"], "epochs": changed["recipe"]["epochs"]}
+        metrics.write_text(json.dumps({**results, **its_own, "config_hash": fingerprint(changed)}))
 
 
 def make_run(runs, name, seed, error, *overrides):
@@ -33,9 +41,9 @@ def make_run(runs, name, seed, error, *overrides):
     (experiment,) = (e for e in experiment_files(EXPERIMENTS) if e.name == name)
     config = hydra.compose("train", [f"experiment={name}", f"seed={seed}", f"table={experiment.table}", *overrides])
     config.choices = experiment.choices
-    (folder / "config.yaml").write_text(OmegaConf.to_yaml(config, resolve=True))
-    errors = dict.fromkeys(("median10", "last", "best"), error)
-    change(folder / "metrics.json", name=name, seed=seed, top1_error=errors, attacks={}, fgsm8_error=90.0)
+    change(folder / "config.yaml", **OmegaConf.to_container(config, resolve=True))
+    attacks = {"fgsm8": dict(FGSM8.attack)}
+    change(folder / "metrics.json", top1_error=dict.fromkeys(STATISTICS, error), attacks=attacks, fgsm8_error=90.0)
     return folder
 
 

@@ -4,21 +4,27 @@ import csv
 import io
 import json
 import re
+import shutil
 from statistics import mean, stdev
 
 import pytest
-from made_runs import PAPER, change, make_run, results_of, run_of
+from made_runs import EXPERIMENTS, PAPER, change, make_run, results_of, run_of
 
 from puzzlemix.errors import InputError
+from puzzlemix.reporting.comparison import compare_row
+from puzzlemix.reporting.experiments import ExperimentFile, experiment_files
+from puzzlemix.reporting.measures import FGSM8, PGD7_EPS8, STATISTICS, TOP1
+from puzzlemix.reporting.published import read_published
 from puzzlemix.reporting.results import as_tables
-from puzzlemix.reporting.tables import Table, as_csv, as_latex, as_markdown, spread
+from puzzlemix.reporting.runs import find_runs, rows_of
+from puzzlemix.reporting.tables import Table, as_csv, as_latex, as_markdown, print_tables, spread
 
 PUZZLE = "cifar100_preactresnet18_puzzlemix"
 
 
-def lines_of(runs, label, metric="top1_error"):
+def lines_of(runs, label, measure=TOP1):
     (result,) = results_of(runs, "cifar100_preactresnet18").tables
-    return [line for line in result.lines if line.label == label and line.metric == metric]
+    return [line for line in result.lines if line.label == label and line.measure is measure]
 
 
 @pytest.mark.parametrize(
@@ -78,9 +84,9 @@ def test_each_statistic_is_compared_with_its_own(runs, hydra_configs):
     assert here["best"] == [19.3, 20.3]
     assert here["last"] == [19.6, 20.6]
     assert here["median of last 10"] == here["paper table value, as quoted by authors"] == [19.8, 20.8]
-    (fgsm, *_) = lines_of(runs, name, "fgsm8_error")
+    (fgsm, *_) = lines_of(runs, name, FGSM8)
     assert (fgsm.here, fgsm.published.number) == ([90.0, 90.0], 57.1)
-    assert lines_of(runs, name, "pgd7_eps8_error")[0].verdict.word == "not measured"
+    assert lines_of(runs, name, PGD7_EPS8)[0].verdict.word == "not measured"
 
 
 def test_benchmarks_stand_beside_with_what_differs(runs, hydra_configs):
@@ -105,7 +111,7 @@ def test_an_unknown_table_is_answered_with_the_nearest(runs, hydra_configs):
 
 def test_the_script_writes_what_the_runs_say(runs, script, tmp_path, capsys):
     errors = [json.loads((run_of(runs, seed=s) / "metrics.json").read_text())["top1_error"] for s in (0, 1)]
-    wanted = [spread([error[key] for error in errors]) for key in ("median10", "last", "best")]
+    wanted = [spread([error[key] for error in errors]) for key in STATISTICS]
     (run_of(runs, "vanilla", 1) / "metrics.json").write_text("{")
     change(run_of(runs, "vanilla", 0) / "metrics.json", git_commit="0123456789")
     for ending in ("md", "csv", "tex"):
@@ -113,11 +119,11 @@ def test_the_script_writes_what_the_runs_say(runs, script, tmp_path, capsys):
         script("compare", f"results_dir={runs}", f"output={output}", f"published={PAPER}")
     told = capsys.readouterr()
     assert all(value in told.out for value in wanted)
-    assert "1 of 3 runs: of commit 0123456, this code is" in told.out
+    assert "digits_preactresnet18_narrow_vanilla seed 0: of commit 0123456, this code is" in told.out
     assert "vanilla/seed1/metrics.json is damaged: delete it" in told.err
     header, row, _ = csv.reader(io.StringIO((tmp_path / "table.csv").read_text()))
-    assert header[:6] == ["run", "seeds", "epochs", "top-1 error %", "last", "best"]
-    assert row[:6] == ["puzzlemix", "2", "2", *wanted]
+    assert header[:7] == ["table", "run", "seeds", "epochs", "top-1 error %", "last", "best"]
+    assert row[:7] == ["digits_preactresnet18_narrow", "puzzlemix", "2", "2", *wanted]
     assert f"| puzzlemix | 2 | 2 | {' | '.join(wanted)} |" in (tmp_path / "table.md").read_text()
     assert rf"puzzlemix & 2 & 2 & {' & '.join(wanted)} &".replace("±", r"$\pm$") in (tmp_path / "table.tex").read_text()
 
@@ -129,18 +135,22 @@ def test_columns_of_attacks_hold_their_own_settings_alone(runs, hydra_configs):
     table, *_ = as_tables([result], commit=None)
     assert result.rows[0].label.endswith("puzzlemix")
     other = json.loads((run_of(runs, seed=1) / "metrics.json").read_text())
-    assert table.rows[0][6] == f"{other['fgsm8_error']:.2f}"  # of one seed
+    assert table.rows[0][6] == f"{other['fgsm8_error']:.2f} (1 of 2)"
 
 
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
+        (["tolerance=-1"], "tolerance must be a number, finite, 0 or more, not -1"),
+        (["tolerance=null"], "tolerance must be a number"),
+        (["output=/proc/x.md"], r"/proc/x\.md cannot be written \(.*\): give another output="),
+        (["output=."], "unknown ending of output ''"),
         (["output=table.txt"], r"unknown ending of output '\.txt'; did you mean '\.tex'\?"),
         (["run"], r"unknown command 'run'; did you mean 'runs'\?"),
         (["add", "value"], "'value' must be key=value"),
         (["add", "valu=3"], r"unknown key 'valu'; did you mean 'value'\?"),
         (["import"], "one argument, the table of collected numbers"),
-        (["import", "nowhere.csv"], "nowhere.csv is not there"),
+        (["import", "nowhere.csv"], r"nowhere\.csv cannot be read \(No such file or directory\): give a CSV file"),
     ],
 )
 def test_bad_input_is_one_line(script, arguments, message):
@@ -157,7 +167,8 @@ SIGNS = Table("50 % & more_less", ("a_b", "error %"), [("x|y", "1.00 ± 0.10"), 
 def test_signs_are_escaped_in_each_format():
     assert "| x\\|y | 1.00 ± 0.10 |" in as_markdown([SIGNS])
     assert "| --- | ---: |" in as_markdown([SIGNS])
-    assert list(csv.reader(io.StringIO(as_csv([SIGNS])))) == [["a_b", "error %"], *map(list, SIGNS.rows)]
+    rows = [[SIGNS.title, *row] for row in SIGNS.rows]
+    assert list(csv.reader(io.StringIO(as_csv([SIGNS, SIGNS])))) == [["table", "a_b", "error %"], *rows, *rows]
     tex = as_latex([SIGNS])
     assert r"\caption{50 \% \& more\_less}" in tex
     assert r"x|y & 1.00 $\pm$ 0.10 \\" in tex
@@ -170,3 +181,51 @@ def test_the_spread_is_that_of_a_sample():
     assert spread([1.0]) == "1.00"
     assert spread([]) == "-"
     assert spread([1.0, 2.0, 4.0]) == f"{mean([1, 2, 4]):.2f} ± {stdev([1, 2, 4]):.2f}"
+
+
+def test_names_that_look_like_markup_are_shown_as_they_are(capsys):
+    names = ["puzzlemix [ca4e01e0]", "puzzlemix [a1e62cb6]", "x[/b]y"]
+    print_tables([Table("[b]", ("[/i]",), [(name,) for name in names])])
+    told = capsys.readouterr().out
+    assert all(text in told for text in ("[b]", "[/i]", *names))
+
+
+def test_two_rows_do_not_look_the_same(runs, hydra_configs):
+    for seed in (0, 1):
+        change(run_of(runs, "vanilla", seed) / "config.yaml", name="puzzlemix")
+    (result,) = results_of(runs).tables
+    shown = [row[0] for row in as_tables([result], commit=None)[0].rows]
+    assert shown == ["digits_preactresnet18_narrow_puzzlemix", "puzzlemix"]
+
+
+def test_a_run_is_compared_with_the_epochs_that_were_published(runs, hydra_configs):
+    """Also where the experiment's file itself has been changed."""
+    for seed in (0, 1, 2):
+        make_run(runs, PUZZLE, seed, 19.6, "recipe.epochs=10")
+    (row,) = (row for row in rows_of(find_runs(runs).runs) if row.label == PUZZLE)
+
+    class Shortened(ExperimentFile):
+        def settings(self):
+            return row.settings
+
+    (experiment,) = (e for e in experiment_files(EXPERIMENTS) if e.name == PUZZLE)
+    (line,) = compare_row(row, Shortened(*experiment), read_published(PAPER).numbers, tolerance=0.2)
+    assert str(line.verdict) == "recipe differs: recipe.epochs 10, not 1200"
+
+
+def test_runs_of_several_numbers_of_processes_are_told(runs, hydra_configs):
+    path = run_of(runs) / "metrics.json"
+    change(path, machine={**json.loads(path.read_text())["machine"], "processes": 8})
+    table, *_ = as_tables(results_of(runs).tables, json.loads(path.read_text())["git_commit"])
+    assert "digits_preactresnet18_narrow_puzzlemix seed 0: of 8 process(es)" in table.notes
+
+
+def test_another_numbers_table_does_not_hide_the_rest(runs, script, tmp_path, capsys):
+    shutil.copytree(PAPER, tmp_path / "paper")
+    (tmp_path / "paper" / "notes.csv").write_text("a,b\n1,2\n")
+    script("compare", f"results_dir={runs}", f"published={tmp_path}/paper")
+    told = capsys.readouterr()
+    assert "notes.csv must have columns" in told.err
+    assert "puzzlemix" in told.out
+    with pytest.raises(SystemExit, match=r"benchmarks\.yaml cannot be read: give published="):
+        script("compare", f"results_dir={runs}", f"published={tmp_path}")

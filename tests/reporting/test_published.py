@@ -4,12 +4,14 @@ import csv
 import shutil
 
 import pytest
+import yaml
 from made_runs import EXPERIMENTS, PAPER
 
 from puzzlemix.errors import InputError
 from puzzlemix.reporting.collected import COLUMNS, split_collected
 from puzzlemix.reporting.experiments import experiment_files
-from puzzlemix.reporting.published import METRICS, Published, add_published, columns_to_add, read_published
+from puzzlemix.reporting.measures import MEASURES
+from puzzlemix.reporting.published import Published, add_published, columns_to_add, read_published
 
 NAMES = [experiment.name for experiment in experiment_files(EXPERIMENTS)]
 
@@ -18,9 +20,9 @@ def test_the_files_follow_from_the_collected_table(tmp_path):
     """Which is not in the repository, so it is put together again from them: nothing is lost on the way and back."""
     table = tmp_path / "numbers.csv"
     with open(table, "w", newline="") as file:
-        writer = csv.DictWriter(file, COLUMNS.split(","))
+        writer = csv.DictWriter(file, COLUMNS)
         writer.writeheader()
-        for row in read_published(PAPER):
+        for row in read_published(PAPER).numbers:
             renamed = {"architecture": row.network, "verified_where": row.seen_in}
             writer.writerow({name: renamed.get(name) or getattr(row, name) for name in writer.fieldnames})
     rows = split_collected(table, tmp_path)
@@ -30,7 +32,7 @@ def test_the_files_follow_from_the_collected_table(tmp_path):
 
 
 def test_every_number_says_where_it_was_seen_and_has_an_experiment_or_none():
-    for row in read_published(PAPER):
+    for row in read_published(PAPER).numbers:
         assert row.source
         assert row.seen_in
         assert row.experiment in ("", *NAMES)
@@ -38,9 +40,9 @@ def test_every_number_says_where_it_was_seen_and_has_an_experiment_or_none():
 
 def test_numbers_of_the_paper_stand_with_their_experiments():
     found = {
-        (row.experiment, row.measured_as, row.measured_by): row.number
-        for row in read_published(PAPER)
-        if row.experiment and row.measured_as and row.measured_by
+        (row.experiment, row.measure.key, row.measured_by): row.number
+        for row in read_published(PAPER).numbers
+        if row.experiment and row.measure and row.measured_by
     }
     assert found["cifar100_preactresnet18_puzzlemix", "top1_error", "median10"] == 19.6
     assert found["tiny_imagenet_preactresnet18_puzzlemix", "top1_error", "median10"] == 36.1
@@ -50,7 +52,7 @@ def test_numbers_of_the_paper_stand_with_their_experiments():
 
 
 def test_digits_of_a_value_as_printed():
-    row = read_published(PAPER)[0]
+    row = read_published(PAPER).numbers[0]
     assert (row.value, row.decimals, row.half_unit) == ("16.0", 1, 0.05)
 
 
@@ -75,10 +77,10 @@ def add(folder, **columns):
 
 
 def test_a_number_is_added_with_what_follows_from_its_experiment(folder):
-    before = read_published(folder)
+    before = read_published(folder).numbers
     add(folder)
     add(folder, metric="fgsm8_error", value="88.1")
-    *others, top1, fgsm = sorted(read_published(folder), key=lambda row: row.source_id == "added")
+    *others, top1, fgsm = sorted(read_published(folder).numbers, key=lambda row: row.source_id == "added")
     assert others == before
     assert top1 == Published(
         **VANILLA,
@@ -105,6 +107,13 @@ def test_a_number_is_added_with_what_follows_from_its_experiment(folder):
         ({"experiment": "cifar100_preactresnet18_vanila"}, "did you mean 'cifar100_preactresnet18_vanilla'"),
         ({"metric": "top1_eror"}, "unknown metric 'top1_eror'; did you mean 'top1_error'"),
         ({"epochs": "many"}, "epochs must be a whole number or empty, not 'many'"),
+        ({"unit": "fraction", "value": "0.236"}, "unit must be %, not fraction: experiments are compared in percent"),
+        ({"statistic": "Median10"}, "statistic must begin as one of .*'median of last 10 epochs'.* not 'Median10'"),
+        ({"dataset": "CIFAR-10"}, "dataset of cifar100_preactresnet18_vanilla is CIFAR-100, not CIFAR-10: leave"),
+        (
+            {"experiment": "", "dataset": "CIFAR-10", "network": "x", "method": "y", "unit": "s", "value": "inf"},
+            "finite",
+        ),
     ],
 )
 def test_a_wrong_number_is_refused_and_nothing_written(folder, columns, message):
@@ -124,9 +133,25 @@ def test_the_same_number_is_not_added_twice(folder):
 def test_a_damaged_file_is_named_with_its_row(folder):
     with open(folder / "openmixup.csv", "a") as file:
         file.write("only,three,cells\n")
-    with pytest.raises(InputError, match=r"openmixup\.csv, row 435"):
-        read_published(folder)
+    (folder / "notes.csv").write_text("a,b\n1,2\n")
+    numbers, problems = read_published(folder)
+    assert {row.source_id for row in numbers} > {"puzzlemix_log_adv"}  # the rest is there
+    assert "notes.csv must have columns experiment, " in problems[0]
+    assert "openmixup.csv, row 435: as many values as columns" in problems[1]
 
 
-def test_what_runs_measure_is_named_once():
-    assert len(set(METRICS.values())) == len(METRICS)
+def test_a_measure_has_the_attack_of_its_name():
+    files = (path.read_text() for path in (EXPERIMENTS.parent / "attack").glob("*.yaml"))
+    attacks = {f"{name}_error": attack for text in files for name, attack in yaml.safe_load(text).items()}
+    for measure in MEASURES:
+        assert measure.attack == attacks.get(measure.key)
+
+
+def test_no_number_of_whole_runs_is_left_out():
+    """Of those that runs measure: what is left are numbers of epochs within the authors' training."""
+    left_out = {
+        row.statistic.partition(" epoch")[0]
+        for row in read_published(PAPER).numbers
+        if row.experiment and row.measure and not row.measured_by
+    }
+    assert left_out == {"test at", "in-training FGSM at"}

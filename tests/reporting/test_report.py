@@ -1,6 +1,7 @@
 """The report: one page, opened in a real browser, with no runs, some and very many."""
 
 import json
+import re
 import shutil
 import time
 
@@ -11,8 +12,9 @@ from made_runs import PAPER, change, make_run, results_of, run_of
 from matplotlib.image import imread
 
 from puzzlemix.reporting import figures
-from puzzlemix.reporting.ablations import find_ablations
-from puzzlemix.reporting.report import report_page
+from puzzlemix.reporting.ablations import find_ablations, order_of
+from puzzlemix.reporting.measures import STATISTICS
+from puzzlemix.reporting.report import curve_of, report_page, rows_to_draw
 from puzzlemix.reporting.runs import find_runs, rows_of
 
 DRIVER = shutil.which("chromedriver")
@@ -28,7 +30,7 @@ def write_report(folder, runs):
 @pytest.fixture
 def page(runs, hydra_configs, tmp_path):
     """A page of two tables, with a run that was damaged."""
-    for seed, error in enumerate((19.5, 19.7)):
+    for seed, error in enumerate((19.58, 19.62)):
         make_run(runs, "cifar100_preactresnet18_puzzlemix", seed, error)
     for seed in (0, 1):
         make_run(runs, "cifar100_preactresnet18_vanilla", seed, 21.0)
@@ -122,7 +124,7 @@ def test_it_is_dark_narrow_and_printed_where_it_has_to_be(page, browser):
 def test_the_page_says_what_the_runs_say(page):
     text = page.read_text()
     assert '<span class="badge reproduced">reproduced</span>' in text
-    assert ">19.60 ± 0.14<" in text
+    assert ">19.60 ± 0.03<" in text
     assert "http://" not in text.replace("http://www.w3.org", "")
     assert "https://" not in text
     assert text.count("data:image/webp;base64,") == 4  # of two methods in each of two tables
@@ -177,7 +179,7 @@ def test_ablations_are_rows_that_differ_in_one_setting(runs):
             config = yaml.safe_load((folder / "config.yaml").read_text())
             config["mixup"]["beta"] = beta
             change(folder / "config.yaml", name=f"beta{i}", mixup=config["mixup"])
-            change(folder / "metrics.json", top1_error={"median10": beta * 10 + seed})
+            change(folder / "metrics.json", top1_error=dict.fromkeys(STATISTICS, beta * 10 + seed))
     both = shutil.copytree(runs / "beta0", runs / "both")
     for folder in both.iterdir():
         config = yaml.safe_load((folder / "config.yaml").read_text())
@@ -187,6 +189,62 @@ def test_ablations_are_rows_that_differ_in_one_setting(runs):
     assert [value for value, _ in beta.points] == [0.3, 1.2, 2.4]
     assert [errors for _, errors in beta.points][::2] == [[3.0, 4.0], [24.0, 25.0]]
     assert [value for value, _ in eta.points] == [0.2, 0.7]  # of beta 0.3
+    change(
+        shutil.copytree(runs / "beta0" / "seed0", runs / "another" / "seed5") / "config.yaml", name="another", seed=5
+    )
+    beta, _ = find_ablations(rows_of(find_runs(runs).runs))
+    assert sorted(beta.points[0][1]) == [3.0, 3.0, 4.0]  # runs of another name count too
+
+
+def test_values_of_a_setting_are_in_their_order():
+    values = [16, [2, 4, 8, 16], 2, "a", 4.0]
+    assert sorted(values, key=order_of) == [2, 4.0, 16, [2, 4, 8, 16], "a"]
+
+
+def test_names_and_damaged_pictures_do_not_keep_the_page_from_being_written(runs, hydra_configs, tmp_path):
+    for seed in (0, 1):
+        change(run_of(runs, seed=seed) / "config.yaml", name=r"a$\foo$b <img src=x onerror=alert(1)> [ca4e01e0] x[/b]y")
+    (run_of(runs) / "mixed.png").write_bytes((run_of(runs) / "mixed.png").read_bytes()[:5000])
+    text = write_report(tmp_path, runs).read_text()
+    assert "<img src=x" not in text
+    assert "mixed.png is damaged: " in text
+    assert len(re.findall(r' id="', text)) == len(set(re.findall(r' id="[^"]*"', text)))
+
+
+def test_the_rows_that_are_drawn_are_those_of_least_error(runs, hydra_configs):
+    """Whatever share of a row's runs is finished."""
+    for i in range(len(figures.COLOURS) + 1):
+        for seed in range(2 + 4 * (i == 0)):
+            folder = shutil.copytree(run_of(runs), runs / f"row{i}" / f"seed{seed}")
+            change(folder / "config.yaml", name=f"row{i}", seed=seed)
+            change(folder / "metrics.json", top1_error=dict.fromkeys(STATISTICS, 40.0 if i == 0 else 30.0 + i / 10))
+            if i == 0 and seed > 0:
+                (folder / "metrics.json").unlink()
+    (result,) = results_of(runs).tables
+    drawn = rows_to_draw(result)
+    assert len(drawn) == len(figures.COLOURS)
+    assert "row0" not in drawn
+
+
+def test_curves_are_of_finished_runs_where_there_are_any(runs):
+    log = run_of(runs, seed=1) / "log.jsonl"
+    (run_of(runs, seed=1) / "metrics.json").unlink()
+    log.write_text(log.read_text().splitlines()[0] + "\n")
+    (curve, _) = figures.curves_of({row.label: row for row in rows_of(find_runs(runs).runs)}, "top1_error")
+    assert curve.values.shape == (1, 2)
+    (run_of(runs) / "metrics.json").unlink()
+    (curve, _) = figures.curves_of({row.label: row for row in rows_of(find_runs(runs).runs)}, "top1_error")
+    assert curve.values.shape == (2, 1)  # as far as both have come
+
+
+def test_attacks_of_other_kinds_are_other_curves():
+    def attack(eps, step, steps, random_start):
+        return {"eps_255": eps, "step_255": step, "steps": steps, "random_start": random_start}
+
+    pgd = curve_of(attack(4, 2, 20, True))
+    assert pgd == curve_of(attack(8, 4, 20, True)) == "PGD-20, step 0.5 eps"
+    others = [attack(4, 0.1, 20, True), attack(4, 2, 20, False), attack(4, 2, 7, True), attack(4, 4, 1, False)]
+    assert len({pgd, *map(curve_of, others)}) == 5
 
 
 def test_the_script_writes_the_page_and_an_unwritable_one_is_one_line(runs, script, tmp_path, capsys):

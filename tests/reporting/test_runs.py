@@ -3,16 +3,19 @@
 import shutil
 import subprocess
 import sys
+from datetime import date
 
 import pytest
+import yaml
 from conftest import TINY
 from made_runs import change, run_of
 
 from puzzlemix.errors import InputError
 from puzzlemix.reporting.listing import listing
+from puzzlemix.reporting.measures import FGSM8
 from puzzlemix.reporting.runs import find_runs, rows_of
 
-LISTED = {"name": None, "table": None, "method": None, "status": None, "seed": None, "sort": "name"}
+FILTERS = ("name", "table", "method", "status", "seed")
 
 
 def test_runs_that_differ_in_the_seed_alone_are_one_row(runs):
@@ -22,7 +25,7 @@ def test_runs_that_differ_in_the_seed_alone_are_one_row(runs):
         ("digits_preactresnet18_narrow_vanilla", [0, 1]),
     ]
     config = run_of(runs, seed=1) / "config.yaml"
-    config.write_text(config.read_text().replace("lr: 0.1\n", "lr: 0.2\n"))
+    change(config, recipe={**yaml.safe_load(config.read_text())["recipe"], "lr": 0.2})
     labels = [row.label for row in rows_of(find_runs(runs).runs)]
     assert len(labels) == 3
     assert all(label.endswith("]") for label in labels[:2])  # by the beginnings of their configs' hashes
@@ -105,7 +108,7 @@ def test_a_log_is_read_as_far_as_it_is_whole(runs):
     with open(run_of(runs) / "log.jsonl", "a") as log:
         log.write('{"epoch": 2, "train_lo')
     (run,) = (run for run in find_runs(runs).runs if run.folder == run_of(runs))
-    assert [record["epoch"] for record in run.read_log()] == [0, 1]
+    assert [record["epoch"] for record in run.log] == [0, 1]
 
 
 def test_a_folder_that_is_not_there_is_named(tmp_path):
@@ -122,15 +125,24 @@ def test_the_list_is_filtered_and_sorted(runs):
         change(run_of(runs, seed=seed) / "metrics.json", top1_error=errors)
     found = find_runs(runs).runs
 
-    def shown(**filters):
-        return [(row[3], row[1]) for row in listing(found, **{**LISTED, "descending": False, **filters}).rows]
+    def shown(sort="name", descending=False, **filters):
+        filters = {**dict.fromkeys(FILTERS), **filters}
+        return [(row[3], row[1]) for row in listing(found, filters, sort, descending).rows]
 
     assert shown() == [("puzzlemix", "0"), ("puzzlemix", "1"), ("vanilla", "0"), ("vanilla", "1")]
     assert shown(method="puzzlemix", sort="error") == [("puzzlemix", "1"), ("puzzlemix", "0")]
     assert shown(sort="error", descending=True)[-1] == ("vanilla", "1")  # which has none
     assert shown(status="unfinished") == [("vanilla", "1")]
     assert shown(name="*_vanilla", seed=0) == [("vanilla", "0")]
-    assert shown(table="other") == []
+    assert shown(status="failed") == []
+    with pytest.raises(
+        InputError, match="unknown table 'digits_preactresnet18'; did you mean 'digits_preactresnet18_n"
+    ):
+        shown(table="digits_preactresnet18")
+    with pytest.raises(InputError, match="unknown method 'puzlemix'; did you mean 'puzzlemix'"):
+        shown(method="puzlemix")
+    with pytest.raises(InputError, match="unknown seed '7'"):
+        shown(seed=7)
     with pytest.raises(InputError, match="unknown sort 'eror'; did you mean 'error'"):
         shown(sort="eror")
     with pytest.raises(InputError, match="unknown status 'done'"):
@@ -140,9 +152,103 @@ def test_the_list_is_filtered_and_sorted(runs):
 def test_attacks_of_training_and_of_a_later_evaluation_are_found(runs, script):
     checkpoint = run_of(runs) / "checkpoints" / "last.pt"
     script("evaluate", f"checkpoint={checkpoint}", "attack=fgsm,fgsm_curve", "device=cpu")
-    (run,) = (run for run in find_runs(runs).runs if run.folder == run_of(runs))
-    attacks = run.read_attacks()
+    attacks = only(runs).under_attack
     assert [(options["eps_255"], options["steps"]) for options, _ in attacks] == [(8, 1), (2, 1), (4, 1), (16, 1)]
-    assert attacks[0][1] == run.metrics["fgsm8_error"]
-    checkpoint.with_name("last_evaluation.json").write_text("{")
-    assert len(run.read_attacks()) == 1
+    evaluation = checkpoint.with_name("last_evaluation.json")
+    change(evaluation, fgsm8_error=99.0)
+    assert only(runs).error(FGSM8) == only(runs).metrics["fgsm8_error"] != 99.0
+    for other in ({"epochs": 1}, {"evaluated_on": "validation"}, {"attacks": []}, {"fgsm2_error": None}):
+        text = evaluation.read_text()
+        change(evaluation, **other)
+        assert len(only(runs).under_attack) == 1  # that of another network, of other images, and damaged ones
+        evaluation.write_text(text)
+
+
+def test_an_attack_of_other_settings_is_another_error(runs):
+    metrics = run_of(runs) / "metrics.json"
+    change(metrics, attacks={"fgsm8": {**FGSM8.attack, "eps_255": 1}})
+    assert only(runs).error(FGSM8) is None
+    change(metrics, attacks={"any_name": dict(FGSM8.attack)}, any_name_error=77.0)
+    assert only(runs).error(FGSM8) == 77.0
+
+
+def only(runs):
+    """The run that these tests change."""
+    (run,) = (run for run in find_runs(runs).runs if run.folder == run_of(runs))
+    return run
+
+
+def test_runs_of_one_name_in_two_tables_are_two_rows(runs):
+    change(run_of(runs) / "config.yaml", table="b")
+    change(run_of(runs, seed=1) / "config.yaml", table="a")
+    rows = [(row.runs[0].table, len(row.runs)) for row in rows_of(find_runs(runs).runs) if "puzzlemix" in row.label]
+    assert rows == [("a", 1), ("b", 1)]
+
+
+def test_a_number_is_the_same_setting_however_it_is_written(runs):
+    for seed, beta in enumerate((2, 2.0)):
+        config = run_of(runs, seed=seed) / "config.yaml"
+        change(config, mixup={**yaml.safe_load(config.read_text())["mixup"], "beta": beta})
+    assert len(rows_of(find_runs(runs).runs)) == 2
+
+
+def test_of_two_repetitions_the_finished_one_counts_and_the_other_is_named(runs):
+    first, second = runs / "copy" / "seed0", run_of(runs)
+    shutil.copytree(second, first)
+    (first / "metrics.json").unlink()
+    found = find_runs(runs)
+    assert second in [run.folder for run in found.runs]
+    assert found.problems == [f"{first} repeats seed 0 of {second}: not counted"]
+
+
+NOT_SHOWN = {
+    "not of the config beside it: epochs is 3": {"epochs": 3},
+    "not of the config beside it: seed is 5": {"seed": 5},
+    "not of the config beside it: config_hash is 0": {"config_hash": "0"},
+    "another version of this code": {"seconds_per_epoch": None},
+    "another version of this code: it": {"evaluated_on": 3},
+    "another version of this code: it lacks": {"top1_error": {"last": 3.0}},
+    "another version of this code: it lacks what": {"machine": "a large one"},
+    "another version of this code: it lacks what is": {"attacks": {"fgsm8": {}}},
+    "another version of this code: it lacks what is shown": {"attacks": []},
+    "another version of this code: it lacks what is shown of": {"git_commit": 7},
+}
+
+
+@pytest.mark.parametrize("message", NOT_SHOWN)
+def test_results_of_another_run_or_another_form_are_not_shown(runs, message):
+    change(run_of(runs) / "metrics.json", **NOT_SHOWN[message])
+    found = find_runs(runs)
+    assert len(found.runs) == 3
+    (problem,) = found.problems
+    assert message in problem
+
+
+@pytest.mark.parametrize(
+    ("key", "value"),
+    [
+        ("seed", "one"),
+        ("recipe", None),
+        ("recipe", {"epochs": 2}),
+        ("dataset", 3),
+        ("mixup", {"since": date(2020, 1, 1)}),
+    ],
+)
+def test_a_config_of_another_form_is_damaged(runs, key, value):
+    path = run_of(runs) / "config.yaml"
+    path.write_text(yaml.safe_dump({**yaml.safe_load(path.read_text()), key: value}))
+    found = find_runs(runs)
+    assert len(found.runs) == 3
+    assert found.problems == [f"{path} is damaged: its run is not shown"]
+
+
+@pytest.mark.parametrize(
+    "name", ["config.yaml", "metrics.json", "log.jsonl", "failed.txt", "checkpoints/last_evaluation.json"]
+)
+def test_files_that_are_no_text_do_not_hide_the_rest(runs, name):
+    if name == "failed.txt":
+        (run_of(runs) / "metrics.json").unlink()
+    (run_of(runs) / name).write_bytes(b"\xff\xfe\x00")
+    found = find_runs(runs)
+    assert len(found.runs) + len(found.problems) == 4
+    assert [log for run in found.runs for log in (run.log, run.under_attack)]

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-import json
 from collections import defaultdict
 from collections.abc import Iterable
 from typing import Any, NamedTuple
 
+from puzzlemix.reporting.measures import TOP1
 from puzzlemix.reporting.runs import Row
+from puzzlemix.runlog import canonical
 
 
 class Ablation(NamedTuple):
@@ -24,23 +25,33 @@ class Ablation(NamedTuple):
     points: list[tuple[Any, list[float]]]
 
 
+class Point(NamedTuple):
+    """A value of a setting, and its runs' errors by their seeds: rows of several names may have it."""
+
+    value: Any
+    errors: dict[int, float]
+
+
 def find_ablations(rows: Iterable[Row]) -> list[Ablation]:
-    """All settings of methods in which at least two finished rows of one table differ, and in nothing else."""
-    groups: dict[tuple[str, str, str], dict[str, Row]] = defaultdict(dict)
+    """All settings of methods in which finished runs of one table differ, and in nothing else but the seed."""
+    groups: dict[tuple[str, str, tuple], dict[str, Point]] = defaultdict(dict)
     for row in rows:
         settings, method = row.settings, row.runs[0].method
-        if row.finished:
-            for key in (key for key in settings if key.startswith("mixup.") and key != "mixup._target_"):
-                others = json.dumps({name: value for name, value in settings.items() if name != key}, sort_keys=True)
-                groups[method, key, others].setdefault(json.dumps(settings[key]), row)
-    return [
-        Ablation(method, key, _points(key, list(by_value.values())))
-        for (method, key, _), by_value in sorted(groups.items())
-        if len(by_value) > 1
-    ]
+        texts = {key: canonical(value) for key, value in sorted(settings.items())}
+        for key in (key for key in settings if key.startswith("mixup.") and key != "mixup._target_"):
+            others = tuple(text for other, text in texts.items() if other != key)
+            point = groups[method, key, others].setdefault(texts[key], Point(settings[key], {}))
+            point.errors.update({run.seed: run.error(TOP1, "median10") for run in row.finished})
+    found = []
+    for (method, key, _), by_value in sorted(groups.items()):
+        points = [point for point in by_value.values() if point.errors]
+        if len(points) > 1:
+            points.sort(key=lambda point: order_of(point.value))
+            found.append(Ablation(method, key, [(point.value, list(point.errors.values())) for point in points]))
+    return found
 
 
-def _points(key: str, rows: list[Row]) -> list[tuple[Any, list[float]]]:
-    points = [(row.settings[key], row.values("top1_error", "median10")) for row in rows]
-    numbers = all(isinstance(value, int | float) for value, _ in points)
-    return sorted(points, key=lambda point: point[0] if numbers else str(point[0]))
+def order_of(value: Any) -> tuple[bool, float, str]:
+    """Numbers first, by size, then the rest by how it is written."""
+    number = isinstance(value, int | float)
+    return not number, value if number else 0.0, str(value)

@@ -11,7 +11,6 @@ from matplotlib.backends.backend_agg import FigureCanvasAgg
 from PIL import Image
 from torch import nn
 
-from puzzlemix.errors import require_choice
 from puzzlemix.files import cannot_be_written, whole_file
 from puzzlemix.mixing import PuzzleMix, puzzle_mix
 from puzzlemix.mixing.saliency import input_gradient, saliency_of
@@ -22,11 +21,6 @@ FORMATS = {".gif": "GIF", ".webp": "WEBP"}
 COLUMNS = ("image", "partner", "mask", "Puzzle Mix")
 FRAMES = 41  # lambda in steps of 1/40
 FRAME_MS, LAST_FRAME_MS = 100, 1000
-
-
-def require_animation(path: Path) -> None:
-    """Raise `InputError` unless a film can be written under this name."""
-    require_choice("ending of animation", path.suffix.lower(), FORMATS)
 
 
 def draw_animation(path: Path, network: nn.Module, mixer: PuzzleMix, batch: Batch, pair: int, blocks: Any) -> None:

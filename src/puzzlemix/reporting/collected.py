@@ -7,16 +7,17 @@ in its source, where the note has it, and which of our experiments reproduces th
 
 from __future__ import annotations
 
-import csv
 import re
 from collections import defaultdict
 from collections.abc import Mapping
 from pathlib import Path
 
-from puzzlemix.errors import require
-from puzzlemix.reporting.published import DATASETS, METHODS, NETWORKS, Published, write_published
+from puzzlemix.reporting.published import DATASETS, METHODS, NETWORKS, Published, read_table, write_published
 
-COLUMNS = "source_id,source,dataset,architecture,epochs,method,variant,metric,value,unit,statistic,verified_where,note"
+COLUMNS = (
+    *("source_id", "source", "dataset", "architecture", "epochs", "method", "variant"),
+    *("metric", "value", "unit", "statistic", "verified_where", "note"),
+)
 FILES = {  # by how source_id begins
     "puzzlemix": "authors.csv",
     "openmixup": "openmixup.csv",
@@ -40,14 +41,10 @@ def split_collected(source: Path, folder: Path) -> dict[Path, int]:
         InputError: the source is not such a table.
         RunError: a file cannot be written.
     """
-    require(source.is_file(), f"{source} is not there: give file=, a table of collected numbers")
     files = defaultdict(list)
-    with open(source, newline="") as table:
-        reader = csv.DictReader(table)
-        require(",".join(reader.fieldnames or ()) == COLUMNS, f"{source} must have the columns {COLUMNS}")
-        for row in reader:
-            name = next(file for start, file in FILES.items() if row["source_id"].startswith(start))
-            files[folder / name].append(published_of(row))
+    for row in read_table(source, COLUMNS):
+        name = next(file for start, file in FILES.items() if row["source_id"].startswith(start))
+        files[folder / name].append(published_of(row))
     for path, rows in files.items():
         write_published(path, rows)
     return {path: len(rows) for path, rows in files.items()}

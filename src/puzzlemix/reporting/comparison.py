@@ -11,8 +11,10 @@ from typing import Any, NamedTuple
 
 import yaml
 
+from puzzlemix.errors import InputError
 from puzzlemix.reporting.experiments import ExperimentFile
-from puzzlemix.reporting.published import DATASETS, METHODS, METRICS, NETWORKS, Published
+from puzzlemix.reporting.measures import MEASURES, TOP1, Measure
+from puzzlemix.reporting.published import DATASETS, METHODS, NETWORKS, NOT_STATED, Published
 from puzzlemix.reporting.runs import Row
 from puzzlemix.reporting.verdict import Verdict, judge
 from puzzlemix.runlog import differences
@@ -27,14 +29,14 @@ class Line(NamedTuple):
 
     Attributes:
         label: of the row.
-        metric: as `metrics.json` has it.
+        measure: what of it.
         here: its values, one a seed; none where there is no run.
         published: None where no number is available.
         verdict: on the two.
     """
 
     label: str
-    metric: str
+    measure: Measure
     here: list[float]
     published: Published | None
     verdict: Verdict
@@ -76,15 +78,18 @@ def compare_row(
     numbers = comparable(published, experiment)
     if not numbers:
         verdict = Verdict("not available") if row.finished else Verdict("no run")
-        return [Line(row.label, "top1_error", row.values("top1_error", "median10"), None, verdict)]
-    words = in_words(differences(experiment.settings(), row.settings))
+        return [Line(row.label, TOP1, row.errors(TOP1, "median10"), None, verdict)]
+    found = differences(experiment.settings(), row.settings)
     lines = []
     for number in numbers:
-        values = row.values(number.measured_as, number.measured_by)
-        verdict = judge(values, number.number, words, tolerance, number.half_unit)
-        if row.finished and not values:
-            verdict = Verdict("not measured")
-        lines.append(Line(row.label, number.measured_as, values, number, verdict))
+        printed = {"recipe.epochs": (int(number.epochs), row.settings["recipe.epochs"])} if number.epochs else {}
+        apart = found | {key: both for key, both in printed.items() if both[0] != both[1]}
+        errors = row.errors(number.measure, "median10" if number.measured_by == NOT_STATED else number.measured_by)
+        if not errors:
+            verdict = Verdict("not measured" if row.finished else "no run")
+        else:
+            verdict = judge(errors, number, in_words(apart), tolerance)
+        lines.append(Line(row.label, number.measure, errors, number, verdict))
     return lines
 
 
@@ -92,7 +97,7 @@ def without_run(experiment: ExperimentFile, published: Iterable[Published]) -> l
     """The lines of an experiment that nobody has run here."""
     numbers = comparable(published, experiment) or [None]
     name, verdict = experiment.name, Verdict("no run")
-    return [Line(name, number.measured_as if number else "top1_error", [], number, verdict) for number in numbers]
+    return [Line(name, number.measure if number else TOP1, [], number, verdict) for number in numbers]
 
 
 def comparable(published: Iterable[Published], experiment: ExperimentFile | None) -> list[Published]:
@@ -101,10 +106,9 @@ def comparable(published: Iterable[Published], experiment: ExperimentFile | None
         return []
     found = {}
     for number in published:
-        if number.experiment == experiment.name and number.measured_as and number.measured_by:
-            found.setdefault((number.measured_as, number.value, number.measured_by), number)
-    order = list(METRICS.values())
-    return sorted(found.values(), key=lambda number: order.index(number.measured_as))
+        if number.experiment == experiment.name and number.measure and number.measured_by:
+            found.setdefault((number.measure.key, number.value, number.measured_by), number)
+    return sorted(found.values(), key=lambda number: MEASURES.index(number.measure))
 
 
 def in_words(found: Mapping[str, tuple[Any, Any]]) -> list[str]:
@@ -113,8 +117,15 @@ def in_words(found: Mapping[str, tuple[Any, Any]]) -> list[str]:
 
 
 def read_benchmarks(path: Path) -> dict[tuple[str, str], dict[str, Any]]:
-    """The independent benchmarks, by `source_id` and printed dataset: each has its `title` and stated `settings`."""
-    entries = yaml.safe_load(path.read_text())
+    """The independent benchmarks, by `source_id` and printed dataset: each has its `title` and stated `settings`.
+
+    Raises:
+        InputError: the file is not there, or damaged.
+    """
+    try:
+        entries = yaml.safe_load(path.read_text())
+    except (OSError, yaml.YAMLError) as error:
+        raise InputError(f"{path} cannot be read: give published=, or restore it from the repository") from error
     return {(entry["source_id"], dataset): entry for entry in entries for dataset in entry["datasets"]}
 
 
@@ -144,7 +155,7 @@ def benchmarks_of(
         beside = (
             number.dataset == dataset and number.method == method and number.network in (network, NEAR.get(network))
         )
-        same_kind = number.metric == "top1_error" and number.statistic.startswith("median of last")
+        same_kind = number.measure is TOP1 and number.statistic.startswith("median of last") and number.epochs
         if benchmark is None or not (beside and same_kind) or "RSB" in number.variant:  # RSB: another recipe
             continue
         theirs = {**benchmark["settings"], **_settings_printed(number)}

@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 import io
+import re
 from collections.abc import Mapping, Sequence
+from html import escape
+from itertools import takewhile
 from statistics import mean, stdev
 from typing import Any, NamedTuple
 
@@ -12,7 +15,7 @@ import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
-from puzzlemix.reporting.runs import Row
+from puzzlemix.reporting.runs import Row, Run
 from puzzlemix.stopwatch import mean_seconds
 
 TEXT = "#010203"  # stands for the page's text colour
@@ -22,6 +25,7 @@ POINTS = 200  # of a curve; more are not seen
 WIDE = 10  # largest by least number, from which an axis is logarithmic
 STYLE = {
     "svg.fonttype": "none",
+    "text.parse_math": False,  # names may hold dollars
     "font.family": "sans-serif",
     "font.size": 9,
     "axes.spines.top": False,
@@ -43,16 +47,22 @@ class Curve(NamedTuple):
 
 
 def curves_of(rows: Mapping[str, Row], key: str) -> list[Curve]:
-    """A number of the logs, for each row that has it, as far as all its seeds have come."""
+    """A number of the logs, for each row that has it: of its finished runs; where none is, as far as all have come."""
     curves = []
     for (label, row), colour in zip(rows.items(), COLOURS, strict=False):
-        logs = [log for log in (run.read_log() for run in row.runs) if log and key in log[0]]
+        logs = [logged for run in row.finished or row.runs if (logged := logged_numbers(run, key))]
         if logs:
             length = min(map(len, logs))
             chosen = np.unique(np.linspace(0, length - 1, min(length, POINTS)).round().astype(int))
-            values = np.array([[log[i][key] for i in chosen] for log in logs], float)
+            values = np.array([[log[i] for i in chosen] for log in logs], float)
             curves.append(Curve(label, colour, chosen + 1, values))
     return curves
+
+
+def logged_numbers(run: Run, key: str) -> list[float]:
+    """A number of a run's log at each epoch, up to the first that has none."""
+    values = takewhile(lambda value: isinstance(value, int | float), (record.get(key) for record in run.log))
+    return list(values)
 
 
 def draw_curves(curves: Sequence[Curve], ylabel: str) -> str:
@@ -139,9 +149,12 @@ def _axes(height: float = 3.2) -> tuple[Figure, Axes]:
 
 
 def _svg(figure: Figure, ax: Axes, legend: bool = True) -> str:
+    """An SVG to stand in a page with others: without ids of its own groups, which would be those of the others too."""
     if legend and ax.get_legend_handles_labels()[0]:
         figure.legend(loc="outside lower center", ncols=2, fontsize=8)
     text = io.StringIO()
     figure.savefig(text, format="svg", transparent=True)
     before, _, drawing = text.getvalue().partition("<metadata>")
-    return (before[before.index("<svg") :] + drawing.partition("</metadata>")[2]).replace(TEXT, "currentColor")
+    svg = before[before.index("<svg") :] + drawing.partition("</metadata>")[2]
+    described = svg.replace("<svg ", f'<svg role="img" aria-label="{escape(ax.get_ylabel() or ax.get_xlabel())}" ', 1)
+    return re.sub(r'<g id="[^"]*"', "<g", described).replace(TEXT, "currentColor")

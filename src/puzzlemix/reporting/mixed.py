@@ -13,6 +13,7 @@ import torch
 from PIL import Image, ImageOps, UnidentifiedImageError
 from torch import Tensor, nn
 
+from puzzlemix import distributed
 from puzzlemix.errors import InputError
 from puzzlemix.mixing import Mixer, PuzzleMix, puzzle_mix
 from puzzlemix.mixing.draws import Draws
@@ -54,7 +55,8 @@ def draw_mixed(path: Path, network: nn.Module, mixer: Mixer, data: Any, seed: in
 
 def batch_of(data: Any, images: int, seed: int) -> Batch:
     """The first training images of an epoch, each with the one before it as its partner."""
-    with closing(data.train_batches(images, False, seed, epoch=0)) as batches:
+    of_all_processes = images * distributed.world_size()  # each is given its share
+    with closing(data.train_batches(of_all_processes, False, seed, epoch=0)) as batches:
         return _paired(*next(batches), data.classes)
 
 
@@ -93,7 +95,7 @@ def draw_puzzles_of(
 
 
 def draw_pairs(path: Path, batch: Batch, mixed: Tensor, share: Tensor) -> None:
-    """Write a PNG with a row a pair of two classes: image, partner and what is made of them.
+    """Write a PNG with a row a pair, of two classes where there are such: image, partner and what is made of them.
 
     Args:
         path: of the PNG.
@@ -101,7 +103,8 @@ def draw_pairs(path: Path, batch: Batch, mixed: Tensor, share: Tensor) -> None:
         mixed: (B, C, H, W).
         share: of the first image, (B,).
     """
-    pairs = (batch.labels != batch.labels[batch.partner]).nonzero()[:PAIRS, 0].tolist()
+    apart = (batch.labels != batch.labels[batch.partner]).nonzero()[:, 0].tolist()
+    pairs = (apart or list(range(len(batch.labels))))[:PAIRS]
     figure, all_axes = grid_of_images(COLUMNS, len(pairs))
     for row, axes in zip(pairs, all_axes, strict=True):
         other, part = int(batch.partner[row]), float(share[row])

@@ -7,13 +7,17 @@ from __future__ import annotations
 
 import csv
 import io
-from collections.abc import Iterable, Mapping
+import re
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass, fields
+from math import isfinite
 from pathlib import Path
+from typing import NamedTuple
 
 from puzzlemix.errors import InputError, require, require_choice
 from puzzlemix.files import write_text
 from puzzlemix.reporting.experiments import ExperimentFile
+from puzzlemix.reporting.measures import BY_NAME, MEASURES, Measure
 
 # How sources print what our configs call otherwise.
 DATASETS = {"cifar10": "CIFAR-10", "cifar100": "CIFAR-100", "tiny_imagenet": "Tiny-ImageNet", "imagenet": "ImageNet-1k"}
@@ -34,17 +38,11 @@ METHODS = {
     "puzzlemix": "Puzzle Mix",
 }
 
-# What runs measure, by how sources name it; of those that print accuracies, the error is 100 minus that.
-METRICS = {
-    "top1_error": "top1_error",
-    "top5_error": "top5_error",
-    "fgsm8_error": "fgsm8_error",
-    "pgd7_eps4_step1_accuracy": "pgd7_eps4_error",
-    "pgd7_eps8_step2_accuracy": "pgd7_eps8_error",
-}
+NOT_STATED = "not stated"
 
-# Which of a run's own statistics a published one is; the paper's is the median that the release prints.
+# Of a run's own statistics that which is published, by how it begins; the paper's is the median the release prints.
 STATISTICS = {
+    "paper value as quoted by a user": NOT_STATED,
     "median of last 10 epochs": "median10",
     "paper table value": "median10",
     "as quoted": "median10",
@@ -76,9 +74,9 @@ class Published:
     note: str
 
     @property
-    def measured_as(self) -> str | None:
-        """What a run's metrics call it; None where runs do not measure it."""
-        return METRICS.get(self.metric)
+    def measure(self) -> Measure | None:
+        """What a run has to be compared by; None where runs do not measure it."""
+        return BY_NAME.get(self.metric)
 
     @property
     def number(self) -> float:
@@ -96,29 +94,45 @@ class Published:
         return 0.5 * 10.0**-self.decimals
 
     @property
+    def one_run(self) -> bool:
+        """Whether it is of a single run, and so has a spread of its own, rather than a mean of several."""
+        return re.search(r"\bseed \d", f"{self.source} {self.statistic}") is not None
+
+    @property
     def origin(self) -> str:
         """Its source, table and statistic, in a line."""
-        return self.source + (f", Table {self.table}" if self.table else "") + f": {self.statistic}"
+        table, epochs = f", Table {self.table}" if self.table else "", "" if self.epochs else ", epochs not stated"
+        return f"{self.source}{table}: {self.statistic}{epochs}"
 
     @property
     def measured_by(self) -> str | None:
-        """The statistic over epochs that a run has to be compared by; None where the source does not say it."""
+        """The statistic over epochs that a run has to be compared by; None of a single epoch within the training."""
         return next((ours for theirs, ours in STATISTICS.items() if self.statistic.startswith(theirs)), None)
+
+
+class AllPublished(NamedTuple):
+    """The numbers of a folder, in the order of its files and rows, and a line on each file that cannot be used."""
+
+    numbers: list[Published]
+    problems: list[str]
 
 
 COLUMNS = tuple(field.name for field in fields(Published))
 MAY_BE_EMPTY = ("experiment", "table", "epochs", "variant", "note")
 
 
-def read_published(folder: Path) -> list[Published]:
-    """All published numbers of a folder, in the order of its files and rows.
-
-    Raises:
-        InputError: there are none, or a row is damaged.
-    """
+def read_published(folder: Path) -> AllPublished:
+    """All published numbers of a folder, and what cannot be used of it."""
+    numbers, problems = [], []
     paths = sorted(Path(folder).glob("*.csv"))
-    require(bool(paths), f"no published numbers in {folder}: give published=, or restore it from the repository")
-    return [row for path in paths for row in _read_file(path)]
+    if not paths:
+        problems.append(f"no published numbers in {folder}: give published=, or restore it from the repository")
+    for path in paths:
+        try:
+            numbers += _read_file(path)
+        except InputError as error:
+            problems.append(f"{error}; none of this file's numbers is shown")
+    return AllPublished(numbers, problems)
 
 
 def write_published(path: Path, rows: Iterable[Published]) -> None:
@@ -134,13 +148,23 @@ def write_published(path: Path, rows: Iterable[Published]) -> None:
 
 
 def columns_to_add(given: Mapping[str, str], experiments: Iterable[ExperimentFile]) -> dict[str, str]:
-    """A number's columns from those that were given: the rest follows from its experiment, or is what is usual."""
+    """A number's columns from those that were given: the rest follows from its experiment, or is what is usual.
+
+    Raises:
+        InputError: what was given contradicts its experiment.
+    """
     usual = {"source_id": "added", "metric": "top1_error", "unit": "%", "statistic": "paper table value"}
     experiment = next((e for e in experiments if e.name == given.get("experiment")), None)
     if experiment is not None:
-        usual["dataset"] = DATASETS.get(experiment.dataset, experiment.dataset)
-        usual["network"] = NETWORKS.get(experiment.network, experiment.network)
-        usual["method"] = METHODS.get(experiment.method, experiment.method)
+        its_own = {
+            "dataset": DATASETS.get(experiment.dataset, experiment.dataset),
+            "network": NETWORKS.get(experiment.network, experiment.network),
+            "method": METHODS.get(experiment.method, experiment.method),
+        }
+        for key, value in its_own.items():
+            fits = given.get(key, value) == value
+            require(fits, f"{key} of {experiment.name} is {value}, not {given.get(key)}: leave {key} out")
+        usual |= its_own
     return {**usual, **given}
 
 
@@ -157,9 +181,13 @@ def add_published(path: Path, row: Mapping[str, str], experiments: Iterable[str]
     """
     if row.get("experiment"):
         require_choice("experiment", row["experiment"], experiments)
-        require_choice("metric", row["metric"], METRICS)
+        require_choice("metric", row["metric"], [measure.key for measure in MEASURES])
+        require(row["unit"] == "%", f"unit must be %, not {row['unit']}: experiments are compared in percent")
     added = _checked({**dict.fromkeys(COLUMNS, ""), **row}, "the row")
-    there = read_published(path.parent) if any(path.parent.glob("*.csv")) else []
+    if added.experiment:
+        begins = ", ".join(f"'{name}'" for name in STATISTICS)
+        require(added.measured_by is not None, f"statistic must begin as one of {begins}, not '{added.statistic}'")
+    there, _ = read_published(path.parent)
     what = ("source_id", "experiment", "dataset", "network", "epochs", "method", "variant", "metric", "statistic")
     for other in there:
         same = all(getattr(other, name) == getattr(added, name) for name in what)
@@ -168,11 +196,25 @@ def add_published(path: Path, row: Mapping[str, str], experiments: Iterable[str]
     return added
 
 
+def read_table(path: Path, columns: Sequence[str]) -> list[dict[str, str]]:
+    """The rows of a CSV file.
+
+    Raises:
+        InputError: it cannot be read, or its columns are others.
+    """
+    try:
+        with open(path, newline="") as file:
+            reader = csv.DictReader(file)
+            require(tuple(reader.fieldnames or ()) == tuple(columns), f"{path} must have columns {', '.join(columns)}")
+            return list(reader)
+    except OSError as error:
+        raise InputError(f"{path} cannot be read ({error.strerror}): give a CSV file") from error
+    except (UnicodeDecodeError, csv.Error) as error:
+        raise InputError(f"{path} is no CSV file: {error}") from error
+
+
 def _read_file(path: Path) -> list[Published]:
-    with open(path, newline="") as file:
-        reader = csv.DictReader(file)
-        require(tuple(reader.fieldnames or ()) == COLUMNS, f"{path} must have the columns {', '.join(COLUMNS)}")
-        return [_checked(row, f"{path}, row {line}") for line, row in enumerate(reader, 2)]
+    return [_checked(row, f"{path}, row {line}") for line, row in enumerate(read_table(path, COLUMNS), 2)]
 
 
 def _checked(row: Mapping[str, str], where: str) -> Published:
@@ -183,6 +225,7 @@ def _checked(row: Mapping[str, str], where: str) -> Published:
         value = float(row["value"])
     except ValueError as error:
         raise InputError(f"{where}: value must be a number, not '{row['value']}'") from error
+    require(isfinite(value), f"{where}: value must be finite, not {row['value']}")
     in_range = row["unit"] != "%" or 0 <= value <= 100
     require(in_range, f"{where}: value must be a percentage, 0 to 100, not {row['value']}")
     epochs = row["epochs"]

@@ -8,8 +8,10 @@ from collections import defaultdict
 from collections.abc import Iterable, Mapping
 from datetime import datetime
 from importlib import resources
+from math import inf
 from pathlib import Path
-from typing import NamedTuple
+from statistics import mean
+from typing import Any, NamedTuple
 
 from jinja2 import Environment
 from markupsafe import Markup
@@ -17,7 +19,8 @@ from PIL import Image
 
 from puzzlemix.reporting import figures
 from puzzlemix.reporting.ablations import Ablation, find_ablations
-from puzzlemix.reporting.results import Results, TableResults, as_tables, short_label
+from puzzlemix.reporting.measures import TOP1
+from puzzlemix.reporting.results import Results, TableResults, as_tables
 from puzzlemix.reporting.runs import Row, short_commit
 from puzzlemix.reporting.tables import Table
 
@@ -86,16 +89,18 @@ def section_of(result: TableResults, commit: str | None) -> Section:
 
 def rows_to_draw(result: TableResults) -> dict[str, Row]:
     """By label, as many rows as a figure shows: the best of each method, then the best of all."""
-    errors = {row.label: row.values("top1_error", "median10") for row in result.rows}
-    ordered = sorted(
-        result.rows, key=lambda row: (not errors[row.label], sum(errors[row.label]) / max(len(row.runs), 1))
-    )
+
+    def error(row: Row) -> float:
+        errors = row.errors(TOP1, "median10")
+        return mean(errors) if errors else inf
+
+    ordered = sorted(result.rows, key=error)
     first_of_method: dict[str, Row] = {}
     for row in ordered:
         first_of_method.setdefault(row.runs[0].method, row)
     first = list(first_of_method.values())
     chosen = [*first, *(row for row in ordered if all(row is not other for other in first))][:ROWS]
-    return {short_label(row.label, result.name): row for row in result.rows if any(row is one for one in chosen)}
+    return {result.short(row.label): row for row in result.rows if any(row is one for one in chosen)}
 
 
 def learning_curves(rows: Mapping[str, Row]) -> list[PageFigure]:
@@ -118,15 +123,23 @@ def robustness(rows: Mapping[str, Row]) -> list[PageFigure]:
     for label, row in rows.items():
         of_row: dict[str, dict[float, list[float]]] = errors.setdefault(label, {})  # empty: keeps its colour
         for run in row.finished:
-            for settings, error in run.read_attacks():
-                attack = "FGSM" if settings["steps"] == 1 else f"PGD-{settings['steps']}"
-                by_eps = of_row.setdefault(attack, defaultdict(list, {0.0: row.values("top1_error", "last")}))
-                by_eps[settings["eps_255"]].append(error)
+            for attack, error in run.under_attack:
+                by_eps = of_row.setdefault(curve_of(attack), defaultdict(list, {0.0: row.errors(TOP1)}))
+                by_eps[attack["eps_255"]].append(error)
     if not any(errors.values()):
         return []
     caption = "Top-1 error of the last epoch's network against the attack's bound; 0: not attacked."
     spans = "Mean over seeds, spans are standard deviations."
     return [PageFigure(Markup(figures.draw_robustness(errors)), f"{caption} {spans}")]
+
+
+def curve_of(attack: Mapping[str, Any]) -> str:
+    """On which curve an attack lies: those that differ in the bound alone, and step in proportion to it."""
+    if attack["steps"] == 1 and not attack["random_start"]:
+        return "FGSM" if attack["step_255"] == attack["eps_255"] else f"FGSM, step {attack['step_255']:g}/255"
+    start = "" if attack["random_start"] else ", no random start"
+    step = attack["step_255"] / attack["eps_255"] if attack["eps_255"] else 0.0
+    return f"PGD-{attack['steps']}, step {step:.3g} eps{start}"
 
 
 def seconds(rows: Mapping[str, Row]) -> list[PageFigure]:
@@ -164,10 +177,13 @@ def _runs(rows: Mapping[str, Row]) -> list:
 
 
 def _picture(path: Path) -> Markup:
-    """A PNG inside the page, as WebP, which is a third of its size."""
+    """A PNG inside the page, as WebP, which is a third of its size; a line where it is damaged."""
     webp = io.BytesIO()
-    with Image.open(path) as image:
-        image.convert("RGB").save(webp, "WEBP", quality=WEBP_QUALITY)
+    try:
+        with Image.open(path) as image:
+            image.convert("RGB").save(webp, "WEBP", quality=WEBP_QUALITY)
+    except (OSError, SyntaxError) as error:  # Pillow raises both of damaged PNGs
+        return Markup("<p>{} is damaged: {}</p>").format(path, error)
     data = base64.b64encode(webp.getvalue()).decode()
     return Markup(f'<img alt="{{}}" src="data:image/webp;base64,{data}">').format(
         f"mixed images of {path.parent.parent.name}"

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from collections import Counter, defaultdict
+from collections import defaultdict
 from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import NamedTuple
 
-from puzzlemix.errors import nearest, require
+from puzzlemix.errors import nearest, require, require_number
 from puzzlemix.reporting.comparison import (
     Benchmark,
     Line,
@@ -19,19 +19,15 @@ from puzzlemix.reporting.comparison import (
     without_run,
 )
 from puzzlemix.reporting.experiments import ExperimentFile
+from puzzlemix.reporting.measures import FGSM8, PGD20_EPS4, STATISTICS, TOP1
 from puzzlemix.reporting.published import read_published
 from puzzlemix.reporting.runs import Row, Run, find_runs, rows_of, short_commit
 from puzzlemix.reporting.tables import Table, spread
 
-# What the columns of attacks hold: a run attacked otherwise under the same name does not belong there.
-ATTACKS = {
-    "fgsm8": {"eps_255": 8, "step_255": 8, "steps": 1, "random_start": False},
-    "pgd20_eps4": {"eps_255": 4, "step_255": 2, "steps": 20, "random_start": True},
-}
-RUNS_HEADER = ("run", "seeds", "epochs", "top-1 error %", "last", "best", "FGSM 8/255 %", "PGD-20 4/255 %", "s / epoch")
+ATTACKED = (FGSM8, PGD20_EPS4)
+RUNS_HEADER = ("run", "seeds", "epochs", TOP1.title, "last", "best", *(m.title for m in ATTACKED), "s / epoch")
+NAMED = 6  # runs in a note, at most
 LINES_HEADER = ("run", "metric", "seeds", "here", "published", "difference", "verdict", "source")
-METRIC_WORDS = {"top1_error": "top-1 error %", "top5_error": "top-5 error %", "fgsm8_error": "FGSM 8/255 %"}
-METRIC_WORDS |= {"pgd7_eps4_error": "PGD-7 4/255 %", "pgd7_eps8_error": "PGD-7 8/255 %"}
 
 
 class TableResults(NamedTuple):
@@ -49,9 +45,14 @@ class TableResults(NamedTuple):
     lines: list[Line]
     benchmarks: dict[str, dict[str, Benchmark]]
 
+    def short(self, label: str) -> str:
+        """A row's label without the name of the table that it stands in, unless another row is called that."""
+        short = label.removeprefix(f"{self.name}_")
+        return label if any(row.label == short for row in self.rows) else short
+
 
 class Results(NamedTuple):
-    """Every table that was asked for, and a line on each run that cannot be shown."""
+    """Every table that was asked for, and a line on each run or file that cannot be shown."""
 
     tables: list[TableResults]
     problems: list[str]
@@ -76,7 +77,8 @@ def read_results(
     Raises:
         InputError: a folder or its content cannot be read, or there is no such table.
     """
-    found, published = find_runs(results_dir), read_published(published_dir)
+    require_number("tolerance", tolerance)
+    found, (published, unread) = find_runs(results_dir), read_published(published_dir)
     benchmarks = read_benchmarks(published_dir / "benchmarks.yaml")
     by_table = defaultdict(list)
     for row in rows_of(found.runs):
@@ -97,7 +99,7 @@ def read_results(
                 theirs = benchmarks_of(experiment.settings(), experiment.choices, published, benchmarks)
                 beside[experiment.name] = theirs
         tables.append(TableResults(name, rows, lines, beside))
-    return Results(tables, found.problems)
+    return Results(tables, found.problems + unread)
 
 
 def as_tables(results: Iterable[TableResults], commit: str | None) -> list[Table]:
@@ -106,43 +108,48 @@ def as_tables(results: Iterable[TableResults], commit: str | None) -> list[Table
     for result in results:
         if result.rows:
             notes = notes_on([run for row in result.rows for run in row.runs], commit)
-            tables.append(Table(result.name, RUNS_HEADER, [run_cells(row) for row in result.rows], notes))
+            cells = [run_cells(row, result.short(row.label)) for row in result.rows]
+            tables.append(Table(result.name, RUNS_HEADER, cells, notes))
         if result.lines:
             tables.append(beside_published(result))
     return tables
 
 
-def run_cells(row: Row) -> tuple[str, ...]:
+def run_cells(row: Row, label: str) -> tuple[str, ...]:
     """A row as `RUNS_HEADER` says; the first error is `median10`, as in the paper's tables."""
     on = {run.metrics["evaluated_on"] for run in row.finished} - {"test"}
-    label = short_label(row.label, row.runs[0].table) + "".join(f", {images} images" for images in sorted(on))
     return (
-        label,
+        label + "".join(f", {images} images" for images in sorted(on)),
         str(len(row.finished)),
         str(row.settings["recipe.epochs"]),
-        *(spread(row.values("top1_error", statistic)) for statistic in ("median10", "last", "best")),
-        *(spread(attacked(row, attack)) for attack in ATTACKS),
+        *(spread(row.errors(TOP1, statistic)) for statistic in STATISTICS),
+        *(spread(row.errors(measure), of=len(row.finished)) for measure in ATTACKED),
         spread([run.metrics["seconds_per_epoch"]["total"] for run in row.finished]),
     )
 
 
-def attacked(row: Row, attack: str) -> list[float]:
-    """Errors of the runs that met this attack with the settings of its column."""
-    return [
-        run.metrics[f"{attack}_error"]
-        for run in row.finished
-        if run.metrics.get("attacks", {}).get(attack) == ATTACKS[attack]
-    ]
-
-
 def notes_on(runs: Sequence[Run], commit: str | None) -> list[str]:
-    """A line on each run that is not finished, and one on each other commit that runs are of."""
+    """A line on each run that is not finished, each other commit that runs are of, and each number of processes."""
     notes = [f"{run.name} seed {run.seed}: {run.status}, {run.state}" for run in runs if run.status != "finished"]
-    commits = Counter(run.commit for run in runs if run.status == "finished")
-    here = short_commit(commit)
+    commits, processes, here = defaultdict(list), defaultdict(list), short_commit(commit)
+    for run in runs:
+        if run.status == "finished":
+            commits[run.commit].append(run)
+            processes[run.metrics["machine"]["processes"]].append(run)
     for other in sorted(set(commits) - {here}):
-        notes.append(f"{commits[other]} of {len(runs)} runs: of commit {other or 'unknown'}, this code is {here}")
+        found = named(commits[other], len(runs))
+        notes.append(f"{found}: of commit {other or 'unknown'}, this code is {here or 'of none'}")
+    if len(processes) > 1:  # batch norm and augmentation differ
+        notes += [f"{named(found, len(runs))}: of {count} process(es)" for count, found in sorted(processes.items())]
     return notes
+
+
+def named(some: Sequence[Run], of: int) -> str:
+    """Which runs these are, of how many; not one by one where that would fill the page."""
+    if len(some) == of:
+        return f"all {of} runs"
+    names = [f"{run.name} seed {run.seed}" for run in some]
+    return ", ".join(names) if len(names) <= NAMED else f"{len(some)} of {of} runs ({', '.join(names[:NAMED])}, ...)"
 
 
 def beside_published(result: TableResults) -> Table:
@@ -150,8 +157,10 @@ def beside_published(result: TableResults) -> Table:
     titles = sorted({title for beside in result.benchmarks.values() for title in beside})
     rows = []
     for line in result.lines:
-        beside = result.benchmarks.get(line.label, {}) if line.metric == "top1_error" else {}
-        rows.append((*_line_cells(line, result.name), *(_with_epochs(beside.get(title)) for title in titles)))
+        beside = result.benchmarks.get(line.label, {}) if line.measure is TOP1 else {}
+        rows.append(
+            (*_line_cells(line, result.short(line.label)), *(_with_epochs(beside.get(title)) for title in titles))
+        )
     return Table(f"{result.name}, beside published numbers", (*LINES_HEADER, *titles), rows, _on_benchmarks(result))
 
 
@@ -160,22 +169,17 @@ def _on_benchmarks(result: TableResults) -> list[str]:
     labels = defaultdict(list)
     for label, beside in result.benchmarks.items():
         for title, benchmark in beside.items():
-            labels[title, ", ".join(benchmark.differences) or "nothing known"].append(short_label(label, result.name))
+            labels[title, ", ".join(benchmark.differences) or "nothing known"].append(result.short(label))
     return [
         f"{title} beside {', '.join(found)}: differs in {words}" for (title, words), found in sorted(labels.items())
     ]
 
 
-def short_label(label: str, table: str) -> str:
-    """A row's label without the name of the table that it stands in."""
-    return label.removeprefix(f"{table}_")
-
-
-def _line_cells(line: Line, table: str) -> tuple[str, ...]:
+def _line_cells(line: Line, label: str) -> tuple[str, ...]:
     apart, number = difference(line), line.published
     return (
-        short_label(line.label, table),
-        METRIC_WORDS[line.metric],
+        label,
+        line.measure.title,
         str(len(line.here)),
         spread(line.here),
         f"{number.number:.{number.decimals}f}" if number else "not available",

@@ -2,24 +2,19 @@
 
 from __future__ import annotations
 
-import json
 from collections import defaultdict
 from collections.abc import Iterable, Mapping
-from contextlib import suppress
 from dataclasses import dataclass
 from functools import cached_property
-from math import isfinite
 from pathlib import Path
 from typing import Any, NamedTuple
 
-import yaml
-
-from puzzlemix.errors import InputError, require
-from puzzlemix.nested import flatten
+from puzzlemix.errors import InputError
+from puzzlemix.reporting.measures import Measure
+from puzzlemix.reporting.run_files import read_attacks, read_config, read_log, read_results
 from puzzlemix.run_lock import holder_of
-from puzzlemix.runlog import fingerprint, read_metrics, settings
+from puzzlemix.runlog import fingerprint, settings
 
-YAML_LOADER = getattr(yaml, "CSafeLoader", yaml.SafeLoader)  # ten times as fast, where PyYAML was built with it
 STATUSES = ("finished", "running", "unfinished", "failed")
 
 
@@ -76,31 +71,34 @@ class Run:
         """Of the code that finished it, in 7 digits, `-dirty` where files differed; empty where that is not known."""
         return short_commit(self.metrics.get("git_commit"))
 
-    def read_log(self) -> list[dict[str, Any]]:
-        """Its epochs' records, as far as they are whole: a run that is at work may be writing one."""
-        records = []
-        try:
-            lines = (self.folder / "log.jsonl").read_text().splitlines()
-        except OSError:
-            return []
-        for line in lines:
-            try:
-                records.append(json.loads(line))
-            except json.JSONDecodeError:
-                break
-        return records
+    @property
+    def log(self) -> list[dict[str, Any]]:
+        """Its epochs' records, as far as they are whole."""
+        return read_log(self.folder / "log.jsonl")
 
-    def read_attacks(self) -> list[tuple[Mapping[str, Any], float]]:
-        """The attacks on its last network, each with the error in percent: by training, then by `evaluate.py`."""
-        found: dict[str, tuple[Mapping[str, Any], float]] = {}
-        evaluation = self.folder / "checkpoints" / "last_evaluation.json"
-        sources = [self.metrics]
-        with suppress(OSError, json.JSONDecodeError):
-            sources.append(json.loads(evaluation.read_text()))
-        for source in sources:
-            for name, options in source.get("attacks", {}).items():
-                found[name] = options, source[f"{name}_error"]
-        return list(found.values())
+    @cached_property
+    def under_attack(self) -> list[tuple[Mapping[str, Any], float]]:
+        """Settings of each attack on its last network, and the error in percent.
+
+        Of training, and of `evaluate.py` where that was of the same network and images; training's come first.
+        """
+        results = [self.metrics]
+        evaluation = read_attacks(self.folder / "checkpoints" / "last_evaluation.json")
+        same = ("epochs", "evaluated_on")
+        if self.metrics and [evaluation.get(key) for key in same] == [self.metrics[key] for key in same]:
+            results.append(evaluation)
+        found: list[tuple[Mapping[str, Any], float]] = []
+        for result in results:
+            for name, attack in result.get("attacks", {}).items():
+                if all(attack != other for other, _ in found):
+                    found.append((attack, result[f"{name}_error"]))
+        return found
+
+    def error(self, measure: Measure, statistic: str = "last") -> float | None:
+        """In percent; under attack that of the last epoch. None where it was not measured, or attacked otherwise."""
+        if measure.attack is None:
+            return self.metrics[measure.key][statistic] if measure.key in self.metrics else None
+        return next((error for attack, error in self.under_attack if attack == measure.attack), None)
 
 
 class Found(NamedTuple):
@@ -131,10 +129,10 @@ class Row(NamedTuple):
         """What their results depend on, flat."""
         return settings(self.runs[0].config)
 
-    def values(self, metric: str, statistic: str = "last") -> list[float]:
-        """A metric of each finished run that has it, in percent; errors under attack have no statistic but `last`."""
-        found = [run.metrics[metric] for run in self.finished if metric in run.metrics]
-        return [value[statistic] if isinstance(value, Mapping) else value for value in found]
+    def errors(self, measure: Measure, statistic: str = "last") -> list[float]:
+        """Of each finished run that has it, in percent."""
+        found = [run.error(measure, statistic) for run in self.finished]
+        return [error for error in found if error is not None]
 
 
 def short_commit(commit: str | None) -> str:
@@ -162,44 +160,24 @@ def read_run(folder: Path) -> Run:
     """One run's folder.
 
     Raises:
-        InputError: its config or its results are damaged, not numbers, or of a version that did not write what is
-            needed here.
+        InputError: its config or its results cannot be used, see `read_config` and `read_results`.
     """
-    config = _read_config(folder / "config.yaml")
+    config = read_config(folder / "config.yaml")
     if not (folder / "metrics.json").is_file():
         return Run(folder, config, *_state(folder, config), {})
-    metrics = read_metrics(folder / "metrics.json")
-    numbers = {key: value for key, value in flatten(metrics).items() if "_error" in key}
-    require(bool(numbers), f"{folder / 'metrics.json'} holds no errors: delete it and start the same run again")
-    wrong = next((key for key, value in numbers.items() if not _is_percentage(value)), None)
-    require(wrong is None, f"{folder / 'metrics.json'}: {wrong} is {numbers.get(wrong)}, no percentage: not shown")
-    return Run(folder, config, "finished", "", metrics)
+    return Run(folder, config, "finished", "", read_results(folder / "metrics.json", config))
 
 
 def rows_of(runs: Iterable[Run]) -> list[Row]:
     """Runs as rows of a table, in the order of their labels."""
-    runs = sorted(runs, key=lambda run: (run.name, run.seed))
     groups, configs = defaultdict(list), defaultdict(set)
-    for run in runs:
-        groups[run.name, run.config_hash].append(run)
-        configs[run.name].add(run.config_hash)
+    for run in sorted(runs, key=lambda run: (run.table, run.name, run.seed)):
+        groups[run.table, run.name, run.config_hash].append(run)
+        configs[run.table, run.name].add(run.config_hash)
     return [
-        Row(name if len(configs[name]) == 1 else f"{name} [{config_hash[:8]}]", members)
-        for (name, config_hash), members in groups.items()
+        Row(name if len(configs[table, name]) == 1 else f"{name} [{config_hash[:8]}]", members)
+        for (table, name, config_hash), members in groups.items()
     ]
-
-
-def _read_config(path: Path) -> dict[str, Any]:
-    try:
-        config = yaml.load(path.read_text(), YAML_LOADER)
-        settings(config)
-        known = {"name", "seed"} <= set(config)
-    except (yaml.YAMLError, OSError, UnicodeDecodeError, AttributeError, KeyError, TypeError):
-        known = False
-    require(known, f"{path} is damaged: its run is not shown")
-    of_today = {"table", "choices"} <= set(config)
-    require(of_today, f"{path} is of an older version of this code, which named no table: its run is not shown")
-    return config
 
 
 def _state(folder: Path, config: Mapping[str, Any]) -> tuple[str, str]:
@@ -208,25 +186,17 @@ def _state(folder: Path, config: Mapping[str, Any]) -> tuple[str, str]:
         return "running", holder
     failure = folder / "failed.txt"
     if failure.is_file():
-        return "failed", failure.read_text().strip()
-    log = folder / "log.jsonl"
-    done = len(log.read_text().splitlines()) if log.is_file() else 0
+        return "failed", " ".join(failure.read_text(errors="replace").split())
+    done = len(read_log(folder / "log.jsonl"))
     return "unfinished", f"{done} of {config['recipe']['epochs']} epochs"
-
-
-def _is_percentage(value: Any) -> bool:
-    return isinstance(value, int | float) and isfinite(value) and 0 <= value <= 100
 
 
 def _without_repetitions(runs: list[Run], problems: list[str]) -> Found:
     """Leave out a run whose config, name and seed another has too, elsewhere: they are not two samples."""
-    first: dict[tuple[str, str, int], Run] = {}
-    for run in runs:
-        what = run.name, run.config_hash, run.seed
-        other = first.setdefault(what, run)
-        if other.status != "finished" and run.status == "finished":
-            other, first[what] = run, run
-        if first[what] is not run:
+    kept: dict[tuple[str, str, int], Run] = {}
+    for run in sorted(runs, key=lambda run: run.status != "finished"):
+        other = kept.setdefault((run.name, run.config_hash, run.seed), run)
+        if other is not run:
             problems.append(f"{run.folder} repeats seed {run.seed} of {other.folder}: not counted")
-    kept = {run.folder for run in first.values()}
-    return Found([run for run in runs if run.folder in kept], problems)
+    folders = {run.folder for run in kept.values()}
+    return Found([run for run in runs if run.folder in folders], problems)

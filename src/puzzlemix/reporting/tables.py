@@ -6,10 +6,7 @@ import csv
 import io
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
-from pathlib import Path
 from statistics import mean, stdev
-
-from puzzlemix.errors import require_choice
 
 
 @dataclass(frozen=True)
@@ -33,11 +30,12 @@ class Table:
         return all(row[column][:1] in "+-0123456789" for row in self.rows) if self.rows else False
 
 
-def spread(values: Sequence[float]) -> str:
-    """`mean ± standard deviation`; of one value that value alone, of none a dash."""
+def spread(values: Sequence[float], of: int | None = None) -> str:
+    """`mean ± standard deviation`; of one value that value alone, of none a dash; how many where not all, `of`."""
     if not values:
         return "-"
-    return f"{mean(values):.2f}" + (f" ± {stdev(values):.2f}" if len(values) > 1 else "")
+    some = f" ({len(values)} of {of})" if of not in (None, len(values)) else ""
+    return f"{mean(values):.2f}" + (f" ± {stdev(values):.2f}" if len(values) > 1 else "") + some
 
 
 def as_markdown(tables: Sequence[Table]) -> str:
@@ -53,13 +51,16 @@ def as_markdown(tables: Sequence[Table]) -> str:
 
 
 def as_csv(tables: Sequence[Table]) -> str:
-    """All tables one below the other, with an empty line between, without notes."""
+    """The rows of all tables, each after its table's title, without notes; an empty line before each other header."""
+    by_header: dict[tuple[str, ...], list[tuple[str, ...]]] = {}
+    for table in tables:
+        by_header.setdefault(tuple(table.header), []).extend((table.title, *row) for row in table.rows)
     text = io.StringIO()
     writer = csv.writer(text, lineterminator="\n")
-    for i, table in enumerate(tables):
+    for i, (header, rows) in enumerate(by_header.items()):
         if i > 0:
             text.write("\n")
-        writer.writerows((table.header, *table.rows))
+        writer.writerows((("table", *header), *rows))
     return text.getvalue()
 
 
@@ -93,31 +94,22 @@ def latex(text: str) -> str:
 FORMATS: dict[str, Callable[[Sequence[Table]], str]] = {".md": as_markdown, ".csv": as_csv, ".tex": as_latex}
 
 
-def format_of(path: Path) -> Callable[[Sequence[Table]], str]:
-    """How a file of this name is written.
-
-    Raises:
-        InputError: its ending is none of `FORMATS`.
-    """
-    require_choice("ending of output", path.suffix, FORMATS)
-    return FORMATS[path.suffix]
-
-
 def print_tables(tables: Sequence[Table]) -> None:
     """Tables in the terminal."""
     from rich import box  # here, so that reading results needs no library
     from rich.console import Console
     from rich.table import Table as Grid
+    from rich.text import Text
 
     console = Console(highlight=False)
     if not console.is_terminal:
         console.width = 200  # a pipe or a log has no width of its own
     for table in tables:
-        shown = Grid(title=table.title, title_justify="left", title_style="bold", box=box.SIMPLE_HEAD)
+        shown = Grid(title=Text(table.title), title_justify="left", title_style="bold", box=box.SIMPLE_HEAD)
         for i, title in enumerate(table.header):
-            shown.add_column(title, justify="right" if table.is_of_numbers(i) else "left", overflow="fold")
+            shown.add_column(Text(title), justify="right" if table.is_of_numbers(i) else "left", overflow="fold")
         for row in table.rows:
-            shown.add_row(*row)
+            shown.add_row(*map(Text, row))  # not markup: [ca4e01e0] would be one
         console.print(shown)
         for note in table.notes:
             console.print(f"  {note}", markup=False)

@@ -7,12 +7,17 @@ from math import sqrt
 from statistics import mean, stdev
 from typing import NamedTuple
 
+from puzzlemix.reporting.published import NOT_STATED, Published
+
 CONFIDENCE = 0.95
-WIDEST = 2.0  # half an interval in percentage points: a wider one holds the numbers of other methods too
+WIDEST = 1.0  # half an interval in percentage points: a wider one holds the numbers of other methods too
 
 
 class Verdict(NamedTuple):
-    """`word` of: reproduced, better, not reproduced, undecided, one seed only, recipe differs, not measured, no run."""
+    """`word` of: reproduced, better, not reproduced, undecided, one seed only, recipe differs, statistic not stated.
+
+    And where one of the two numbers is missing: no run, not measured, not available.
+    """
 
     word: str
     reason: str = ""
@@ -21,37 +26,39 @@ class Verdict(NamedTuple):
         return f"{self.word}: {self.reason}" if self.reason else self.word
 
 
-def judge(
-    values: Sequence[float], published: float, differences: Sequence[str], tolerance: float, half_unit: float = 0.0
-) -> Verdict:
+def judge(values: Sequence[float], published: Published, differences: Sequence[str], tolerance: float) -> Verdict:
     """Set errors of several seeds beside a published one.
 
     Args:
         values: in percent, one a seed, of the statistic that was published.
-        published: in percent.
+        published: the number; it may stand for anything that is printed so.
         differences: between the run's settings and the published one's, in words; with any, it is no reproduction.
-        tolerance: in percentage points; a smaller difference of the mean is none.
-        half_unit: of the published number's last digit, in percentage points: it may stand for anything as near.
+        tolerance: in percentage points; a smaller difference of the mean is none, unless it is `undecided`.
     """
-    if not values:
-        return Verdict("no run")
     if differences:
         return Verdict("recipe differs", ", ".join(differences))
+    if published.measured_by == NOT_STATED:
+        return Verdict("statistic not stated")
     if len(values) == 1:
         return Verdict("one seed only")
-    difference, half_width = mean(values) - published, half_interval(values)
-    within = f"{published:g} in {mean(values):.2f} ± {half_width:.2f}"
-    if abs(difference) <= half_width + half_unit:
+    difference, half_width = mean(values) - published.number, half_interval(values, published.one_run)
+    within = f"{published.number:g} in {mean(values):.2f} ± {half_width:.2f}"
+    of_what = "one more run" if published.one_run else "the mean"
+    if abs(difference) <= half_width + published.half_unit:
         if half_width > WIDEST:
             return Verdict("undecided", f"{within}, too wide an interval: add seeds")
-        return Verdict("reproduced", f"{within}, the {CONFIDENCE:.0%} interval")
+        return Verdict("reproduced", f"{within}, the {CONFIDENCE:.0%} interval of {of_what}")
     if abs(difference) <= tolerance:
         return Verdict("reproduced", f"{difference:+.2f}, within {tolerance:g} points")
     return Verdict("better" if difference < 0 else "not reproduced", f"{difference:+.2f}, not {within}")
 
 
-def half_interval(values: Sequence[float]) -> float:
-    """Half of the 95 % confidence interval of the mean of two values or more, by Student's t."""
+def half_interval(values: Sequence[float], of_one_run: bool = False) -> float:
+    """Half of the 95 % interval by Student's t: of the mean of two values or more, or in which one further value lies.
+
+    A published number of a single run has a spread of its own, however many runs there are here.
+    """
     from scipy.stats import t  # here, since it takes a second to load
 
-    return float(t.ppf((1 + CONFIDENCE) / 2, len(values) - 1)) * stdev(values) / sqrt(len(values))
+    draws = 1 / len(values) + (1 if of_one_run else 0)
+    return float(t.ppf((1 + CONFIDENCE) / 2, len(values) - 1)) * stdev(values) * sqrt(draws)

@@ -1,0 +1,104 @@
+"""The files of a run's folder, read by somebody who did not write them: damaged, older, or being written just now."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from math import isfinite
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+from puzzlemix.errors import require
+from puzzlemix.nested import flatten
+from puzzlemix.reporting.measures import STATISTICS, TOP1
+from puzzlemix.runlog import fingerprint, read_metrics
+
+YAML_LOADER = getattr(yaml, "CSafeLoader", yaml.SafeLoader)  # ten times as fast, where PyYAML was built with it
+NOT_AS_EXPECTED = (KeyError, TypeError, ValueError, AttributeError)
+
+
+def read_config(path: Path) -> dict[str, Any]:
+    """A run's config.
+
+    Raises:
+        InputError: it is damaged, or of a version that did not write what is needed here.
+    """
+    try:
+        config = yaml.load(path.read_text(), YAML_LOADER)
+        fingerprint(config)
+        parts = {"epochs", "phases"} <= set(config["recipe"]) and "name" in config["dataset"]
+        known = isinstance(config["name"], str) and isinstance(config["seed"], int) and parts
+    except (yaml.YAMLError, OSError, *NOT_AS_EXPECTED):
+        known = False
+    require(known, f"{path} is damaged: its run is not shown")
+    choices = config.get("choices")
+    of_today = "table" in config and isinstance(choices, Mapping) and {"network", "mixup"} <= set(choices)
+    require(of_today, f"{path} is of an older version of this code, which named no table: its run is not shown")
+    return config
+
+
+def read_results(path: Path, config: Mapping[str, Any]) -> dict[str, Any]:
+    """A run's `metrics.json`.
+
+    Raises:
+        InputError: it is damaged, has no numbers, is not of this config, or lacks what is shown of it.
+    """
+    metrics = read_metrics(path)
+    errors = {key: value for key, value in flatten(metrics).items() if "_error" in key}
+    require(bool(errors), f"{path} holds no errors: delete it and start the same run again")
+    wrong = next((key for key, value in errors.items() if not _is_percentage(value)), None)
+    require(wrong is None, f"{path}: {wrong} is {errors.get(wrong)}, no percentage: not shown")
+    wanted = {**config, "epochs": config["recipe"]["epochs"], "config_hash": fingerprint(config)}
+    other = next((key for key in ("name", "seed", "epochs", "config_hash") if metrics.get(key) != wanted[key]), None)
+    require(other is None, f"{path} is not of the config beside it: {other} is {metrics.get(other)}; not shown")
+    require(_has_what_is_shown(metrics), f"{path} is of another version of this code: it lacks what is shown of a run")
+    return metrics
+
+
+def read_log(path: Path) -> list[dict[str, Any]]:
+    """The records of a run's epochs, as far as they are whole: a run that is at work may be writing one."""
+    records: list[dict[str, Any]] = []
+    try:
+        for line in path.read_text().splitlines():
+            record = json.loads(line)
+            if not isinstance(record, dict):
+                break
+            records.append(record)
+    except (OSError, ValueError):  # also of JSON and of Unicode
+        pass
+    return records
+
+
+def read_attacks(path: Path) -> dict[str, Any]:
+    """What `evaluate.py` wrote, as `attacks` and an error each; `{}` where it did not, or where that is damaged."""
+    try:
+        evaluation = json.loads(path.read_text())
+        return evaluation if _attacks_are_whole(evaluation) else {}
+    except (OSError, *NOT_AS_EXPECTED):
+        return {}
+
+
+def _has_what_is_shown(metrics: Mapping[str, Any]) -> bool:
+    try:
+        seconds = [float(value) for value in metrics["seconds_per_epoch"].values()]
+        numbers = [*seconds, metrics["seconds_per_epoch"]["total"], *(metrics[TOP1.key][s] for s in STATISTICS)]
+        machine, commit = metrics["machine"], metrics["git_commit"] or ""
+        texts = all(isinstance(text, str) for text in (metrics["evaluated_on"], commit, machine["processor"]))
+        whole = texts and {"gpu", "processes"} <= set(machine)
+        return whole and all(map(isfinite, numbers)) and _attacks_are_whole(metrics)
+    except NOT_AS_EXPECTED:
+        return False
+
+
+def _attacks_are_whole(results: Mapping[str, Any]) -> bool:
+    """Whether every attack has its settings and its error; what is not as expected may also raise."""
+    return all(
+        options["steps"] > 0 and options["eps_255"] >= 0 and _is_percentage(results[f"{name}_error"])
+        for name, options in results["attacks"].items()
+    )
+
+
+def _is_percentage(value: Any) -> bool:
+    return isinstance(value, int | float) and isfinite(value) and 0 <= value <= 100
