@@ -21,7 +21,7 @@ from puzzlemix import cluster
 from puzzlemix.job_log import JobLog
 from puzzlemix.soak import descendants, differences
 
-SWEEP = (*TINY, "dataset.train_per_class=10", "mixup=vanilla,input", "seed=0,1")
+SWEEP = (*TINY, "dataset.train_per_class=10", "recipe.epochs=10", "mixup=vanilla,input", "seed=0,1")
 RUNS = [f"digits_preactresnet18_narrow_{mixup}/seed{seed}" for mixup in ("vanilla", "input") for seed in (0, 1)]
 
 
@@ -88,15 +88,21 @@ def test_a_job_of_two_tasks_is_one_run_and_goes_on_where_it_was_killed(tmp_path,
     assert differences(folder, one_node.folder) == []
 
 
-def test_an_error_in_a_job_is_in_its_log_and_is_reported_by_the_launcher(tmp_path):
-    launcher = launch(tmp_path, *TINY, "recipe.lr=1e20")
-    told, errors = launcher.communicate(timeout=100)
+def test_jobs_that_fail_or_are_killed_are_reported_and_the_others_waited_for(tmp_path):
+    names = ["recipe.epochs=500,2", "recipe.lr=1e20,0.1", r"name=${recipe.epochs}_${recipe.lr}"]
+    launcher = launch(tmp_path, "-m", *TINY, *names)
+    os.kill(trainer_of(tmp_path / "500_0.1" / "seed0", launcher), signal.SIGKILL)
+    told, errors = launcher.communicate(timeout=200)
     assert launcher.returncode == 1
-    (log,) = tmp_path.glob(".submitit/*/*_log.err")
-    error = log.read_text().strip()
-    assert error.startswith("error: the loss or a gradient is not finite in step")
-    assert told.splitlines()[-2:] == ["sweep: 0 of 1 runs finished", f"  the only one: {error}"]
-    assert errors.splitlines() == ["error: 1 of 1 runs failed, see above: mend what they say, and start it again"]
+    logs = [log.read_text().strip() for log in tmp_path.glob(".submitit/*/*_log.err")]
+    diverged = [log for log in logs if log.startswith("error: the loss or a gradient is not finite in step")]
+    assert len(diverged) == 2
+    total, *failed = told.splitlines()[-4:]
+    assert total == "sweep: 1 of 4 runs finished"
+    assert f"  recipe.epochs=500 recipe.lr=1e+20: {diverged[0]}" in failed
+    assert any(line.startswith("  recipe.epochs=500 recipe.lr=0.1: error: Job ") for line in failed)
+    assert (tmp_path / "2_0.1" / "seed0" / "metrics.json").is_file()
+    assert errors.splitlines()[-1] == "error: 3 of 4 runs failed, see above: mend what they say, and start it again"
 
 
 def test_a_bug_in_a_job_keeps_its_traceback(capsys):
@@ -118,9 +124,14 @@ def test_a_job_that_left_no_result_is_told_in_one_line_with_the_end_of_its_log(t
     job.paths.stderr.write_text("a warning\nslurmstepd: error: Detected 1 oom_kill event in StepId=7.0\n")
     with pytest.raises(UncompletedJobError) as error:
         job.result()
-    line = " ".join(cluster.failure(error.value).split())
+    line = cluster.failure(error.value)
     assert line.startswith(f"Job 7 (task: 0) with path {tmp_path}/7_0_result.pkl has not produced any output (state: ")
     assert line.endswith("): slurmstepd: error: Detected 1 oom_kill event in StepId=7.0")
+    job.paths.stderr.unlink()
+    job.paths.stdout.write_text("first\nlast\n")
+    with pytest.raises(UncompletedJobError) as error:
+        job.result()
+    assert cluster.failure(error.value).endswith(f"No error stream produced. Look at stdout: {job.paths.stdout}")
     assert cluster.failure(RuntimeError("something else")) is None
 
 

@@ -114,7 +114,7 @@ def test_a_bug_in_one_run_is_shown_whole_and_the_others_go_on(script, tmp_path, 
     assert f'File "{__file__}"' in told.err
     assert "mixup=cutmix: error: ZeroDivisionError: by a test" in told.out
     assert {run.method: run.state for run in find_runs(tmp_path).runs} == {
-        "cutmix": "error: by a test",
+        "cutmix": "error: ZeroDivisionError: by a test",
         "vanilla": "",
     }
 

@@ -11,10 +11,13 @@ import pytest
 import torch
 from conftest import SCRIPTS, TINY, on_a_terminal
 from matplotlib.image import imread
+from test_experiments import compose
 from test_resume import log_of
 from torch import nn
 
 from puzzlemix.checkpoint import load_checkpoint
+from puzzlemix.experiment import build, plain
+from puzzlemix.reporting.mixed import draw_mixed
 from puzzlemix.reporting.runs import find_runs
 from puzzlemix.soak import differences
 
@@ -275,10 +278,29 @@ def test_pictures_of_mixed_images_leave_the_training_as_it_is(train, tmp_path, m
     assert (width > 1000) == ("puzzlemix" in method)  # with saliency, mask and moves
 
 
-def test_an_offline_wandb_run_is_made_and_holds_the_log(train, monkeypatch):
+@pytest.mark.parametrize("method", ["cutmix", "puzzlemix"])
+def test_a_picture_has_its_pairs_however_many_processes_share_a_batch(tmp_path, monkeypatch, method):
+    config = plain(compose(f"mixup={method}", "dataset.train_per_class=100", "network.initial_channels=4"))
+    monkeypatch.setattr("puzzlemix.distributed.world_size", lambda: 64)
+    data, network, mixer, _ = build(config)
+    data.load(torch.device("cpu"))
+    for seed in (0, 1):
+        draw_mixed(tmp_path / "mixed.png", network, mixer, data, seed)
+        assert imread(tmp_path / "mixed.png").shape[0] > 1000  # six rows
+
+
+def test_a_picture_that_cannot_be_written_does_not_end_the_run(train, tmp_path, capsys):
+    (tmp_path / "run" / "seed0" / "mixed.png").mkdir(parents=True)
+    folder = train()
+    assert (folder / "metrics.json").is_file()
+    assert f"warning: {folder / 'mixed.png'} cannot be written (Is a directory)" in capsys.readouterr().err
+
+
+def test_an_offline_wandb_run_is_made_and_holds_the_log(train, tmp_path, monkeypatch):
     for variable in [name for name in os.environ if name.startswith("WANDB")]:
         monkeypatch.delenv(variable)
-    folder = train("logger.wandb=offline", "logger.mixed_every=1", "attack=fgsm")
+    train("logger.wandb=offline", "logger.mixed_every=1", "attack=fgsm", "name='my run/1+2'")
+    folder = tmp_path / "my run" / "1+2" / "seed0"
     (path,) = folder.glob("wandb/offline-run-*/run-*.wandb")
     for _ in range(100):  # wandb's own process may still be writing
         records = read_wandb(path)
@@ -297,7 +319,7 @@ def test_an_offline_wandb_run_is_made_and_holds_the_log(train, monkeypatch):
     assert table["columns"] == ["error", "median10", "last", "best"]
     assert table["data"][0] == ["top1_error", *(errors["top1_error"][key] for key in table["columns"][1:])]
     assert table["data"][2] == ["fgsm8_error", *[errors["fgsm8_error"]] * 3]
-    assert records["artifacts"] == [("run-seed0", ["last.pt"])]
+    assert records["artifacts"] == [("my_run_1_2-seed0", ["last.pt"])]
 
 
 def read_wandb(path):

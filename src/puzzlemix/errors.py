@@ -32,6 +32,12 @@ def one_line(error: Exception) -> str:
     return "error: " + " ".join(str(error).split())
 
 
+def told(error: Exception) -> str:
+    """`one_line`, with its type where the error is none of ours: its message alone may say nothing."""
+    ours = isinstance(error, InputError | RunError)
+    return one_line(error) if ours else one_line(RuntimeError(f"{type(error).__name__}: {error}"))
+
+
 def require(condition: bool, message: str) -> None:
     """Raise `InputError(message)` unless `condition` holds."""
     if not condition:

@@ -5,11 +5,14 @@ from __future__ import annotations
 import fcntl
 import os
 import socket
+import time
 from pathlib import Path
 from typing import IO
 
 from puzzlemix.errors import InputError
 from puzzlemix.files import cannot_be_written
+
+LOOK_S = 0.2  # how long a run waits for those that only look who has its folder, see `holder_of`
 
 
 def holder_of(folder: Path) -> str | None:
@@ -35,15 +38,21 @@ def lock_run(folder: Path) -> IO[str]:
         RunError: it cannot be written.
     """
     file = (folder / ".lock").open("a+")
-    try:
-        fcntl.lockf(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except (BlockingIOError, PermissionError) as error:
-        file.seek(0)
-        holder = file.read().strip() or "another process"
-        file.close()
-        raise InputError(f"{folder} is being trained by {holder}: wait for it, or give another name=") from error
-    except OSError:
-        return file  # a file system without locks
+    until_s = time.monotonic() + LOOK_S
+    while True:
+        try:
+            fcntl.lockf(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            break
+        except (BlockingIOError, PermissionError) as error:
+            if time.monotonic() < until_s:
+                time.sleep(LOOK_S / 10)
+                continue
+            file.seek(0)
+            holder = file.read().strip() or "another process"
+            file.close()
+            raise InputError(f"{folder} is being trained by {holder}: wait for it, or give another name=") from error
+        except OSError:
+            return file  # a file system without locks
     try:
         file.truncate(0)
         file.write(f"process {os.getpid()} on {socket.gethostname()}")

@@ -30,7 +30,7 @@ import yaml
 from torch import nn
 
 from puzzlemix import distributed
-from puzzlemix.errors import InputError, PreemptedError, RunError, one_line, require, require_choice, require_whole
+from puzzlemix.errors import InputError, PreemptedError, RunError, require, require_choice, require_whole, told
 from puzzlemix.files import cannot_be_written, make_folder, write_text
 from puzzlemix.mixing import Mixer
 from puzzlemix.nested import flatten
@@ -129,7 +129,7 @@ class RunLog:
         except Exception as error:
             if distributed.is_main():
                 with suppress(RunError):  # the disk may be full, which is then the error
-                    write_text(self.folder / "failed.txt", one_line(error) + "\n")
+                    write_text(self.folder / "failed.txt", told(error) + "\n")
             raise
 
     def write_epoch(self, record: dict[str, Any]) -> None:

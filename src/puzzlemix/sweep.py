@@ -11,8 +11,8 @@ from hydra.core.hydra_config import HydraConfig
 from hydra.core.utils import JobReturn
 from hydra.types import RunMode
 
-from puzzlemix import distributed
-from puzzlemix.errors import InputError, RunError, one_line
+from puzzlemix import cluster, distributed
+from puzzlemix.errors import InputError, RunError, told
 
 
 class Failure(NamedTuple):
@@ -28,10 +28,16 @@ def goes_on_after_errors() -> bool:
 
 def failure_of(error: Exception) -> Failure:
     """Write a run's error to stderr, a bug's with its traceback, as it happens."""
+    failure = failure_from(error)
     expected = isinstance(error, InputError | RunError)
-    line = one_line(error) if expected else f"error: {type(error).__name__}: {' '.join(str(error).split())}"
-    sys.stderr.write(line + "\n" if expected else traceback.format_exc())
-    return Failure(line)
+    sys.stderr.write(failure.line + "\n" if expected else traceback.format_exc())
+    return failure
+
+
+def failure_from(error: Exception) -> Failure:
+    """A run's error, or that of its job, in one line."""
+    of_job = cluster.failure(error) if isinstance(error, RuntimeError) else None
+    return Failure(told(error) if of_job is None else f"error: {of_job}")
 
 
 def report(runs: Sequence[JobReturn]) -> None:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import hashlib
+import re
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -23,11 +25,13 @@ class WandbRun:
     """
 
     def __init__(self, config: Mapping[str, Any], config_hash: str, folder: Path):
-        self.name = f"{config['name']}-seed{config['seed']}"
+        name = f"{config['name']}-seed{config['seed']}"
+        self._name = re.sub(r"[^\w.-]", "_", name, flags=re.ASCII)  # wandb refuses other signs in ids and artifacts
+        page = hashlib.sha256(f"{name} {config_hash}".encode()).hexdigest()
         self._run = wandb.init(
             project="puzzlemix",
-            name=self.name,
-            id=f"{self.name}-{config_hash[:8]}",
+            name=name,
+            id=f"{self._name[:100]}-{page[:8]}",
             dir=folder,
             mode=config["logger"]["wandb"],
             resume="allow",
@@ -51,7 +55,7 @@ class WandbRun:
             for name, value in errors.items()
         ]
         self._run.log({"results": wandb.Table(columns=["error", *STATISTICS], data=rows)}, step=metrics["epochs"])
-        artifact = wandb.Artifact(self.name, type="model", metadata=dict(metrics))
+        artifact = wandb.Artifact(self._name[:128], type="model", metadata=dict(metrics))
         artifact.add_file(str(checkpoint))
         self._run.log_artifact(artifact)
         self._run.finish()

@@ -10,12 +10,14 @@ import pytest
 import yaml
 from made_runs import PAPER, change, make_run, results_of, run_of
 from matplotlib.image import imread
+from selenium.webdriver.common.keys import Keys
 
 from puzzlemix.reporting import figures
 from puzzlemix.reporting.ablations import find_ablations, order_of
 from puzzlemix.reporting.measures import STATISTICS
 from puzzlemix.reporting.report import curve_of, report_page, rows_to_draw
 from puzzlemix.reporting.runs import find_runs, rows_of
+from puzzlemix.runlog import fingerprint
 
 DRIVER = shutil.which("chromedriver")
 needs_chromium = pytest.mark.skipif(DRIVER is None, reason="needs Debian's packages chromium and chromium-driver")
@@ -83,6 +85,11 @@ def test_a_browser_shows_sorts_and_switches_without_a_request(page, browser, tmp
     assert column(browser, "run") == ["vanilla", "puzzlemix"]
 
     click(browser, "nav button", "digits_preactresnet18_narrow")
+    assert column(browser, "run") == ["puzzlemix", "vanilla"]
+    (tab,) = browser.find_elements("css selector", "nav button[aria-selected=true]")
+    tab.send_keys(Keys.ARROW_RIGHT)  # from the last to the first
+    assert column(browser, "run") == ["vanilla", "puzzlemix"]
+    browser.switch_to.active_element.send_keys(Keys.ARROW_LEFT)
     assert column(browser, "run") == ["puzzlemix", "vanilla"]
     assert "metrics.json is damaged: delete it" in browser.find_element("css selector", ".problems").text
     assert browser.get_log("browser") == []
@@ -161,7 +168,8 @@ def test_500_runs_take_seconds_and_megabytes(runs, hydra_configs, tmp_path):
         }
         config["recipe"]["lr"] = 0.01 * (setting + 1)
         (folder / "config.yaml").write_text(yaml.safe_dump(config))
-        (folder / "metrics.json").write_text(metrics)
+        own = {"name": config["name"], "seed": seed, "config_hash": fingerprint(config)}
+        (folder / "metrics.json").write_text(json.dumps(json.loads(metrics) | own))
         (folder / "log.jsonl").write_text(log)
         shutil.copy(sources[i % 2] / "mixed.png", folder)
     start_s = time.process_time()  # other processes may be at work

@@ -85,7 +85,7 @@ def test_a_film_goes_from_the_partner_to_the_image(draw, photographs, tmp_path, 
         (["blocks=64"], "images of 32 x 32 pixels are smaller than a grid of 64 x 64 blocks"),
         (["images=5"], "images must be two files"),
         (["images=[one.jpg,two.jpg]", "dataset=digits"], "images= and dataset= are two sources: give one of them"),
-        (["output=v.jpg"], r"unknown ending of output '\.jpg'; valid: \.png"),
+        (["output=v.jpg"], r"unknown ending of output '\.jpg'; did you mean '\.png'"),
         (["lam=2"], r"lam must be a number, in \[0, 1\], not 2"),
     ],
 )
