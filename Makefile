@@ -14,7 +14,7 @@ demo: .venv/installed
 	@echo "runs: results/runs   checkpoint: $(DEMO)/last.pt   picture: $(DEMO)/last_puzzles.png   page: results/report.html"
 
 test: .venv/installed
-	OMP_NUM_THREADS=1 .venv/bin/python -m pytest -n 2
+	OMP_NUM_THREADS=1 .venv/bin/python -m pytest -n 2 --dist loadgroup
 
 lint: .venv/installed
 	.venv/bin/ruff check

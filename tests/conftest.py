@@ -22,6 +22,16 @@ os.environ.setdefault("TRITON_INTERPRET", "1")  # kernels for a GPU run on the C
 GOLDEN = Path(__file__).parent / "golden"
 
 
+# Made once by real processes, which takes long: all tests with one of them go to one of pytest-xdist's workers.
+COSTLY = ("trained", "one_node", "stopped", "sweep", "swept", "two_processes", "ranks")
+
+
+def pytest_collection_modifyitems(items):
+    for item in items:
+        if costly := [name for name in COSTLY if name in item.fixturenames]:
+            item.add_marker(pytest.mark.xdist_group(costly[0]))
+
+
 @pytest.fixture
 def golden():
     """`golden("mix_tiny_b2")`: arrays as tensors, `meta` as a namespace, images (B, 3, H, W) in [0, 1]."""

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import atexit
+import gc
 import inspect
 import os
 import re
@@ -27,6 +29,7 @@ LOST_A_PROCESS = (
     "another process of this run has ended, so this one cannot go on. The same command goes on from the last "
     "checkpoint; torchrun --max-restarts=N does so by itself"
 )
+GC_OBJECTS = 100_000  # made since the last collection, that is
 GROUPS_THAT_TAKE_SEVERAL = ("attack",)  # attack=fgsm,pgd selects both; elsewhere Hydra reads a comma as a sweep
 
 
@@ -68,6 +71,7 @@ def script(
 
         def command() -> None:
             os.environ["HYDRA_FULL_ERROR"] = "1"  # hand errors to us instead of printing them over many lines
+            _collect_seldom()
             sys.argv[1:] = [_selection_of_several(argument) for argument in sys.argv[1:]]
             if any(argument.startswith("sweep=") for argument in sys.argv[1:]):
                 sys.argv.append("--multirun")
@@ -144,6 +148,12 @@ def warn(problems: Iterable[str]) -> None:
     """A line each on stderr."""
     for problem in problems:
         sys.stderr.write(f"warning: {problem}\n")
+
+
+def _collect_seldom() -> None:
+    """Spare the seconds in which Python's garbage collector goes through all that is imported, also at the end."""
+    gc.set_threshold(GC_OBJECTS)
+    atexit.register(gc.freeze)
 
 
 def _fail(error: Exception) -> None:

@@ -20,7 +20,7 @@ from puzzlemix.errors import RunError
 from puzzlemix.nested import flatten
 
 LOOK_S = 0.0005  # between two looks at whether a checkpoint is being written, which takes some milliseconds
-LATEST_S = 3.0  # kills come up to this long after the program, or its training, has begun
+LATEST_S = 1.0  # kills come up to this long after the program, or its training, has begun
 
 
 def kill_and_restart(command: Sequence[str], folder: Path, kills: int, seed: int, tell: Callable[[str], None]) -> None:

@@ -56,7 +56,9 @@ def draw_puzzles(
 
 def grid_of_images(titles: Sequence[str], rows: int) -> tuple[Figure, np.ndarray]:
     """A figure with a column a title and axes without ticks, (rows, columns)."""
-    figure = Figure(figsize=(1.3 * len(titles), 1.5 * rows + 0.3), layout="constrained")
+    height_in = 1.5 * rows + 0.3
+    figure = Figure(figsize=(1.3 * len(titles), height_in))
+    figure.subplots_adjust(0.005, 0.25 / height_in, 0.995, 1 - 0.25 / height_in, wspace=0.06, hspace=0.22)
     all_axes = figure.subplots(rows, len(titles), squeeze=False)
     for title, ax in zip(titles, all_axes[0], strict=True):
         ax.set_title(title, fontsize=9)
