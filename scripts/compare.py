@@ -17,10 +17,11 @@ from puzzlemix import cli
 from puzzlemix.errors import require
 from puzzlemix.experiment import plain
 from puzzlemix.files import output_file, write_text
+from puzzlemix.reporting.adding import add_published, columns_to_add
 from puzzlemix.reporting.collected import split_collected
 from puzzlemix.reporting.experiments import experiment_files
 from puzzlemix.reporting.listing import listing
-from puzzlemix.reporting.published import COLUMNS, add_published, columns_to_add
+from puzzlemix.reporting.published import COLUMNS
 from puzzlemix.reporting.results import as_tables, read_results
 from puzzlemix.reporting.runs import find_runs
 from puzzlemix.reporting.tables import FORMATS, print_tables

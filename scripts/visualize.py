@@ -16,9 +16,10 @@ from puzzlemix.checkpoint import beside
 from puzzlemix.errors import require
 from puzzlemix.experiment import Experiment, build_part, check_torchvision, load_experiment, plain
 from puzzlemix.files import output_file
-from puzzlemix.mixing import PuzzleMix
+from puzzlemix.mixing import PuzzleMix, puzzle_mix
 from puzzlemix.reporting.animation import FORMATS, draw_animation
-from puzzlemix.reporting.mixed import Batch, as_seen, batch_of, batch_of_files, draw_puzzles_of
+from puzzlemix.reporting.batch import Batch, as_seen, batch_of, read_images
+from puzzlemix.reporting.puzzles import draw_puzzles, most_moved
 
 IMAGES = 100  # of a dataset, among which those pairs are looked for in which most cells move
 
@@ -45,10 +46,13 @@ def main(config: DictConfig) -> None:
 
     batch = batch_of(experiment.data, IMAGES, config["seed"]) if its_own else batch_to_guess(config, experiment, device)
     pairs = config["pairs"] if images is None else 1  # the other is the same pair the other way round
-    shown = draw_puzzles_of(output, network, mixer, batch, config["lam"], config["blocks"], pairs)
+    saliency, parameters = batch.saliency(network), {"blocks": config["blocks"], **vars(mixer.parameters)}
+    puzzle = puzzle_mix(batch.images, saliency, batch.partner, lam=config["lam"], **parameters)
+    shown = most_moved(puzzle)[:pairs]
+    draw_puzzles(output, batch, saliency, puzzle, shown)
     print(output)
     if animation is not None:
-        draw_animation(animation, network, mixer, batch, shown[0], config["blocks"])
+        draw_animation(animation, batch, saliency, shown[0], parameters)
         print(animation)
 
 
@@ -56,7 +60,7 @@ def batch_to_guess(config: Mapping[str, Any], experiment: Experiment, device: to
     """Images that the network was not trained on, with the labels that it gives them: saliency is of these."""
     own = experiment.data
     if config["images"] is not None:
-        images = batch_of_files(config["images"], own.image_size, channels=len(own.mean)).to(device)
+        images = read_images(config["images"], own.image_size, channels=len(own.mean)).to(device)
     else:
         other = build_part(config["dataset"])
         other.load(device)

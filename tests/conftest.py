@@ -26,10 +26,9 @@ GOLDEN = Path(__file__).parent / "golden"
 COSTLY = ("trained", "one_node", "stopped", "sweep", "swept", "two_processes", "ranks")
 
 
-def pytest_collection_modifyitems(items):
-    for item in items:
-        if costly := [name for name in COSTLY if name in item.fixturenames]:
-            item.add_marker(pytest.mark.xdist_group(costly[0]))
+def pytest_itemcollected(item):
+    if costly := [name for name in COSTLY if name in item.fixturenames]:
+        item.add_marker(pytest.mark.xdist_group(costly[0]))
 
 
 @pytest.fixture
@@ -49,13 +48,14 @@ def golden():
 
 SCRIPTS = Path(__file__).parents[1] / "scripts"
 
-# A run of about a second: few images, few channels, no attack.
+# A run of about a second: few images, few channels, no attack, no picture.
 TINY = (
     "dataset.train_per_class=4",
     "network.initial_channels=4",
     "recipe.epochs=2",
     "recipe.batch_size=20",
     "attack=none",
+    "logger.mixed_every=0",
     "device=cpu",
 )
 
@@ -106,7 +106,7 @@ def trained(tmp_path_factory):
     """The folder of four runs, of two methods with two seeds each."""
     folder = tmp_path_factory.mktemp("trained")
     sweep = ["-m", "mixup=vanilla,puzzlemix", "seed=0,1", "attack=fgsm", f"results_dir={folder}"]
-    overrides = [override for override in TINY if not override.startswith("attack")]
+    overrides = [override for override in TINY if not override.startswith(("attack", "logger"))]
     subprocess.run([sys.executable, str(SCRIPTS / "train.py"), *sweep, *overrides], check=True, stdout=subprocess.PIPE)
     return folder
 

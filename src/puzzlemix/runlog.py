@@ -69,7 +69,7 @@ class RunLog:
         self._wandb: Any = None
         require_choice("resume", config["resume"], ("auto", "never"))
         require_choice("logger.wandb", config["logger"]["wandb"], ("disabled", "offline", "online"))
-        require_whole("logger.mixed_every", config["logger"]["mixed_every"], least=1)
+        require_whole("logger.mixed_every", config["logger"]["mixed_every"], least=0)
         self._check_folder()
 
     @property
@@ -151,12 +151,12 @@ class RunLog:
             self._wandb.log_epoch(record)
 
     def show_mixed(self, network: nn.Module, mixer: Mixer, data: Any) -> None:
-        """Draw what the method makes of some images, every `logger.mixed_every` epochs and after the last.
+        """Draw what the method makes of some images, every `logger.mixed_every` epochs and after the last; of 0 never.
 
         A picture that cannot be written is a warning: the run goes on without it.
         """
-        done = len(self.records)
-        wanted = done % self.config["logger"]["mixed_every"] == 0 or done == self.config["recipe"]["epochs"]
+        done, every = len(self.records), self.config["logger"]["mixed_every"]
+        wanted = every > 0 and (done % every == 0 or done == self.config["recipe"]["epochs"])
         if not (wanted and distributed.is_main()):
             return
         from puzzlemix.reporting.mixed import draw_mixed  # here, since it needs matplotlib

@@ -58,10 +58,10 @@ def test_both_sides_of_the_comparison_of_loading_see_the_same_images(tmp_path):
 
 def test_scale_is_measured_on_real_runs_and_drawn(tmp_path):
     base = scale.Load(images=100, pixels=16, batch=50)
-    points = list(scale.benchmark("cpu", base, {"processes": (1, 2)}))
-    assert [point.load for point in points] == [base, base._replace(processes=2)]
+    points = list(scale.benchmark("cpu", base, {"processes": (2,)}))
+    assert [point.load for point in points] == [base._replace(processes=2)]
     assert all(seconds > 0 for point in points for seconds in point.seconds)
-    assert points[1].row()[:5] == ("processes", "100", "16", "50", "2")
+    assert points[0].row()[:5] == ("processes", "100", "16", "50", "2")
     picture = tmp_path / "scale.png"
     scale.plot(points, picture)
     with Image.open(picture) as image:

@@ -8,10 +8,11 @@ import yaml
 from made_runs import EXPERIMENTS, PAPER
 
 from puzzlemix.errors import InputError
+from puzzlemix.reporting.adding import add_published, columns_to_add
 from puzzlemix.reporting.collected import COLUMNS, split_collected
 from puzzlemix.reporting.experiments import experiment_files
 from puzzlemix.reporting.measures import MEASURES
-from puzzlemix.reporting.published import Published, add_published, columns_to_add, read_published
+from puzzlemix.reporting.published import Published, read_published
 
 NAMES = [experiment.name for experiment in experiment_files(EXPERIMENTS)]
 

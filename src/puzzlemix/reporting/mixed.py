@@ -3,36 +3,20 @@
 from __future__ import annotations
 
 import copy
-from collections.abc import Sequence
-from contextlib import closing
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any
 
-import numpy as np
-import torch
-from PIL import Image, ImageOps, UnidentifiedImageError
 from torch import Tensor, nn
 
-from puzzlemix import distributed
-from puzzlemix.errors import InputError
 from puzzlemix.mixing import Mixer, PuzzleMix, puzzle_mix
 from puzzlemix.mixing.draws import Draws
-from puzzlemix.mixing.saliency import input_gradient, saliency_of
+from puzzlemix.reporting.batch import Batch, batch_of
 from puzzlemix.reporting.puzzles import draw_puzzles, grid_of_images, most_moved, save_picture, show_image
 from puzzlemix.stopwatch import untimed
 
 IMAGES, PAIRS = 32, 6
 LAM = 0.5  # of puzzles: pieces of both images
 COLUMNS = ("image", "partner", "mixed")
-
-
-class Batch(NamedTuple):
-    """Training images with partners: images (B, C, H, W) in [0, 1], labels (B,), partner (B,), names B class names."""
-
-    images: Tensor
-    labels: Tensor
-    partner: Tensor
-    names: list[str]
 
 
 def draw_mixed(path: Path, network: nn.Module, mixer: Mixer, data: Any, seed: int) -> None:
@@ -44,54 +28,17 @@ def draw_mixed(path: Path, network: nn.Module, mixer: Mixer, data: Any, seed: in
         mixer: any method; stays as it is. Manifold mixup shows its mixing at the input, depth 0.
         data: a dataset of `puzzlemix.data`, loaded onto the network's device.
         seed: picks the images and what is drawn.
-    """
-    batch = batch_of(data, IMAGES, seed)
-    if isinstance(mixer, PuzzleMix):
-        finest = max(mixer.blocks, key=lambda grid: grid[0] * grid[1])
-        draw_puzzles_of(path, network, mixer, batch, lam=LAM, blocks=finest, pairs=PAIRS)
-    else:
-        draw_pairs(path, batch, *_mix(network, mixer, batch, seed))
-
-
-def batch_of(data: Any, images: int, seed: int) -> Batch:
-    """The first training images of an epoch, each with the one before it as its partner."""
-    of_all_processes = images * distributed.world_size()  # each is given its share
-    with closing(data.train_batches(of_all_processes, False, seed, epoch=0)) as batches:
-        return _paired(*next(batches), data.classes)
-
-
-def batch_of_files(paths: Sequence[str | Path], size: tuple[int, int], channels: int) -> Tensor:
-    """Image files, cut in the middle and resized to `size`, height and width in pixels: (B, C, H, W) in [0, 1].
 
     Raises:
-        InputError: a file is not there or no image.
+        RunError: it cannot be written.
     """
-    images = []
-    for path in paths:
-        try:
-            with Image.open(path) as image:
-                fitted = ImageOps.fit(image.convert("L" if channels == 1 else "RGB"), tuple(size)[::-1])
-        except (OSError, UnidentifiedImageError) as error:
-            raise InputError(f"{path} cannot be read as an image: give images=[first.jpg,second.jpg]") from error
-        images.append(torch.from_numpy(np.array(fitted)).view(*size, channels).permute(2, 0, 1))
-    return torch.stack(images).float() / 255
-
-
-def as_seen(network: nn.Module, images: Tensor, names: Sequence[str]) -> Batch:
-    """Images (B, C, H, W) as a batch with the labels that the network gives them; `names` of its classes."""
-    with torch.no_grad():
-        return _paired(images, network(images).argmax(1), names)
-
-
-def draw_puzzles_of(
-    path: Path, network: nn.Module, mixer: PuzzleMix, batch: Batch, lam: float, blocks: Any, pairs: int
-) -> list[int]:
-    """Write a PNG of the pairs of a batch in which most cells move: in most, transport moves none. Which they are."""
-    saliency = saliency_of(input_gradient(network, batch.images, batch.labels), network)
-    puzzle = puzzle_mix(batch.images, saliency, batch.partner, lam=lam, blocks=blocks, **vars(mixer.parameters))
-    shown = most_moved(puzzle)[:pairs]
-    draw_puzzles(path, batch.images, saliency, batch.partner, puzzle, batch.names, shown)
-    return shown
+    batch = batch_of(data, IMAGES, seed)
+    if not isinstance(mixer, PuzzleMix):
+        draw_pairs(path, batch, *_mix(network, mixer, batch, seed))
+        return
+    saliency, finest = batch.saliency(network), max(mixer.blocks, key=lambda grid: grid[0] * grid[1])
+    puzzle = puzzle_mix(batch.images, saliency, batch.partner, lam=LAM, blocks=finest, **vars(mixer.parameters))
+    draw_puzzles(path, batch, saliency, puzzle, most_moved(puzzle)[:PAIRS])
 
 
 def draw_pairs(path: Path, batch: Batch, mixed: Tensor, share: Tensor) -> None:
@@ -113,12 +60,6 @@ def draw_pairs(path: Path, batch: Batch, mixed: Tensor, share: Tensor) -> None:
         show_image(axes[1], batch.images[other], second)
         show_image(axes[2], mixed[row], f"{part:.2f} {first} + {1 - part:.2f} {second}" if part < 1 else first)
     save_picture(figure, path)
-
-
-def _paired(images: Tensor, labels: Tensor, names: Sequence[str]) -> Batch:
-    """Images (B, C, H, W) of classes (B,), each with the one before it as its partner; `names` of all classes."""
-    partner = torch.arange(len(images), device=images.device).roll(1)
-    return Batch(images, labels, partner, [names[label] for label in labels.tolist()])
 
 
 def _mix(network: nn.Module, mixer: Mixer, batch: Batch, seed: int) -> tuple[Tensor, Tensor]:

@@ -14,10 +14,9 @@ from math import isfinite
 from pathlib import Path
 from typing import NamedTuple
 
-from puzzlemix.errors import InputError, require, require_choice
+from puzzlemix.errors import InputError, require
 from puzzlemix.files import write_text
-from puzzlemix.reporting.experiments import ExperimentFile
-from puzzlemix.reporting.measures import BY_NAME, MEASURES, Measure
+from puzzlemix.reporting.measures import BY_NAME, Measure
 
 # How sources print what our configs call otherwise.
 DATASETS = {"cifar10": "CIFAR-10", "cifar100": "CIFAR-100", "tiny_imagenet": "Tiny-ImageNet", "imagenet": "ImageNet-1k"}
@@ -129,7 +128,7 @@ def read_published(folder: Path) -> AllPublished:
         problems.append(f"no published numbers in {folder}: give published=, or restore it from the repository")
     for path in paths:
         try:
-            numbers += _read_file(path)
+            numbers += read_file(path)
         except InputError as error:
             problems.append(f"{error}; none of this file's numbers is shown")
     return AllPublished(numbers, problems)
@@ -145,55 +144,6 @@ def write_published(path: Path, rows: Iterable[Published]) -> None:
     writer = csv.writer(text, lineterminator="\n")
     writer.writerows((COLUMNS, *(asdict(row).values() for row in rows)))
     write_text(path, text.getvalue())
-
-
-def columns_to_add(given: Mapping[str, str], experiments: Iterable[ExperimentFile]) -> dict[str, str]:
-    """A number's columns from those that were given: the rest follows from its experiment, or is what is usual.
-
-    Raises:
-        InputError: what was given contradicts its experiment.
-    """
-    usual = {"source_id": "added", "metric": "top1_error", "unit": "%", "statistic": "paper table value"}
-    experiment = next((e for e in experiments if e.name == given.get("experiment")), None)
-    if experiment is not None:
-        its_own = {
-            "dataset": DATASETS.get(experiment.dataset, experiment.dataset),
-            "network": NETWORKS.get(experiment.network, experiment.network),
-            "method": METHODS.get(experiment.method, experiment.method),
-        }
-        for key, value in its_own.items():
-            fits = given.get(key, value) == value
-            require(fits, f"{key} of {experiment.name} is {value}, not {given.get(key)}: leave {key} out")
-        usual |= its_own
-    return {**usual, **given}
-
-
-def add_published(path: Path, row: Mapping[str, str], experiments: Iterable[str]) -> Published:
-    """Append a number to a file of the folder of all published ones, or begin the file with it.
-
-    Args:
-        path: of the CSV file.
-        row: the columns' values; what may be empty may be left out.
-        experiments: the names that `experiment` may have.
-
-    Raises:
-        InputError: a value is missing, unknown or wrong, or the folder holds the same number already.
-    """
-    if row.get("experiment"):
-        require_choice("experiment", row["experiment"], experiments)
-        require_choice("metric", row["metric"], [measure.key for measure in MEASURES])
-        require(row["unit"] == "%", f"unit must be %, not {row['unit']}: experiments are compared in percent")
-    added = _checked({**dict.fromkeys(COLUMNS, ""), **row}, "the row")
-    if added.experiment:
-        begins = ", ".join(f"'{name}'" for name in STATISTICS)
-        require(added.measured_by is not None, f"statistic must begin as one of {begins}, not '{added.statistic}'")
-    there, _ = read_published(path.parent)
-    what = ("source_id", "experiment", "dataset", "network", "epochs", "method", "variant", "metric", "statistic")
-    for other in there:
-        same = all(getattr(other, name) == getattr(added, name) for name in what)
-        require(not same, f"{added.metric} of this source, setting and statistic is there already: {other.value}")
-    write_published(path, [*(_read_file(path) if path.is_file() else ()), added])
-    return added
 
 
 def read_table(path: Path, columns: Sequence[str]) -> list[dict[str, str]]:
@@ -213,11 +163,21 @@ def read_table(path: Path, columns: Sequence[str]) -> list[dict[str, str]]:
         raise InputError(f"{path} is no CSV file: {error}") from error
 
 
-def _read_file(path: Path) -> list[Published]:
-    return [_checked(row, f"{path}, row {line}") for line, row in enumerate(read_table(path, COLUMNS), 2)]
+def read_file(path: Path) -> list[Published]:
+    """The numbers of one file.
+
+    Raises:
+        InputError: it is no such file, or a row is damaged.
+    """
+    return [checked(row, f"{path}, row {line}") for line, row in enumerate(read_table(path, COLUMNS), 2)]
 
 
-def _checked(row: Mapping[str, str], where: str) -> Published:
+def checked(row: Mapping[str, str], where: str) -> Published:
+    """A row as a number; `where` is it, for messages.
+
+    Raises:
+        InputError: a value is missing or wrong.
+    """
     require(None not in row and None not in row.values(), f"{where}: as many values as columns, {len(COLUMNS)}")
     for column in COLUMNS:
         require(column in MAY_BE_EMPTY or row[column] != "", f"{where}: {column} must not be empty")

@@ -14,43 +14,38 @@ from torch import Tensor
 from puzzlemix.files import cannot_be_written, whole_file
 from puzzlemix.mixing import Puzzle
 from puzzlemix.mixing.blocks import enlarge, move_cells, resample_grid
+from puzzlemix.reporting.batch import Batch
 
 COLUMNS = ("image", "partner", "its saliency", "partner's", "mask", "image moves", "partner moves", "Puzzle Mix")
 
 
-def draw_puzzles(
-    path: Path,
-    images: Tensor,
-    saliency: Tensor,
-    partner: Tensor,
-    puzzle: Puzzle,
-    labels: Sequence[str],
-    pairs: Sequence[int],
-) -> None:
+def draw_puzzles(path: Path, batch: Batch, saliency: Tensor, puzzle: Puzzle, pairs: Sequence[int]) -> None:
     """Write a PNG with a row a pair; an arrow shows where a visible cell came from, what the mask hides is dimmed.
 
     Args:
         path: of the PNG.
-        images: (B, C, H, W) in [0, 1].
+        batch: B images with their partners.
         saliency: (B, H, W).
-        partner: (B,).
         puzzle: what `puzzle_mix` made of them.
-        labels: B class names.
         pairs: which of the B to draw.
+
+    Raises:
+        RunError: it cannot be written.
     """
     figure, all_axes = grid_of_images(COLUMNS, len(pairs))
     for row, axes in zip(pairs, all_axes, strict=True):
-        other, share, mask = int(partner[row]), float(puzzle.share[row]), puzzle.mask[row].cpu()
-        show_image(axes[0], images[row], labels[row])
-        show_image(axes[1], images[other], labels[other])
+        other, share, mask = int(batch.partner[row]), float(puzzle.share[row]), puzzle.mask[row].cpu()
+        first, second = batch.names[row], batch.names[other]
+        show_image(axes[0], batch.images[row], first)
+        show_image(axes[1], batch.images[other], second)
         axes[2].imshow(saliency[row].cpu().numpy(), cmap="magma")
         axes[3].imshow(saliency[other].cpu().numpy(), cmap="magma")
         axes[4].imshow(mask.numpy(), cmap="gray", vmin=0, vmax=1)
         axes[4].set_xlabel(f"keeps {share:.2f}", fontsize=7)
         sources = (None, None) if puzzle.sources is None else puzzle.sources[:, row]
-        _show_moves(axes[5], images[row], sources[0], mask > 0)
-        _show_moves(axes[6], images[other], sources[1], mask < 1)
-        show_image(axes[7], puzzle.images[row], f"{share:.2f} {labels[row]} + {1 - share:.2f} {labels[other]}")
+        _show_moves(axes[5], batch.images[row], sources[0], mask > 0)
+        _show_moves(axes[6], batch.images[other], sources[1], mask < 1)
+        show_image(axes[7], puzzle.images[row], f"{share:.2f} {first} + {1 - share:.2f} {second}")
     save_picture(figure, path)
 
 

@@ -1,0 +1,66 @@
+"""Images with partners, to draw what becomes of them: a dataset's, or those of image files."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from contextlib import closing
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import numpy as np
+import torch
+from PIL import Image, ImageOps, UnidentifiedImageError
+from torch import Tensor, nn
+
+from puzzlemix import distributed
+from puzzlemix.errors import InputError
+from puzzlemix.mixing.saliency import input_gradient, saliency_of
+
+
+class Batch(NamedTuple):
+    """Images with partners: images (B, C, H, W) in [0, 1], labels (B,), partner (B,), names B class names."""
+
+    images: Tensor
+    labels: Tensor
+    partner: Tensor
+    names: list[str]
+
+    def saliency(self, network: nn.Module) -> Tensor:
+        """What a network looks at in them, (B, H, W)."""
+        return saliency_of(input_gradient(network, self.images, self.labels), network)
+
+
+def batch_of(data: Any, images: int, seed: int) -> Batch:
+    """The first training images of an epoch of a dataset of `puzzlemix.data`, already loaded."""
+    of_all_processes = images * distributed.world_size()  # each is given its share
+    with closing(data.train_batches(of_all_processes, False, seed, epoch=0)) as batches:
+        return _paired(*next(batches), data.classes)
+
+
+def read_images(paths: Sequence[str | Path], size: tuple[int, int], channels: int) -> Tensor:
+    """Image files, cut in the middle and resized to `size`, height and width in pixels: (B, C, H, W) in [0, 1].
+
+    Raises:
+        InputError: a file is not there or no image.
+    """
+    images = []
+    for path in paths:
+        try:
+            with Image.open(path) as image:
+                fitted = ImageOps.fit(image.convert("L" if channels == 1 else "RGB"), tuple(size)[::-1])
+        except (OSError, UnidentifiedImageError) as error:
+            raise InputError(f"{path} cannot be read as an image: give images=[first.jpg,second.jpg]") from error
+        images.append(torch.from_numpy(np.array(fitted)).view(*size, channels).permute(2, 0, 1))
+    return torch.stack(images).float() / 255
+
+
+def as_seen(network: nn.Module, images: Tensor, names: Sequence[str]) -> Batch:
+    """Images (B, C, H, W) as a batch with the labels that the network gives them; `names` of its classes."""
+    with torch.no_grad():
+        return _paired(images, network(images).argmax(1), names)
+
+
+def _paired(images: Tensor, labels: Tensor, names: Sequence[str]) -> Batch:
+    """Images (B, C, H, W) of classes (B,), each with the one before it as its partner; `names` of all classes."""
+    partner = torch.arange(len(images), device=images.device).roll(1)
+    return Batch(images, labels, partner, [names[label] for label in labels.tolist()])
