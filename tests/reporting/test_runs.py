@@ -202,9 +202,9 @@ def test_of_two_repetitions_the_finished_one_counts_and_the_other_is_named(runs)
 
 
 NOT_SHOWN = {
-    "not of the config beside it: epochs is 3": {"epochs": 3},
-    "not of the config beside it: seed is 5": {"seed": 5},
-    "not of the config beside it: config_hash is 0": {"config_hash": "0"},
+    "not of the config beside it, or of another version of this code: epochs is 3": {"epochs": 3},
+    "not of the config beside it, or of another version of this code: seed is 5": {"seed": 5},
+    "not of the config beside it, or of another version of this code: config_hash is 0": {"config_hash": "0"},
     "another version of this code": {"seconds_per_epoch": None},
     "another version of this code: it": {"evaluated_on": 3},
     "another version of this code: it lacks": {"top1_error": {"last": 3.0}},

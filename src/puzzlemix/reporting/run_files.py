@@ -52,7 +52,8 @@ def read_results(path: Path, config: Mapping[str, Any]) -> dict[str, Any]:
     require(wrong is None, f"{path}: {wrong} is {errors.get(wrong)}, no percentage: not shown")
     wanted = {**config, "epochs": config["recipe"]["epochs"], "config_hash": fingerprint(config)}
     other = next((key for key in ("name", "seed", "epochs", "config_hash") if metrics.get(key) != wanted[key]), None)
-    require(other is None, f"{path} is not of the config beside it: {other} is {metrics.get(other)}; not shown")
+    of_what = "not of the config beside it, or of another version of this code"
+    require(other is None, f"{path} is {of_what}: {other} is {metrics.get(other)}; not shown")
     require(_has_what_is_shown(metrics), f"{path} is of another version of this code: it lacks what is shown of a run")
     return metrics
 
