@@ -23,7 +23,7 @@ GOLDEN = Path(__file__).parent / "golden"
 
 
 # Made once by real processes, which takes long: all tests with one of them go to one of pytest-xdist's workers.
-COSTLY = ("trained", "one_node", "stopped", "sweep", "swept", "two_processes", "ranks")
+COSTLY = ("trained", "one_node", "stopped", "sweep_of_jobs", "swept", "two_processes", "ranks")
 
 
 def pytest_itemcollected(item):

@@ -42,7 +42,7 @@ def trainer_of(folder, launcher):
 
 
 @pytest.fixture(scope="module")
-def sweep(tmp_path_factory):
+def sweep_of_jobs(tmp_path_factory):
     """A sweep of four jobs, the first of which was asked to stop at its first steps; its folder and its jobs' logs."""
     folder = tmp_path_factory.mktemp("sweep")
     launcher = launch(folder, "-m", *SWEEP)
@@ -53,19 +53,19 @@ def sweep(tmp_path_factory):
     return SimpleNamespace(folder=folder, logs=[log.read_text() for log in folder.glob(".submitit/*/*_log.out")])
 
 
-def test_a_sweep_of_jobs_ends_as_the_runs_do_one_after_the_other(sweep, script, tmp_path):
+def test_a_sweep_of_jobs_ends_as_the_runs_do_one_after_the_other(sweep_of_jobs, script, tmp_path):
     script("train", "-m", *SWEEP, f"results_dir={tmp_path}")
-    assert [differences(sweep.folder / run, tmp_path / run) for run in RUNS] == [[]] * 4
+    assert [differences(sweep_of_jobs.folder / run, tmp_path / run) for run in RUNS] == [[]] * 4
 
 
-def test_a_job_asked_to_stop_saves_after_the_step_and_comes_back_by_itself(sweep):
-    (log,) = [log for log in sweep.logs if "asked to stop: " in log]
+def test_a_job_asked_to_stop_saves_after_the_step_and_comes_back_by_itself(sweep_of_jobs):
+    (log,) = [log for log in sweep_of_jobs.logs if "asked to stop: " in log]
     assert " mixup=vanilla seed=0 " in log
-    stop = log.index(f"asked to stop: {sweep.folder / RUNS[0]}/checkpoints/last.pt is of epoch ")
+    stop = log.index(f"asked to stop: {sweep_of_jobs.folder / RUNS[0]}/checkpoints/last.pt is of epoch ")
     assert log.index("Caught signal SIGUSR2") > stop
     assert log.index("Requeued job") > stop
     assert log.rindex("Starting with JobEnvironment") > stop
-    assert log.rindex(f"{sweep.folder / RUNS[0]}: top1_error") > stop
+    assert log.rindex(f"{sweep_of_jobs.folder / RUNS[0]}: top1_error") > stop
 
 
 def test_a_job_of_two_tasks_is_one_run_and_goes_on_where_it_was_killed(tmp_path, one_node):
