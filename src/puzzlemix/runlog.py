@@ -17,6 +17,7 @@ import hashlib
 import json
 import os
 import platform
+import re
 import subprocess
 import sys
 from collections.abc import Iterator, Mapping
@@ -258,12 +259,20 @@ def environment() -> dict[str, Any]:
         "versions": versions,
         "git_commit": git_commit(),
         "machine": {
-            "processor": platform.processor() or platform.machine(),
+            "processor": processor(),
             "cores": os.cpu_count(),
             "gpu": gpu,
             "processes": distributed.world_size(),
         },
     }
+
+
+def processor() -> str:
+    """Its model, where the system tells it; else its family."""
+    with suppress(OSError):
+        if named := re.search(r"^model name\s*: (.+)$", Path("/proc/cpuinfo").read_text(), re.MULTILINE):
+            return named[1]
+    return platform.processor() or platform.machine()
 
 
 def git_commit() -> str | None:

@@ -245,6 +245,14 @@ def test_curves_are_of_finished_runs_where_there_are_any(runs):
     assert curve.values.shape == (2, 1)  # as far as both have come
 
 
+def test_logarithmic_axes_are_labelled_in_numbers():
+    values = np.geomspace(0.3, 90, 50)[None]
+    drawn = figures.draw_curves([figures.Curve("a", figures.COLOURS[0], np.arange(1, 51), values)], "error")
+    labels = re.findall(r"<text[^>]*>([^<]*)</text>", drawn)
+    assert {"0.5", "1", "2", "5", "10", "20", "50"} <= set(labels)
+    assert "$" not in drawn
+
+
 def test_attacks_of_other_kinds_are_other_curves():
     def attack(eps, step, steps, random_start):
         return {"eps_255": eps, "step_255": step, "steps": steps, "random_start": random_start}

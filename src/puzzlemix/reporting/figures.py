@@ -13,7 +13,9 @@ from typing import Any, NamedTuple
 import matplotlib as mpl
 import numpy as np
 from matplotlib.axes import Axes
+from matplotlib.axis import Axis
 from matplotlib.figure import Figure
+from matplotlib.ticker import LogLocator, NullFormatter
 
 from puzzlemix.reporting.runs import Row, Run
 from puzzlemix.stopwatch import mean_seconds
@@ -77,6 +79,7 @@ def draw_curves(curves: Sequence[Curve], ylabel: str) -> str:
         means = np.concatenate([curve.values.mean(0) for curve in curves])
         if means.min() > 0 and means.max() > WIDE * means.min():
             ax.set_yscale("log")
+            _label_in_numbers(ax.yaxis)
         ax.set_xlabel("epoch")
         ax.set_ylabel(ylabel)
         return _svg(figure, ax)
@@ -130,6 +133,7 @@ def draw_ablation(key: str, points: Sequence[tuple[Any, Sequence[float]]]) -> st
         ax.errorbar(x, y, spans, color=COLOURS[0], marker="o", linestyle="-" if numeric else "none", capsize=3)
         if numeric and min(values) > 0 and max(values) > WIDE * min(values):
             ax.set_xscale("log")
+            _label_in_numbers(ax.xaxis)
         if not numeric:
             ax.set_xticks(list(x), [str(value) for value in values])
             ax.margins(x=0.2)
@@ -141,6 +145,13 @@ def draw_ablation(key: str, points: Sequence[tuple[Any, Sequence[float]]]) -> st
 def _mean_and_span(errors: Sequence[float]) -> tuple[float, float]:
     """Mean and standard deviation, 0 of one value."""
     return mean(errors), stdev(errors) if len(errors) > 1 else 0.0
+
+
+def _label_in_numbers(axis: Axis) -> None:
+    """Ticks of a logarithmic axis at 1, 2, 5, 10, ... as they are: 0.05, not 5e-2."""
+    axis.set_major_locator(LogLocator(subs=(1, 2, 5)))
+    axis.set_major_formatter("{x:g}")
+    axis.set_minor_formatter(NullFormatter())
 
 
 def _axes(height: float = 3.2) -> tuple[Figure, Axes]:

@@ -26,6 +26,7 @@ from puzzlemix.reporting.tables import Table
 
 ROWS = len(figures.COLOURS)  # that a figure shows
 WEBP_QUALITY = 85
+WIDE_PX = 800  # of a picture that takes the whole width of the page
 
 
 class PageFigure(NamedTuple):
@@ -182,9 +183,9 @@ def _picture(path: Path) -> Markup:
     try:
         with Image.open(path) as image:
             image.convert("RGB").save(webp, "WEBP", quality=WEBP_QUALITY)
+            wide = "wide" if image.width > WIDE_PX else ""
     except (OSError, SyntaxError) as error:  # Pillow raises both of damaged PNGs
         return Markup("<p>{} is damaged: {}</p>").format(path, error)
     data = base64.b64encode(webp.getvalue()).decode()
-    return Markup(f'<img alt="{{}}" src="data:image/webp;base64,{data}">').format(
-        f"mixed images of {path.parent.parent.name}"
-    )
+    tag = Markup(f'<img class="{wide}" alt="{{}}" src="data:image/webp;base64,{data}">')
+    return tag.format(f"mixed images of {path.parent.parent.name}")
