@@ -156,3 +156,13 @@ def test_no_number_of_whole_runs_is_left_out():
         if row.experiment and row.measure and not row.measured_by
     }
     assert left_out == {"test at", "in-training FGSM at"}
+
+
+def test_published_epochs_are_those_of_the_experiments(hydra_configs):
+    experiments = {experiment.name: experiment for experiment in experiment_files(EXPERIMENTS)}
+    epochs = {
+        (row.experiment, int(row.epochs)) for row in read_published(PAPER).numbers if row.experiment and row.epochs
+    }
+    assert len(epochs) == 8
+    for name, printed in epochs:
+        assert experiments[name].settings()["recipe.epochs"] == printed
