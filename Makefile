@@ -11,7 +11,7 @@ demo: .venv/installed
 	.venv/bin/python scripts/visualize.py checkpoint=$(DEMO)/last.pt
 	.venv/bin/python scripts/compare.py
 	.venv/bin/python scripts/report.py
-	@echo "runs: results/runs   checkpoint: $(DEMO)/last.pt   picture: $(DEMO)/last_puzzles.png   page: results/report.html"
+	@printf '%-12s%s\n' runs: results/runs checkpoint: $(DEMO)/last.pt picture: $(DEMO)/last_puzzles.png page: results/report.html
 
 test: .venv/installed
 	OMP_NUM_THREADS=1 .venv/bin/python -m pytest -n 2 --dist loadgroup

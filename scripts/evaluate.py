@@ -4,6 +4,9 @@ python scripts/evaluate.py checkpoint=results/runs/NAME/seed0/checkpoints/last.p
 """
 
 import json
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
 
 from omegaconf import DictConfig
 
@@ -13,6 +16,9 @@ from puzzlemix.checkpoint import beside, trained_epochs
 from puzzlemix.evaluation import attack_errors, check_evaluation, clean_errors
 from puzzlemix.experiment import check_torchvision, load_experiment, plain
 from puzzlemix.files import output_file, write_text
+from puzzlemix.reporting.run_files import read_attacks
+
+SAME = ("checkpoint", "epochs", "evaluated_on", "seed", "top1_error", "top5_error")  # of one network and its images
 
 
 @cli.script("evaluate")
@@ -29,11 +35,19 @@ def main(config: DictConfig) -> None:
     errors |= attack_errors(network, data, batch_size, attacks, config["seed"])
     if distributed.is_main():
         content = {"checkpoint": config["checkpoint"], "evaluated_on": data.evaluated_on, **errors}
-        content["epochs"] = trained_epochs(config["checkpoint"])
-        write_text(output, json.dumps(content | {"attacks": attacks, "seed": config["seed"]}, indent=2) + "\n")
+        content |= {"epochs": trained_epochs(config["checkpoint"]), "attacks": attacks, "seed": config["seed"]}
+        write_text(output, json.dumps(with_earlier_attacks(content, output), indent=2) + "\n")
         for name, error in errors.items():
             print(f"{name:24}{error:6.2f} %")
         print(f"{output}")
+
+
+def with_earlier_attacks(content: Mapping[str, Any], output: Path) -> dict[str, Any]:
+    """An evaluation with the attacks of the one that the file holds, if that was of the same network and images."""
+    earlier = read_attacks(output)
+    if any(earlier.get(key) != content[key] for key in SAME):
+        return dict(content)
+    return {**earlier, **content, "attacks": {**earlier["attacks"], **content["attacks"]}}
 
 
 if __name__ == "__main__":

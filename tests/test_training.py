@@ -160,6 +160,15 @@ def test_a_folder_of_another_config_is_refused_and_untouched(train):
     assert before == {path: path.read_bytes() for path in folder.rglob("*") if path.is_file()}
 
 
+def test_results_without_their_config_are_not_taken_for_those_of_another(train):
+    folder = train()
+    (folder / "config.yaml").unlink()
+    train()  # the same: finished before
+    with pytest.raises(SystemExit, match=r"has results of another config, and no config\.yaml: give another name="):
+        train("recipe.epochs=3")
+    assert (folder / "metrics.json").is_file()
+
+
 def test_a_checkpoint_without_its_config_file_still_knows_its_config(train):
     folder = train()
     (folder / "config.yaml").unlink()

@@ -194,10 +194,11 @@ class RunLog:
         return metrics
 
     def _check_folder(self) -> None:
-        path = self.folder / "config.yaml"
+        path, remedy = self.folder / "config.yaml", f"give another name= or results_dir=, or delete {self.folder}"
         if not path.is_file():
+            known = self.metrics is None or self.metrics["config_hash"] == fingerprint(self.config)
+            require(known, f"{self.folder} has results of another config, and no config.yaml: {remedy}")
             return
-        remedy = "give another name= or results_dir=, or delete it"
         require(self.config["resume"] == "auto", f"{self.folder} holds a run, and resume=never: {remedy}")
         try:
             there = yaml.safe_load(path.read_text())

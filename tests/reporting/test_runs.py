@@ -12,7 +12,7 @@ from made_runs import change, run_of
 
 from puzzlemix.errors import InputError
 from puzzlemix.reporting.listing import listing
-from puzzlemix.reporting.measures import FGSM8
+from puzzlemix.reporting.measures import FGSM8, PGD7_EPS8
 from puzzlemix.reporting.runs import find_runs, rows_of
 
 FILTERS = ("name", "table", "method", "status", "seed")
@@ -86,6 +86,9 @@ DAMAGE = {
     "of an older version of this code": of_an_older_version,
     "config.yaml is damaged": lambda path: path.with_name("config.yaml").write_text("name: [x\n"),
     "has no config.yaml beside it": lambda path: path.with_name("config.yaml").unlink(),
+    "last_evaluation.json is damaged: its attacks are not shown": lambda path: (
+        path.parent / "checkpoints" / "last_evaluation.json"
+    ).write_text("{"),
     "repeats seed 0 of": lambda path: shutil.copytree(path.parents[1], path.parents[2] / "copy"),
 }
 
@@ -154,6 +157,9 @@ def test_attacks_of_training_and_of_a_later_evaluation_are_found(runs, script):
     script("evaluate", f"checkpoint={checkpoint}", "attack=fgsm,fgsm_curve", "device=cpu")
     attacks = only(runs).under_attack
     assert [(options["eps_255"], options["steps"]) for options, _ in attacks] == [(8, 1), (2, 1), (4, 1), (16, 1)]
+    script("evaluate", f"checkpoint={checkpoint}", "attack=pgd7_eps8", "device=cpu")
+    assert only(runs).under_attack[:4] == attacks  # the earlier ones stay
+    assert only(runs).error(PGD7_EPS8) == only(runs).under_attack[4][1]
     evaluation = checkpoint.with_name("last_evaluation.json")
     change(evaluation, fgsm8_error=99.0)
     assert only(runs).error(FGSM8) == only(runs).metrics["fgsm8_error"] != 99.0
@@ -250,5 +256,5 @@ def test_files_that_are_no_text_do_not_hide_the_rest(runs, name):
         (run_of(runs) / "metrics.json").unlink()
     (run_of(runs) / name).write_bytes(b"\xff\xfe\x00")
     found = find_runs(runs)
-    assert len(found.runs) + len(found.problems) == 4
+    assert len(found.runs) + len(found.problems) == (5 if "evaluation" in name else 4)
     assert [log for run in found.runs for log in (run.log, run.under_attack)]

@@ -49,11 +49,11 @@ def read_results(path: Path, config: Mapping[str, Any]) -> dict[str, Any]:
     errors = {key: value for key, value in flatten(metrics).items() if "_error" in key}
     require(bool(errors), f"{path} holds no errors: delete it and start the same run again")
     wrong = next((key for key, value in errors.items() if not _is_percentage(value)), None)
-    require(wrong is None, f"{path}: {wrong} is {errors.get(wrong)}, no percentage: not shown")
+    require(wrong is None, f"{path}: {wrong} is {errors.get(wrong)}, no percentage: its run is not shown")
     wanted = {**config, "epochs": config["recipe"]["epochs"], "config_hash": fingerprint(config)}
     other = next((key for key in ("name", "seed", "epochs", "config_hash") if metrics.get(key) != wanted[key]), None)
     of_what = "not of the config beside it, or of another version of this code"
-    require(other is None, f"{path} is {of_what}: {other} is {metrics.get(other)}; not shown")
+    require(other is None, f"{path} is {of_what}: {other} is {metrics.get(other)}; its run is not shown")
     require(_has_what_is_shown(metrics), f"{path} is of another version of this code: it lacks what is shown of a run")
     return metrics
 

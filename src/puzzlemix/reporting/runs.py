@@ -15,6 +15,7 @@ from puzzlemix.reporting.run_files import read_attacks, read_config, read_log, r
 from puzzlemix.run_lock import holder_of
 from puzzlemix.runlog import fingerprint, settings
 
+EVALUATION = Path("checkpoints", "last_evaluation.json")  # of evaluate.py
 STATUSES = ("finished", "running", "unfinished", "failed")
 
 
@@ -83,7 +84,7 @@ class Run:
         Of training, and of `evaluate.py` where that was of the same network and images; training's come first.
         """
         results = [self.metrics]
-        evaluation = read_attacks(self.folder / "checkpoints" / "last_evaluation.json")
+        evaluation = read_attacks(self.folder / EVALUATION)
         same = ("epochs", "evaluated_on")
         if self.metrics and [evaluation.get(key) for key in same] == [self.metrics[key] for key in same]:
             results.append(evaluation)
@@ -150,6 +151,9 @@ def find_runs(results_dir: Path) -> Found:
             runs.append(read_run(folder))
         except InputError as error:
             problems.append(str(error))
+        evaluation = folder / EVALUATION
+        if evaluation.is_file() and not read_attacks(evaluation):
+            problems.append(f"{evaluation} is damaged: its attacks are not shown")
     for path in sorted(results_dir.rglob("seed*/metrics.json")):
         if not path.with_name("config.yaml").is_file():
             problems.append(f"{path} has no config.yaml beside it: not shown")
