@@ -9,6 +9,7 @@ import os
 import re
 import signal
 import sys
+import time
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -29,6 +30,7 @@ LOST_A_PROCESS = (
     "another process of this run has ended, so this one cannot go on. The same command goes on from the last "
     "checkpoint; torchrun --max-restarts=N does so by itself"
 )
+FIRST_TELLS_S = 10.0
 GC_OBJECTS = 100_000  # made since the last collection, that is
 GROUPS_THAT_TAKE_SEVERAL = ("attack",)  # attack=fgsm,pgd selects both; elsewhere Hydra reads a comma as a sweep
 
@@ -161,6 +163,7 @@ def _fail(error: Exception) -> None:
         raise error  # which Hydra brings to the launcher
     same_on_this_machine = isinstance(error, InputError)
     if same_on_this_machine and os.environ.get("LOCAL_RANK", "0") != "0":
+        time.sleep(FIRST_TELLS_S)  # torchrun ends all with whoever ends first, and that has to be the one that tells
         sys.exit(1)
     sys.exit(one_line(error))
 
