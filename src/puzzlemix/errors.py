@@ -34,8 +34,9 @@ def one_line(error: Exception) -> str:
 
 def told(error: Exception) -> str:
     """`one_line`, with its type where the error is none of ours: its message alone may say nothing."""
-    ours = isinstance(error, InputError | RunError)
-    return one_line(error) if ours else one_line(RuntimeError(f"{type(error).__name__}: {error}"))
+    if isinstance(error, InputError | RunError):
+        return one_line(error)
+    return "error: " + " ".join(f"{type(error).__name__}: {error}".split())
 
 
 def require(condition: bool, message: str) -> None:

@@ -11,8 +11,7 @@ from typing import Any
 import wandb
 
 from puzzlemix.nested import flatten
-
-STATISTICS = ("median10", "last", "best")
+from puzzlemix.reporting.measures import STATISTICS
 
 
 class WandbRun:
