@@ -20,13 +20,15 @@ from puzzlemix.errors import RunError
 from puzzlemix.nested import flatten
 
 LOOK_S = 0.0005  # between two looks at whether a checkpoint is being written, which takes some milliseconds
-LATEST_S = 1.0  # kills come up to this long after the program, or its training, has begun
+LATEST_S = 1.0  # kills come up to this long after the program, its training, or an epoch has begun
+EPOCHS = 2  # kills in training come after so many more epochs, at most
 
 
 def kill_and_restart(command: Sequence[str], folder: Path, kills: int, seed: int, tell: Callable[[str], None]) -> None:
     """Run `command` until it ends well, killing all its processes by SIGKILL so many times on the way.
 
-    In turn: at a random moment of the training, during the write of a checkpoint, and while the program starts.
+    In turn: at a random moment of the training, during the write of a checkpoint, and while the program starts. The
+    first comes after up to `EPOCHS` more of them, the second after at least one, however long they take.
 
     Args:
         command: trains the run in `folder`.
@@ -44,6 +46,8 @@ def kill_and_restart(command: Sequence[str], folder: Path, kills: int, seed: int
         process, started_ns = subprocess.Popen(command), time.time_ns()
         if where != "at the start":
             _wait_for_write(folder / "log.jsonl", started_ns, process)
+            for _ in range(rng.randint(where == "in a write", EPOCHS)):
+                _wait_for_write(folder / "checkpoints" / "last.pt", time.time_ns(), process)
         time.sleep(rng.uniform(0, LATEST_S))
         if where == "in a write":
             _wait_for_write(folder / "checkpoints" / "last.unfinished", time.time_ns(), process)
