@@ -12,7 +12,7 @@ from omegaconf import DictConfig
 
 from puzzlemix import cli, distributed
 from puzzlemix.arithmetic import compute_in_float32
-from puzzlemix.checkpoint import beside, trained_epochs
+from puzzlemix.checkpoint import beside
 from puzzlemix.evaluation import attack_errors, check_evaluation, clean_errors
 from puzzlemix.experiment import check_torchvision, load_experiment, plain
 from puzzlemix.files import output_file, write_text
@@ -29,13 +29,13 @@ def main(config: DictConfig) -> None:
     compute_in_float32()
     batch_size, attacks = config["test_batch_size"], config["attack"]
     check_evaluation(batch_size, attacks)
-    data, network, *_ = load_experiment(config["checkpoint"], device)
+    (data, network, *_), epochs = load_experiment(config["checkpoint"], device)
     output = output_file(config["output"], default=beside(config["checkpoint"], "evaluation.json"))
     errors = clean_errors(network, data, batch_size)
     errors |= attack_errors(network, data, batch_size, attacks, config["seed"])
     if distributed.is_main():
         content = {"checkpoint": config["checkpoint"], "evaluated_on": data.evaluated_on, **errors}
-        content |= {"epochs": trained_epochs(config["checkpoint"]), "attacks": attacks, "seed": config["seed"]}
+        content |= {"epochs": epochs, "attacks": attacks, "seed": config["seed"]}
         write_text(output, json.dumps(with_earlier_attacks(content, output), indent=2) + "\n")
         for name, error in errors.items():
             print(f"{name:24}{error:6.2f} %")

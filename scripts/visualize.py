@@ -38,7 +38,7 @@ def main(config: DictConfig) -> None:
         animation = output_file(animation, None, FORMATS, key="animation")
     device = distributed.join(config["device"])
     its_own = images is None and "dataset" not in config
-    experiment = load_experiment(config["checkpoint"], device, with_data=its_own)
+    experiment = load_experiment(config["checkpoint"], device, with_data=its_own).experiment
     network, mixer = experiment.network, experiment.mixer
     if not isinstance(mixer, PuzzleMix):
         mixer = PuzzleMix(num_classes=experiment.data.num_classes)

@@ -55,11 +55,6 @@ def load_checkpoint(path: str | Path) -> dict[str, Any]:
     return content
 
 
-def trained_epochs(path: str | Path) -> int | None:
-    """How many whole epochs a checkpoint's network has been trained; None of weights that were kept alone."""
-    return load_checkpoint(path).get("epoch")
-
-
 class Loaded(NamedTuple):
     """A checkpoint, and what there was to say about newer ones."""
 

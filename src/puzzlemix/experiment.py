@@ -31,6 +31,13 @@ class Experiment(NamedTuple):
     recipe: Recipe
 
 
+class Trained(NamedTuple):
+    """The parts of a run as a checkpoint has them, and for how many whole epochs; None of weights kept alone."""
+
+    experiment: Experiment
+    epochs: int | None
+
+
 def build(config: Mapping[str, Any]) -> Experiment:
     """Make the parts of a run. The network's weights follow from the seed.
 
@@ -68,7 +75,7 @@ def composed_settings(experiment: str) -> dict[str, Any]:
     return settings({**parts, "precision": config.precision})
 
 
-def load_experiment(checkpoint: str, device: torch.device, with_data: bool = True) -> Experiment:
+def load_experiment(checkpoint: str, device: torch.device, with_data: bool = True) -> Trained:
     """The parts of the run that a checkpoint came from, with its weights, in eval mode, on `device`; the data loaded.
 
     Raises:
@@ -80,7 +87,7 @@ def load_experiment(checkpoint: str, device: torch.device, with_data: bool = Tru
     experiment.network.to(device).eval()
     if with_data:
         experiment.data.load(device)
-    return experiment
+    return Trained(experiment, content.get("epoch"))
 
 
 def build_part(config: Mapping[str, Any]) -> Any:

@@ -39,20 +39,13 @@ def lock_run(folder: Path) -> IO[str]:
     """
     file = (folder / ".lock").open("a+")
     until_s = time.monotonic() + LOOK_S
-    while True:
-        try:
-            fcntl.lockf(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            break
-        except (BlockingIOError, PermissionError) as error:
-            if time.monotonic() < until_s:
-                time.sleep(LOOK_S / 10)
-                continue
+    while not _try_lock(file):
+        if time.monotonic() > until_s:
             file.seek(0)
             holder = file.read().strip() or "another process"
             file.close()
-            raise InputError(f"{folder} is being trained by {holder}: wait for it, or give another name=") from error
-        except OSError:
-            return file  # a file system without locks
+            raise InputError(f"{folder} is being trained by {holder}: wait for it, or give another name=")
+        time.sleep(LOOK_S / 10)
     try:
         file.truncate(0)
         file.write(f"process {os.getpid()} on {socket.gethostname()}")
@@ -60,3 +53,14 @@ def lock_run(folder: Path) -> IO[str]:
     except OSError as error:
         raise cannot_be_written(Path(file.name), error) from error
     return file
+
+
+def _try_lock(file: IO[str]) -> bool:
+    """Lock a file unless another process has it; on a file system without locks nobody ever has."""
+    try:
+        fcntl.lockf(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except (BlockingIOError, PermissionError):
+        return False
+    except OSError:
+        pass
+    return True

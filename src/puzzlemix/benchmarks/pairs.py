@@ -57,7 +57,7 @@ def of_checkpoint(checkpoint: str, batches: int, device: str) -> list[Pairs]:
     """
     from puzzlemix.experiment import load_experiment  # here: photographs need no Hydra
 
-    data, network, mixer, _ = load_experiment(checkpoint, torch.device(device))
+    data, network, mixer, _ = load_experiment(checkpoint, torch.device(device)).experiment
     parameters = mixer.parameters if isinstance(mixer, PuzzleMix) else PuzzleParameters()
     pairs = []
     for images, labels in data.train_batches(100, False, seed=0, epoch=0):
