@@ -1,4 +1,4 @@
-"""Set runs beside the published numbers, and list them.
+r"""Set runs beside the published numbers, and list them.
 
 python scripts/compare.py                                        # every table that has runs
 python scripts/compare.py table=cifar100_preactresnet18 output=table.tex
@@ -57,6 +57,14 @@ def list_runs(config: DictConfig) -> None:
 
 @cli.plain_script
 def add() -> None:
+    """Append a published number to results/paper/added.csv, once it is checked.
+
+    python scripts/compare.py add experiment=NAME value=VALUE source="authors, venue" seen_in="where you read it"
+
+    Further keys are that file's columns: metric= unless it is the top-1 error, table= (its number in the source),
+    epochs=, statistic=, variant=, note=, ...; without experiment=, of configs/experiment, also dataset=, network=
+    and method=. file= is another CSV file. A row that was wrong is mended in the file itself.
+    """
     given = cli.keys_and_values(sys.argv[1:], (*COLUMNS, "file"))
     path = Path(given.pop("file", PUBLISHED / "added.csv"))
     experiments = experiment_files(EXPERIMENTS)
@@ -66,6 +74,10 @@ def add() -> None:
 
 @cli.plain_script
 def import_collected() -> None:
+    """Write a table of collected numbers, such as a CSV of several sources, to files in results/paper, one a source.
+
+    python scripts/compare.py import numbers.csv
+    """
     require(len(sys.argv) == 2, "one argument, the table of collected numbers: compare.py import numbers.csv")
     for path, rows in split_collected(Path(sys.argv[1]), PUBLISHED).items():
         print(f"{path}: {rows} rows")

@@ -50,7 +50,7 @@ def main(config: DictConfig) -> None:
         metrics = log.finish({"evaluated_on": data.evaluated_on, **errors, "attacks": config["attack"]})
         if config["keep_weights"]:
             keep_weights(log.checkpoint_path, metrics)
-        shown = {"top1_error": metrics["top1_error"]["median10"], **errors}
+        shown = {"top1_error (median10)": metrics["top1_error"]["median10"], **errors}
         print(f"{log.folder}: " + ", ".join(f"{name} {value:.2f} %" for name, value in shown.items()))
     distributed.wait_for_all()
 

@@ -47,6 +47,7 @@ def golden():
 
 
 SCRIPTS = Path(__file__).parents[1] / "scripts"
+CONFIGS = SCRIPTS.parent / "configs"
 
 # A run of about a second: few images, few channels, no attack, no picture.
 TINY = (
@@ -120,7 +121,7 @@ def runs(trained, tmp_path):
 @pytest.fixture
 def hydra_configs():
     """Hydra as a script has it."""
-    with hydra.initialize_config_dir(str(SCRIPTS.parent / "configs"), version_base="1.3"):
+    with hydra.initialize_config_dir(str(CONFIGS), version_base="1.3"):
         yield
 
 

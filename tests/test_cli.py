@@ -1,6 +1,8 @@
 """Bad input: one clear line with the remedy, before any training, and nothing written."""
 
+import ast
 import os
+import re
 import signal
 import subprocess
 import sys
@@ -9,7 +11,8 @@ import time
 import numpy as np
 import pytest
 import torch
-from conftest import SCRIPTS, TINY
+from conftest import CONFIGS, SCRIPTS, TINY
+from omegaconf import OmegaConf
 
 from puzzlemix import distributed
 
@@ -127,6 +130,31 @@ def test_errors_reach_the_shell_as_one_line_and_status_1(tmp_path):
     assert done.returncode == 1
     assert done.stderr == "error: unknown mixup 'puzlemix'; did you mean 'puzzlemix'?\n"
     assert done.stdout == ""
+
+
+@pytest.mark.parametrize("name", ["train", "evaluate", "prepare_data", "visualize", "compare", "report"])
+def test_help_is_what_the_script_and_its_config_say(script, capsys, name):
+    script(name, "--help")
+    shown = capsys.readouterr().out
+    path = CONFIGS / f"{name}.yaml"
+    assert shown.startswith(ast.get_docstring(ast.parse((SCRIPTS / f"{name}.py").read_text())))
+    assert path.read_text() in shown
+    for group in {"train": ("mixup", "sweep"), "evaluate": ("attack",), "prepare_data": ("dataset",)}.get(name, ()):
+        listed = re.search(rf"^{group}: (.*)$", shown, re.MULTILINE).group(1).split(", ")
+        assert set(listed) == {path.stem for path in (CONFIGS / group).iterdir()}
+
+
+@pytest.mark.parametrize("command", ["add", "import"])
+def test_help_of_a_command(script, capsys, command):
+    script("compare", command, "--help")
+    assert f"python scripts/compare.py {command} " in capsys.readouterr().out
+
+
+def test_the_config_of_a_command_line_can_be_seen(script, capsys, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    script("train", "mixup=puzzlemix", "mixup.beta=0.7", "--cfg", "job")
+    assert OmegaConf.create(capsys.readouterr().out).mixup.beta == 0.7
+    assert not any(tmp_path.iterdir())
 
 
 def test_a_bug_keeps_its_traceback(script, tmp_path, monkeypatch):

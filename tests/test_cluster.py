@@ -11,7 +11,7 @@ from types import SimpleNamespace
 
 import hydra
 import pytest
-from conftest import OF_TWO_PROCESSES, SCRIPTS, TINY
+from conftest import CONFIGS, OF_TWO_PROCESSES, SCRIPTS, TINY
 from hydra.core.utils import JobReturn, JobStatus
 from submitit.core.utils import UncompletedJobError
 from submitit.local.local import LocalJob
@@ -136,7 +136,7 @@ def test_a_job_that_left_no_result_is_told_in_one_line_with_the_end_of_its_log(t
 
 def test_the_slurm_launcher_asks_sbatch_for_what_its_config_says():
     """The text that submitit hands to sbatch, made by submitit."""
-    with hydra.initialize_config_dir(str(SCRIPTS.parent / "configs"), version_base="1.3"):
+    with hydra.initialize_config_dir(str(CONFIGS), version_base="1.3"):
         overrides = ["launcher=slurm", "hydra.launcher.partition=gpu", "results_dir=/shared/runs"]
         config = hydra.compose("train", overrides, return_hydra_config=True)
     given = dict(hydra.utils.instantiate(config.hydra.launcher).params)

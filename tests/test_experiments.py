@@ -6,7 +6,7 @@ import hydra
 import numpy as np
 import pytest
 import torch
-from conftest import SCRIPTS
+from conftest import CONFIGS
 from omegaconf import OmegaConf
 from pictures import crops, write_class_folders
 
@@ -16,7 +16,6 @@ from puzzlemix.progress import ProgressBar
 from puzzlemix.runlog import RunLog, fingerprint
 from puzzlemix.training import Trainer
 
-CONFIGS = SCRIPTS.parent / "configs"
 EXPERIMENTS = sorted(path.stem for path in (CONFIGS / "experiment").glob("*.yaml"))
 CLASSES = 4  # instead of 100, 200 or 1000
 

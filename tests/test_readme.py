@@ -8,7 +8,7 @@ import sys
 
 import pytest
 import torch
-from conftest import SCRIPTS, TINY
+from conftest import CONFIGS, SCRIPTS, TINY
 
 README = (SCRIPTS.parent / "README.md").read_text()
 LOOP, METHOD = re.findall(r"```python\n(.*?)```", README, re.DOTALL)
@@ -48,12 +48,12 @@ def test_a_method_is_added_with_one_file_and_one_yaml(tmp_path):
 @pytest.mark.parametrize("group", ["dataset", "network", "mixup"])
 def test_the_options_that_it_lists_are_there(group):
     (listed,) = re.findall(rf"`{group}`\s+\(([^)]*)\)", README)
-    files = {path.stem for path in (SCRIPTS.parent / "configs" / group).glob("*.yaml")}
+    files = {path.stem for path in (CONFIGS / group).glob("*.yaml")}
     assert set(re.split(r",\s+", listed)) <= files
 
 
 def test_the_experiments_and_folders_that_it_names_are_there():
     for pattern in re.findall(r"experiment=([\w*]+)", README):
-        assert list((SCRIPTS.parent / "configs" / "experiment").glob(f"{pattern}.yaml")), pattern
+        assert list((CONFIGS / "experiment").glob(f"{pattern}.yaml")), pattern
     for script in re.findall(r"scripts/(\w+)\.py", README):
         assert (SCRIPTS / f"{script}.py").is_file()

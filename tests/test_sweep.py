@@ -8,7 +8,7 @@ from pathlib import Path
 import hydra
 import pytest
 import yaml
-from conftest import SCRIPTS, TINY
+from conftest import CONFIGS, SCRIPTS, TINY
 from hydra._internal.core_plugins.basic_sweeper import BasicSweeper
 from hydra.core.override_parser.overrides_parser import OverridesParser
 
@@ -16,7 +16,6 @@ from puzzlemix.experiment import composed_settings
 from puzzlemix.reporting.runs import find_runs
 from puzzlemix.runlog import differences, settings
 
-CONFIGS = SCRIPTS.parent / "configs"
 SWEEPS = {path.stem: path for path in (CONFIGS / "sweep").glob("*.yaml")}
 TABLES = {name: name[-1] for name in SWEEPS if re.search(r"_table\d$", name)}
 

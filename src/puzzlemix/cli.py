@@ -32,6 +32,7 @@ LOST_A_PROCESS = (
 )
 FIRST_TELLS_S = 10.0
 GC_OBJECTS = 100_000  # made since the last collection, that is
+FLAGS_WITH_A_VALUE = ("--cfg", "-c", "--package", "-p")  # of Hydra's
 GROUPS_THAT_TAKE_SEVERAL = ("attack",)  # attack=fgsm,pgd selects both; elsewhere Hydra reads a comma as a sweep
 
 
@@ -41,7 +42,7 @@ def script(
     """Make `main(config)` a command that reads `configs/<config_name>.yaml` and overrides from the command line.
 
     `InputError` and `RunError` end it with one line on stderr and status 1; anything else is a bug and shows its
-    traceback. In a sweep (-m) they end that run alone.
+    traceback. In a sweep (-m) they end that run alone. --help shows `main`'s file's docstring and the config's file.
 
     Args:
         config_name: of the file.
@@ -74,6 +75,8 @@ def script(
         def command() -> None:
             os.environ["HYDRA_FULL_ERROR"] = "1"  # hand errors to us instead of printing them over many lines
             _collect_seldom()
+            if _asks_for_help():
+                return _print_help(main.__globals__["__doc__"], configs, config_name)
             sys.argv[1:] = [_selection_of_several(argument) for argument in sys.argv[1:]]
             if any(argument.startswith("sweep=") for argument in sys.argv[1:]):
                 sys.argv.append("--multirun")
@@ -104,11 +107,14 @@ def script(
 
 
 def plain_script(main: Callable[[], None]) -> Callable[[], None]:
-    """Make `main()` a command that reads its arguments itself, with the errors of one line that `script` has."""
+    """Make `main()` a command that reads its arguments itself, with the errors and the help that `script` has."""
 
     def command() -> None:
         try:
-            main()
+            if _asks_for_help():
+                print(inspect.getdoc(main))
+            else:
+                main()
         except (InputError, RunError) as error:
             sys.exit(one_line(error))
 
@@ -158,6 +164,20 @@ def _collect_seldom() -> None:
     atexit.register(gc.freeze)
 
 
+def _asks_for_help() -> bool:
+    return bool({"-h", "--help"} & set(sys.argv[1:]))
+
+
+def _print_help(documentation: str, configs: Path, config_name: str) -> None:
+    """What a script does, its config as it is written, which explains every key, and the options of its groups."""
+    path = configs / f"{config_name}.yaml"
+    print(documentation, path.read_text(), sep="\n")
+    defaults = OmegaConf.to_container(OmegaConf.load(path).defaults)
+    for group in [group for default in defaults if isinstance(default, dict) for group in default]:
+        print(f"{group}: {', '.join(_options(configs / group))}")
+    print("\n--cfg job shows the config that a command line comes to, and does nothing else.")
+
+
 def _fail(error: Exception) -> None:
     if cluster.in_a_job():
         raise error  # which Hydra brings to the launcher
@@ -178,14 +198,14 @@ def _selection_of_several(argument: str) -> str:
 
 def _check_overrides(configs: Path, config_name: str, arguments: list[str]) -> None:
     """Compose the config once before Hydra does, to name what is wrong, and the nearest valid name, in one line."""
-    overrides = [argument for argument in arguments if not argument.startswith("-")]
+    overrides = _overrides_in(arguments)
     for override in overrides:
         fits = "=" in override or override.startswith("~")
         require(fits, f"'{override}' is no override: write key=value, such as mixup=puzzlemix")
     groups = [override for override in overrides if (configs / _key(override)).is_dir()]
     for override in groups:
         _check_options(configs / _key(override), override.partition("=")[2])
-    if len(overrides) < len(arguments):  # --multirun, --help, --cfg: what a sweep's values do is checked job by job
+    if len(overrides) < len(arguments):  # --multirun, --cfg: what a sweep's values do is checked job by job
         groups, overrides = ([o for o in some if "," not in o] for some in (groups, overrides))
     with hydra.initialize_config_dir(str(configs), version_base="1.3"):
         defaults = hydra.compose(config_name, groups)
@@ -202,6 +222,13 @@ def _check_overrides(configs: Path, config_name: str, arguments: list[str]) -> N
             _check_type(key, values[key], given.get(key))
 
 
+def _overrides_in(arguments: Sequence[str]) -> list[str]:
+    """Those arguments that are no flag of Hydra's, nor the value of one."""
+    before = ["", *arguments]
+    pairs = zip(before, arguments, strict=False)
+    return [argument for flag, argument in pairs if argument[:1] != "-" and flag not in FLAGS_WITH_A_VALUE]
+
+
 def _check_launcher_key(key: str, config: DictConfig) -> None:
     """Raise `InputError` unless the launcher that is selected has this setting."""
     valid = [f"hydra.launcher.{name}" for name in config.hydra.launcher if name != "_target_"]
@@ -211,9 +238,13 @@ def _check_launcher_key(key: str, config: DictConfig) -> None:
 
 def _check_options(group: Path, selected: str) -> None:
     """Raise `InputError` unless every selected option, of `a`, `a,b` or `[a,b]`, is a file of the group."""
-    valid = [path.stem for path in group.glob("*.yaml")]
+    valid = _options(group)
     for option in selected.strip("[]").split(","):
         require(option in (*valid, "null"), f"unknown {group.name} '{option}'{nearest(option, valid)}")
+
+
+def _options(group: Path) -> list[str]:
+    return sorted(path.stem for path in group.glob("*.yaml"))
 
 
 def _key(override: str) -> str:

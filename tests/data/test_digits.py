@@ -4,14 +4,14 @@ import hydra
 import numpy as np
 import pytest
 import torch
-from conftest import SCRIPTS
+from conftest import CONFIGS
 from omegaconf import OmegaConf
 from sklearn.datasets import load_digits
 
 from puzzlemix.data.digits import Digits
 from puzzlemix.errors import InputError
 
-CONFIG = OmegaConf.load(SCRIPTS.parent / "configs" / "dataset" / "digits.yaml")
+CONFIG = OmegaConf.load(CONFIGS / "dataset" / "digits.yaml")
 
 
 def digits(train_per_class):

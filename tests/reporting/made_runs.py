@@ -5,7 +5,7 @@ import shutil
 
 import hydra
 import yaml
-from conftest import SCRIPTS
+from conftest import CONFIGS, SCRIPTS
 from omegaconf import OmegaConf
 
 from puzzlemix.reporting.experiments import experiment_files
@@ -14,7 +14,7 @@ from puzzlemix.reporting.results import read_results
 from puzzlemix.runlog import fingerprint
 
 PAPER = SCRIPTS.parent / "results" / "paper"
-EXPERIMENTS = SCRIPTS.parent / "configs" / "experiment"
+EXPERIMENTS = CONFIGS / "experiment"
 
 
 def run_of(runs, method="puzzlemix", seed=0):
