@@ -2,6 +2,8 @@
 
 import io
 import multiprocessing
+import os
+import signal
 
 import numpy as np
 import pytest
@@ -162,6 +164,21 @@ def test_a_damaged_image_is_named_in_one_line(root, tmp_path, workers):
         list(data.train_batches(2, False, 0, 0))
     assert str(refused.value) == f"{damaged} cannot be read as an image (OSError): replace it, or delete it"
     assert multiprocessing.active_children() == []
+
+
+def test_a_reader_that_has_hardly_begun_outlasts_a_sigterm(root, monkeypatch):
+    """`scancel` sends one to all processes of a job, also between a reader's start and its first look at this code."""
+    set_num_threads = torch.set_num_threads
+
+    def interrupted(count):  # torch calls this in each reader, after it has set its own handler
+        os.kill(os.getpid(), signal.SIGTERM)
+        set_num_threads(count)
+
+    monkeypatch.setattr(torch, "set_num_threads", interrupted)
+    wanted, _ = joined(images_of(root).test_batches(4))
+    read, _ = joined(images_of(root, workers=2).test_batches(4))
+    assert torch.equal(read, wanted)
+    assert signal.SIGTERM not in signal.pthread_sigmask(signal.SIG_BLOCK, ())
 
 
 def test_workers_end_with_an_epoch_that_is_left_early(root):

@@ -177,7 +177,7 @@ class ImageFolders:
             generator=torch.Generator(),  # its own: the global one is the training loop's
         )
         try:
-            for pixels, labels in loader:
+            for pixels, labels in _with_workers_started(loader):
                 yield (
                     pixels.to(self._device, non_blocking=True).float().div_(255),
                     labels.to(self._device, non_blocking=True),
@@ -187,9 +187,19 @@ class ImageFolders:
             raise RunError(message) from error.with_traceback(None)  # whose frames would keep the workers
 
 
+def _with_workers_started(loader: DataLoader) -> Iterator[Sequence[Tensor]]:
+    """Its batches. Workers inherit that SIGTERM is held back here, until they can outlast it."""
+    before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGTERM})
+    try:
+        return iter(loader)
+    finally:
+        signal.pthread_sigmask(signal.SIG_SETMASK, before)
+
+
 def _outlast_sigterm(worker: int) -> None:
     """Read on for a while where a cluster's signal comes to all processes: the one that trains finishes its step."""
     signal.signal(signal.SIGTERM, lambda *_: signal.alarm(LAST_READS_S))
+    signal.pthread_sigmask(signal.SIG_UNBLOCK, {signal.SIGTERM})
 
 
 class _Images(Dataset):
