@@ -245,6 +245,14 @@ def test_curves_are_of_finished_runs_where_there_are_any(runs):
     assert curve.values.shape == (2, 1)  # as far as both have come
 
 
+def test_a_curve_that_ends_early_is_told(runs, hydra_configs, tmp_path):
+    assert "log.jsonl" not in report_page(results_of(runs), runs, commit=None)
+    log = run_of(runs) / "log.jsonl"
+    log.write_text("{" + log.read_text())
+    shown = report_page(results_of(runs), runs, commit=None)
+    assert "Of digits_preactresnet18_narrow_puzzlemix seed 0 log.jsonl has not all epochs whole" in shown
+
+
 def test_logarithmic_axes_are_labelled_in_numbers():
     values = np.geomspace(0.3, 90, 50)[None]
     drawn = figures.draw_curves([figures.Curve("a", figures.COLOURS[0], np.arange(1, 51), values)], "error")

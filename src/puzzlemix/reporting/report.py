@@ -20,7 +20,7 @@ from PIL import Image
 from puzzlemix.reporting import figures
 from puzzlemix.reporting.ablations import Ablation, find_ablations
 from puzzlemix.reporting.measures import TOP1
-from puzzlemix.reporting.results import Results, TableResults, as_tables
+from puzzlemix.reporting.results import Results, TableResults, as_tables, named
 from puzzlemix.reporting.runs import Row, short_commit
 from puzzlemix.reporting.tables import Table
 
@@ -79,7 +79,7 @@ def section_of(result: TableResults, commit: str | None) -> Section:
     left_out = len(result.rows) - len(rows)
     note = f"The {ROWS} rows of least error, of each method one first; {left_out} are not drawn." if left_out else ""
     groups = [
-        Group("Learning curves", learning_curves(rows), note),
+        Group("Learning curves", learning_curves(rows), f"{note} {damaged_logs(rows)}".strip()),
         Group("Under attack", robustness(rows), note),
         Group("Time", seconds(rows), note),
         Group("Ablations", [ablation_figure(ablation) for ablation in find_ablations(result.rows)]),
@@ -116,6 +116,14 @@ def learning_curves(rows: Mapping[str, Row]) -> list[PageFigure]:
             caption = f"{caption} Mean over seeds; the band is from the least to the largest."
             drawn.append(PageFigure(Markup(figures.draw_curves(curves, ylabel)), caption))
     return drawn
+
+
+def damaged_logs(rows: Mapping[str, Row]) -> str:
+    """A sentence on the finished runs whose curves end too early, if there are any."""
+    finished = _runs(rows)
+    damaged = [run for run in finished if len(run.log) < run.metrics["epochs"]]
+    where = "log.jsonl has not all epochs whole, and the curve ends before the first that is damaged"
+    return f"Of {named(damaged, len(finished))} {where}." if damaged else ""
 
 
 def robustness(rows: Mapping[str, Row]) -> list[PageFigure]:
