@@ -28,7 +28,7 @@ def kill_and_restart(command: Sequence[str], folder: Path, kills: int, seed: int
     """Run `command` until it ends well, killing all its processes by SIGKILL so many times on the way.
 
     In turn: at a random moment of the training, during the write of a checkpoint, and while the program starts. The
-    first comes after up to `EPOCHS` more of them, the second after at least one, however long they take.
+    first comes after up to `EPOCHS` further epochs, the second after one at least, however long they take.
 
     Args:
         command: trains the run in `folder`.

@@ -245,7 +245,7 @@ def test_curves_are_of_finished_runs_where_there_are_any(runs):
     assert curve.values.shape == (2, 1)  # as far as both have come
 
 
-def test_a_curve_that_ends_early_is_told(runs, hydra_configs, tmp_path):
+def test_a_curve_that_ends_early_is_told(runs, hydra_configs):
     assert "log.jsonl" not in report_page(results_of(runs), runs, commit=None)
     log = run_of(runs) / "log.jsonl"
     log.write_text("{" + log.read_text())

@@ -72,7 +72,7 @@ class Run:
         """Of the code that finished it, in 7 digits, `-dirty` where files differed; empty where that is not known."""
         return short_commit(self.metrics.get("git_commit"))
 
-    @property
+    @cached_property
     def log(self) -> list[dict[str, Any]]:
         """Its epochs' records, as far as they are whole."""
         return read_log(self.folder / "log.jsonl")
