@@ -1,24 +1,34 @@
-"""Evaluate a checkpoint, clean and under attack.
+"""Evaluate a checkpoint: clean, under attack, on corrupted images; how far to trust its confidence, and the attacks.
 
-python scripts/evaluate.py checkpoint=results/runs/NAME/seed0/checkpoints/last.pt attack=fgsm,pgd
+python scripts/evaluate.py checkpoint=results/runs/NAME/seed0/checkpoints/last.pt suite=paper
+python scripts/evaluate.py checkpoint=models/NAME.pt suite=full test_batch_size=500
+python scripts/evaluate.py checkpoint=models/NAME.pt attack=fgsm,pgd
+
+An evaluation that was killed goes on, with the same command, from the batch that it had come to.
 """
 
 import json
-from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+import torch
 from omegaconf import DictConfig
 
 from puzzlemix import cli, distributed
-from puzzlemix.arithmetic import compute_in_float32
-from puzzlemix.checkpoint import beside
-from puzzlemix.evaluation import attack_errors, check_evaluation, clean_errors
+from puzzlemix.arithmetic import Arithmetic
+from puzzlemix.checkpoint import digest
+from puzzlemix.corruptions.sets import CorruptedImages, corruption_folder
+from puzzlemix.evaluation import Evaluator
 from puzzlemix.experiment import check_torchvision, load_experiment, plain
 from puzzlemix.files import output_file, write_text
-from puzzlemix.reporting.run_files import read_attacks
-
-SAME = ("checkpoint", "epochs", "evaluated_on", "seed", "top1_error", "top5_error")  # of one network and its images
+from puzzlemix.reporting.robustness import fired, summary
+from puzzlemix.robustness.attacked import check_evaluation
+from puzzlemix.robustness.auto_attack import check_auto_attack
+from puzzlemix.robustness.results import read_results, results_path, with_earlier
+from puzzlemix.robustness.self_checks import self_checks
+from puzzlemix.robustness.suite import measure
+from puzzlemix.runlog import environment
+from puzzlemix.saved_sums import SavedSums
 
 
 @cli.script("evaluate")
@@ -26,28 +36,59 @@ def main(config: DictConfig) -> None:
     check_torchvision()
     config = plain(config)
     device = distributed.join(config["device"])
-    compute_in_float32()
-    batch_size, attacks = config["test_batch_size"], config["attack"]
-    check_evaluation(batch_size, attacks)
+    check_evaluation(config["test_batch_size"], config["attack"])
+    check_auto_attack(**config["auto_attack"])
     (data, network, *_), epochs = load_experiment(config["checkpoint"], device)
-    output = output_file(config["output"], default=beside(config["checkpoint"], "evaluation.json"))
-    errors = clean_errors(network, data, batch_size)
-    errors |= attack_errors(network, data, batch_size, attacks, config["seed"])
+    Arithmetic().prepare(network)
+    corrupted = corrupted_images(config["corruptions"], data)
+    output = output_file(config["output"], default=results_path(config["checkpoint"]))
+
+    of = {"weights": digest(network), "evaluated_on": data.evaluated_on, "seed": config["seed"]}
+    evaluator = Evaluator(network, data, config["test_batch_size"], config["seed"], saved_sums(output, config, of))
+    results = {**of, "epochs": epochs, **measure(evaluator, config["attack"], corrupted, config["auto_attack"])}
     if distributed.is_main():
-        content = {"checkpoint": config["checkpoint"], "evaluated_on": data.evaluated_on, **errors}
-        content |= {"epochs": epochs, "attacks": attacks, "seed": config["seed"]}
-        write_text(output, json.dumps(with_earlier_attacks(content, output), indent=2) + "\n")
-        for name, error in errors.items():
-            print(f"{name:24}{error:6.2f} %")
+        results |= {"checkpoint": config["checkpoint"], "test_batch_size": config["test_batch_size"], **environment()}
+        results = with_earlier(results, read_results(output))
+        results["self_checks"] = [check._asdict() for check in self_checks(results)]
+        write_text(output, json.dumps(results, indent=2) + "\n")
+        show(results)
         print(f"{output}")
+    evaluator.saved.remove()
 
 
-def with_earlier_attacks(content: Mapping[str, Any], output: Path) -> dict[str, Any]:
-    """An evaluation with the attacks of the one that the file holds, if that was of the same network and images."""
-    earlier = read_attacks(output)
-    if any(earlier.get(key) != content[key] for key in SAME):
-        return dict(content)
-    return {**earlier, **content, "attacks": {**earlier["attacks"], **content["attacks"]}}
+def corrupted_images(wanted: str | None, data: Any) -> CorruptedImages | None:
+    """The set that is to be measured; where there is none, or not all of it, it is said."""
+    if wanted is None:
+        return None
+    folder = corruption_folder(data) if wanted == "auto" else Path(wanted)
+    if folder is None:
+        warn(f"there are no corrupted images of {data.name}, so none are measured: see the README on how to have some")
+        return None
+    images = CorruptedImages(folder, data)
+    if images.missing or images.incomplete:
+        parts = [*images.missing, *(f"{name} ({what})" for name, what in images.incomplete.items())]
+        warn(f"{folder} lacks {', '.join(parts)}: the rest is measured")
+    return images
+
+
+def warn(problem: str) -> None:
+    """A line on stderr, once."""
+    if distributed.is_main():
+        cli.warn([problem])
+
+
+def saved_sums(output: Path, config: dict[str, Any], of: dict[str, Any]) -> SavedSums:
+    """Where this process keeps what it has measured, until the results are written."""
+    depends_on = {**of, "batch_size": config["test_batch_size"], "processes": distributed.world_size()}
+    path = output.with_name(f"{output.stem}_unfinished{distributed.rank()}.json")
+    return SavedSums(path, {**depends_on, "torch": torch.__version__})
+
+
+def show(results: dict[str, Any]) -> None:
+    """The numbers, a line each, and what to doubt as warnings."""
+    for title, value in summary(results).items():
+        print(f"{title:32}{value}")
+    cli.warn(f"doubtful, since it does not hold that {found}" for found in fired(results))
 
 
 if __name__ == "__main__":

@@ -13,8 +13,9 @@ from omegaconf import DictConfig, OmegaConf
 
 from puzzlemix import cli, distributed
 from puzzlemix.checkpoint import keep_weights
-from puzzlemix.evaluation import attack_errors, check_evaluation
+from puzzlemix.evaluation import Evaluator
 from puzzlemix.experiment import build, build_part, build_recipe, check_torchvision, plain
+from puzzlemix.robustness.attacked import attack_errors, check_evaluation
 from puzzlemix.runlog import RunLog
 from puzzlemix.training import Trainer
 
@@ -45,7 +46,7 @@ def main(config: DictConfig) -> None:
     trainer = Trainer(network, mixer, data, recipe, log)
     with log.recording_failure():
         trainer.train()
-        errors = attack_errors(network, data, config["test_batch_size"], config["attack"], config["seed"])
+        errors = attack_errors(Evaluator(network, data, config["test_batch_size"], config["seed"]), config["attack"])
     if distributed.is_main():
         metrics = log.finish({"evaluated_on": data.evaluated_on, **errors, "attacks": config["attack"]})
         if config["keep_weights"]:

@@ -16,6 +16,7 @@ import hydra
 import numpy as np
 import pytest
 import torch
+import torch.nn.functional as F
 
 os.environ.setdefault("TRITON_INTERPRET", "1")  # kernels for a GPU run on the CPU; triton looks at it when imported
 
@@ -123,6 +124,58 @@ def hydra_configs():
     """Hydra as a script has it."""
     with hydra.initialize_config_dir(str(CONFIGS), version_base="1.3"):
         yield
+
+
+HELD_OUT = slice(1200, 1500)  # of the small digits
+
+
+@pytest.fixture(scope="session")
+def digits():
+    """The 8 x 8 digits: images in [0, 1] and labels."""
+    from sklearn.datasets import load_digits  # here, as those below: only some tests need them
+
+    grey, y = load_digits(return_X_y=True)
+    return torch.from_numpy(grey).float().view(-1, 1, 8, 8) / 16, torch.from_numpy(y)
+
+
+@pytest.fixture(scope="session")
+def network(digits):
+    """Trained on 1,200 digits in about a second, in eval mode."""
+    from puzzlemix.networks import preactresnet18
+
+    torch.manual_seed(0)
+    images, labels = (data[:1200] for data in digits)
+    network = preactresnet18(10, 4, mean=[0.3], std=[0.38])
+    optimizer = torch.optim.SGD(network.parameters(), lr=0.1, momentum=0.9)
+    for _ in range(3):
+        for batch in torch.randperm(1200).split(50):
+            optimizer.zero_grad()
+            F.cross_entropy(network(images[batch]), labels[batch]).backward()
+            optimizer.step()
+    optimizer.zero_grad()
+    return network.eval()
+
+
+@pytest.fixture(scope="session")
+def held_out(digits):
+    images, labels = digits
+    return images[HELD_OUT], labels[HELD_OUT]
+
+
+@pytest.fixture(scope="session")
+def data(digits, tmp_path_factory):
+    """The same images as a dataset, in 256 values: 300 test images."""
+    from puzzlemix.data.arrays import ArrayData
+
+    root = tmp_path_factory.mktemp("data")
+    (root / "small").mkdir()
+    x, y = (digits[0] * 255).round().to(torch.uint8).permute(0, 2, 3, 1).numpy(), digits[1].numpy().astype(np.int64)
+    for split, part in (("train", slice(1200)), ("test", HELD_OUT)):
+        classes = np.array([str(label) for label in range(10)])
+        np.savez(root / "small" / f"{split}.npz", x=x[part], y=y[part], classes=classes)
+    data = ArrayData("small", 10, (8, 8), (0.3,), (0.38,), root=str(root))
+    data.load(torch.device("cpu"))
+    return data
 
 
 def on_a_terminal(command):

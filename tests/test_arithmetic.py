@@ -135,7 +135,7 @@ def test_evaluation_and_attacks_are_in_float32_whatever_was_trained_in(train, sc
     train("name=run", "attack=fgsm", *settings)
     folder = tmp_path / "run" / "seed0"
     script("evaluate", f"checkpoint={folder}/checkpoints/last.pt", "attack=fgsm", "device=cpu")
-    evaluated = json.loads((folder / "checkpoints" / "last_evaluation.json").read_text())
+    evaluated = json.loads((folder / "robustness.json").read_text())
     metrics = json.loads((folder / "metrics.json").read_text())
     assert evaluated["top1_error"] == metrics["top1_error"]["last"]
     assert evaluated["fgsm8_error"] == metrics["fgsm8_error"]

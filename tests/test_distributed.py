@@ -73,7 +73,7 @@ def test_two_processes_train_one_run_and_evaluate_every_image_once(tmp_path, scr
 
     checkpoint = folder / "checkpoints" / "last.pt"
     script("evaluate", f"checkpoint={checkpoint}", "attack=fgsm", "device=cpu")
-    alone = json.loads(checkpoint.with_name("last_evaluation.json").read_text())
+    alone = json.loads((folder / "robustness.json").read_text())
     assert alone["top1_error"] == pytest.approx(metrics["top1_error"]["last"])
     assert alone["top5_error"] == pytest.approx(metrics["top5_error"]["last"])
     assert alone["fgsm8_error"] == pytest.approx(metrics["fgsm8_error"], abs=0.41)  # two of 500 images

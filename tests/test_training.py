@@ -221,7 +221,7 @@ def test_kept_weights_go_to_models_with_their_card(train, script, tmp_path, monk
     capsys.readouterr()
     script("evaluate", f"checkpoint={kept}", "attack=none", "device=cpu")
     last = json.loads((folder / "metrics.json").read_text())["top1_error"]["last"]
-    assert json.loads((tmp_path / "models" / "run_seed0_evaluation.json").read_text())["top1_error"] == pytest.approx(
+    assert json.loads((tmp_path / "models" / "run_seed0_robustness.json").read_text())["top1_error"] == pytest.approx(
         last
     )
 

@@ -4,15 +4,33 @@ Importing this needs torch and numpy only.
 """
 
 from puzzlemix import networks, robustness
-from puzzlemix.mixing import CutMix, InputMixup, ManifoldMixup, Mixer, Puzzle, PuzzleMix, puzzle_mix
+from puzzlemix.mixing import (
+    Augmentation,
+    AugMix,
+    CutMix,
+    InputMixup,
+    ManifoldMixup,
+    Mixer,
+    PGDTraining,
+    Puzzle,
+    PuzzleAugMix,
+    PuzzleMix,
+    PuzzlePGD,
+    puzzle_mix,
+)
 
 __all__ = [
+    "AugMix",
+    "Augmentation",
     "CutMix",
     "InputMixup",
     "ManifoldMixup",
     "Mixer",
+    "PGDTraining",
     "Puzzle",
+    "PuzzleAugMix",
     "PuzzleMix",
+    "PuzzlePGD",
     "networks",
     "puzzle_mix",
     "robustness",

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 import zipfile
 from collections.abc import Mapping, Sequence
@@ -107,6 +108,15 @@ def keep_weights(checkpoint: Path, metrics: Mapping[str, Any], folder: Path = Pa
     save_checkpoint(path, {"config": content["config"], "network": content["network"]})
     write_text(path.with_suffix(".json"), json.dumps(dict(metrics), indent=2) + "\n")
     return path
+
+
+def digest(network: nn.Module) -> str:
+    """SHA-256 of all weights and buffers, by name: equal for equal networks, wherever they lie."""
+    hashed = hashlib.sha256()
+    for name, value in sorted(network.state_dict().items()):
+        hashed.update(f"{name} {value.dtype} {tuple(value.shape)}".encode())
+        hashed.update(value.detach().cpu().contiguous().numpy().tobytes())
+    return hashed.hexdigest()
 
 
 def _check_sums(path: str | Path) -> None:

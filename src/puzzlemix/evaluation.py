@@ -1,92 +1,107 @@
-"""Errors of a network on the images that its dataset is evaluated on, clean and under attack, in percent."""
+"""Evaluating a network: sums over images of its dataset, of all processes together, and the errors that follow."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+import sys
+from collections.abc import Callable, Iterator
 from contextlib import closing
-from typing import Any
+from dataclasses import dataclass
+from itertools import islice
+from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor, nn
 from tqdm import tqdm
 
 from puzzlemix import distributed
-from puzzlemix.errors import InputError, require, require_whole
-from puzzlemix.robustness.attacks import attack, check_attack
-from puzzlemix.streams import torch_seed
+from puzzlemix.saved_sums import SavedSums, Sums
+
+Perturb = Callable[[int, Tensor, Tensor], Tensor]  # number of the batch, images, labels -> images
+Measure = Callable[[int, Tensor, Tensor], Tensor]  # the same -> what is summed up, (S,)
 
 
-def clean_errors(network: nn.Module, data: Any, batch_size: int) -> dict[str, float]:
-    """Top-1 and top-5 error on unchanged images.
+class Batches(NamedTuple):
+    """This process's share of some images: batches of pixels (B, C, H, W) in [0, 1] and labels (B,), and how many."""
 
-    Args:
+    batches: Iterator[tuple[Tensor, Tensor]]
+    count: int
+
+
+@dataclass(frozen=True)
+class Evaluator:
+    """A network and the images that it is evaluated on.
+
+    Attributes:
         network: in any mode; evaluated in eval mode.
         data: a dataset of `puzzlemix.data`, loaded onto the network's device.
         batch_size: images at a time, of each process.
+        seed: of whatever an evaluation draws.
+        saved: where what is measured is kept meanwhile; None: nowhere.
     """
-    top1, top5 = _errors(network, data, batch_size, lambda images, labels: images, "evaluation")
-    return {"top1_error": top1, "top5_error": top5}
 
+    network: nn.Module
+    data: Any
+    batch_size: int
+    seed: int = 0
+    saved: SavedSums | None = None
 
-def attack_errors(
-    network: nn.Module, data: Any, batch_size: int, attacks: Mapping[str, Mapping[str, Any]], seed: int
-) -> dict[str, float]:
-    """Top-1 error under each attack, as `{name}_error`; the rest as for `clean_errors`.
+    @property
+    def device(self) -> torch.device:
+        """The network's."""
+        return next(self.network.parameters()).device
 
-    Args:
-        attacks: by name, each with `eps_255` and `step_255` in 1/255, `steps` and `random_start`.
-        seed: fixes the random starts, which other batches or another number of processes draw otherwise.
-    """
-    device = next(network.parameters()).device
-    errors = {}
-    for name, settings in attacks.items():
-        options = _attack_options(name, settings)
-        generator = torch.Generator(device).manual_seed(torch_seed("attack", seed, distributed.rank()))
+    def errors(self, name: str, perturb: Perturb | None = None, images: Batches | None = None) -> tuple[float, float]:
+        """Top-1 and top-5 error in percent, each image counted once.
 
-        def perturb(images: Tensor, labels: Tensor, options=options, generator=generator) -> Tensor:
-            return attack(network, images, labels, **options, generator=generator)
+        Args:
+            name: of what is measured, of its progress bar too.
+            perturb: what is done to a batch's images first.
+            images: others than the dataset's test images.
+        """
 
-        errors[f"{name}_error"] = _errors(network, data, batch_size, perturb, name)[0]
-    return errors
-
-
-def check_evaluation(batch_size: int, attacks: Mapping[str, Mapping[str, Any]]) -> None:
-    """Raise `InputError` unless these settings can work: ask before hours of training."""
-    require_whole("test_batch_size", batch_size, least=1)
-    for name, settings in attacks.items():
-        options = _attack_options(name, settings)
-        try:
-            check_attack(options["eps"], options["step"], options["steps"])
-        except InputError as error:
-            raise InputError(f"attack '{name}': {error}") from error
-
-
-def _attack_options(name: str, settings: Mapping[str, Any]) -> dict[str, Any]:
-    """The arguments of `attack`, in its units."""
-    wanted = {"eps_255", "step_255", "steps", "random_start"}
-    require(set(settings) == wanted, f"attack '{name}' must have {sorted(wanted)}, not {sorted(settings)}")
-    require(None not in settings.values(), f"attack '{name}' must not have null in {dict(settings)}")
-    eps, step = settings["eps_255"] / 255, settings["step_255"] / 255
-    return {"eps": eps, "step": step, "steps": settings["steps"], "random_start": settings["random_start"]}
-
-
-def _errors(
-    network: nn.Module, data: Any, batch_size: int, perturb: Callable[[Tensor, Tensor], Tensor], what: str
-) -> tuple[float, float]:
-    """Top-1 and top-5 error of this and all other processes' images together, each image once."""
-    device = next(network.parameters()).device
-    training = network.training
-    network.eval()
-    counts = torch.zeros(3, device=device, dtype=torch.float64)  # right in 1, right in 5, images
-    quiet = None if distributed.is_main() else True  # None: silent unless on a terminal
-    steps = data.test_steps(batch_size)
-    with closing(data.test_batches(batch_size)) as batches:
-        for images, labels in tqdm(batches, desc=what, total=steps, unit="batch", leave=False, disable=quiet):
-            images = perturb(images, labels)
+        def count(batch: int, images: Tensor, labels: Tensor) -> Tensor:
+            shown = images if perturb is None else perturb(batch, images, labels)
             with torch.no_grad():
-                logits = network(images)  # (B, K)
+                logits = self.network(shown)  # (B, K)
             best = logits.topk(min(5, logits.shape[1])).indices == labels[:, None]  # (B, 5)
-            counts += torch.stack([best[:, 0].sum(), best.any(1).sum(), torch.tensor(len(labels), device=device)])
-    network.train(training)
-    right1, right5, images = distributed.sum_over_processes(counts).tolist()
-    return 100 * (1 - right1 / images), 100 * (1 - right5 / images)
+            return torch.stack([best[:, 0].sum(), best.any(1).sum(), torch.tensor(len(labels), device=best.device)])
+
+        right1, right5, total = self.total(name, 3, count, images)
+        return 100 * (1 - right1 / total), 100 * (1 - right5 / total)
+
+    def total(self, name: str, size: int, measure: Measure, images: Batches | None = None) -> list[float]:
+        """The sum of `measure`, (size,), over all batches of all processes.
+
+        The network is in eval mode meanwhile. With `saved`, batches that were measured before are passed over.
+        """
+        batches, count = images or self._test_images()
+        kept = self.saved.get(name) if self.saved else None
+        done, values = kept or Sums(0, torch.zeros(size, dtype=torch.float64))
+        values = values.to(self.device)
+        training = self.network.training
+        self.network.eval()
+        with closing(batches), _bar(name, count, done) as bar:
+            for batch, (pixels, labels) in enumerate(islice(batches, done, None), done):
+                values = values + measure(batch, pixels, labels)
+                bar.update()
+                if self.saved:
+                    self.saved.keep(name, Sums(batch + 1, values), complete=batch + 1 == count)
+        self.network.train(training)
+        return distributed.sum_over_processes(values).tolist()
+
+    def _test_images(self) -> Batches:
+        return Batches(self.data.test_batches(self.batch_size), self.data.test_steps(self.batch_size))
+
+
+def _bar(name: str, count: int, done: int) -> tqdm:
+    """How far a measurement is and what time is left; in a log a line a minute, of those that take so long."""
+    every_s = 0.1 if sys.stderr.isatty() else 60.0
+    delay_s = 0.0 if sys.stderr.isatty() else every_s
+    options = {"leave": False, "mininterval": every_s, "delay": delay_s, "disable": not distributed.is_main()}
+    return tqdm(desc=name, total=count, initial=done, unit="batch", **options)
+
+
+def clean_errors(evaluator: Evaluator) -> dict[str, float]:
+    """Top-1 and top-5 error on unchanged images, in percent."""
+    top1, top5 = evaluator.errors("evaluation")
+    return {"top1_error": top1, "top5_error": top5}

@@ -34,6 +34,19 @@ def soft_cross_entropy(logits: Tensor, targets: Tensor) -> Tensor:
     return F.cross_entropy(logits.float(), targets)
 
 
+def jensen_shannon(logits: Tensor) -> Tensor:
+    """How far answers to views of the same images are apart: the mean of their KL divergences from their mean, in nats.
+
+    As AugMix's code computes it (Hendrycks et al., 2020): the mean answer is kept above 1e-7, and all is in float32.
+
+    Args:
+        logits: of V views, (V, B, K).
+    """
+    answers = logits.float().softmax(-1)  # (V, B, K)
+    mean = answers.mean(0, keepdim=True).clamp(1e-7, 1).log().expand_as(answers)
+    return F.kl_div(mean, answers, reduction="none").sum(-1).mean()
+
+
 def weight_of_cross_entropy(loss: str, num_classes: int) -> float:
     """What a mean cross-entropy is multiplied by to weigh as much as `loss` beside it: 2 / K for BCE on softmax.
 

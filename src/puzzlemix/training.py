@@ -14,7 +14,7 @@ from torch.nn.utils import get_total_norm
 from puzzlemix import distributed
 from puzzlemix.arithmetic import Arithmetic
 from puzzlemix.errors import InputError, PreemptedError, RunError, require
-from puzzlemix.evaluation import clean_errors
+from puzzlemix.evaluation import Evaluator, clean_errors
 from puzzlemix.losses import LOSSES
 from puzzlemix.mixing import Mixer
 from puzzlemix.preemption import Preemption
@@ -76,7 +76,7 @@ class Trainer:
                 with state.stopwatch("evaluation"):
                     distributed.share_buffers(self.network)
                     self._check_weights()
-                    errors = clean_errors(self.network, self.data, self.log.config["test_batch_size"])
+                    errors = clean_errors(Evaluator(self.network, self.data, self.log.config["test_batch_size"]))
                 self.log.write_epoch({**self._record(), **errors, "seconds": self._seconds()})
                 bar.show_epoch(self.log.records[-1])
                 state.begin_next_epoch()
@@ -125,15 +125,16 @@ class Trainer:
         self.optimizer.zero_grad()  # before mixing, which may leave gradients behind (clean_lam > 0)
         with self.arithmetic.reduced(self.state.device):
             with part("mixing"):
-                mixed, targets = self.mixer(self.model, images, labels)  # (B, C, H, W), (B, K)
+                mixed, targets = self.mixer(self.model, images, labels)  # (V B, C, H, W), (B, K)
             with part("network"):
-                logits = self.model(mixed)  # (B, K)
-                loss = self.criterion(logits, targets)
+                logits = self.model(mixed)  # (V B, K)
+                loss = self.mixer.loss(self.criterion, logits, targets)
                 loss.backward()
         with part("optimizer"):
             largest = get_total_norm([p.grad for p in self.network.parameters() if p.grad is not None], inf)
             self.optimizer.step()
-        right = targets.gather(1, logits.argmax(1, keepdim=True)).sum()  # by the share of the label that is hit
+        answers = logits[: len(targets)].argmax(1, keepdim=True)  # (B, 1)
+        right = targets.gather(1, answers).sum()  # by the share of the label that is hit
         return loss, largest, right
 
     def _epochs_done(self) -> float:

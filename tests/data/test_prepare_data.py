@@ -196,6 +196,70 @@ def test_digits_need_nothing(script, tmp_path, monkeypatch, capsys):
         script("prepare_data", "dataset=digits", "source=here")
 
 
+@pytest.fixture
+def digits(script, tmp_path, monkeypatch, capsys):
+    """`digits("corruptions=fog")`: the script on digits, which lie in the library; gives what it prints."""
+    monkeypatch.chdir(tmp_path)
+
+    def run(*overrides):
+        script("prepare_data", "dataset=digits", *overrides)
+        return capsys.readouterr().out
+
+    return run
+
+
+def test_corruptions_are_made_once_beside_the_dataset(digits, tmp_path):
+    pytest.importorskip("imagecorruptions")
+    folder = "data/digits-c-regenerated"
+    assert digits("corruptions=contrast") == f"{folder}: prepared, 1 corruptions of the test images at 5 severities\n"
+    written = content(tmp_path / folder)
+    assert set(written) == {"contrast.npy", "labels.npy", "regenerated.json"}
+    assert digits("corruptions=contrast") == (
+        f"{folder}: prepared before (again: force=true), 1 corruptions of the test images at 5 severities\n"
+    )
+    assert digits("corruptions=[contrast,fog]") == (
+        f"{folder}: prepared, 2 corruptions of the test images at 5 severities\n"
+    )
+    assert content(tmp_path / folder).items() > written.items()
+    with pytest.raises(SystemExit, match=r"^error: .*digits-c-regenerated was made otherwise \(seed was 0, is 1\)"):
+        digits("corruptions=[fog]", "seed=1")
+
+
+def test_own_images_are_corrupted_when_they_are_prepared(prepare, tmp_path):
+    pytest.importorskip("imagecorruptions")
+    write_class_folders(tmp_path / "mine", CLASSES, 5, (40, 50))
+    own = ("dataset.name=insects", "dataset.image_size=[32,48]")
+    with pytest.raises(SystemExit, match=r"^error: .*insects/test\.npz is not there: run `python scripts/prepare_data"):
+        prepare("image_folder", *own, "corruptions=all")
+    prepare("image_folder", *own, f"source={tmp_path}/mine")
+    assert "insects-c-regenerated: prepared, 2 corruptions" in prepare("image_folder", *own, "corruptions=[frost,fog]")
+    assert np.load(tmp_path / "data" / "insects-c-regenerated" / "frost.npy").shape == (15, 32, 48, 3)
+
+
+@pytest.mark.parametrize(
+    ("overrides", "message"),
+    [
+        (["corruptions=fogg"], r"unknown corruption 'fogg'; did you mean 'fog'\?"),
+        (["corruptions=3"], r"unknown corruption '3'; valid: brightness, contrast, .*, zoom_blur"),
+        (["corruptions=[fog,[frost]]"], r"unknown corruption '\['frost'\]'"),
+        (["corruptions=[]"], r"corruptions must be all, or such as \[fog,frost\]"),
+        (["corruptions=fog", "seed=-1"], r"seed must be a whole number, at least 0, not -1"),
+        (["corruptions=fog", "source=here"], r"corruptions are of a dataset that is prepared: leave out source="),
+    ],
+)
+def test_corruptions_that_there_are_none_of(digits, tmp_path, overrides, message):
+    with pytest.raises(SystemExit, match=rf"^error: {message}[^\n]*$"):
+        digits(*overrides)
+    assert not list(tmp_path.iterdir())
+
+
+def test_corruptions_without_their_libraries(digits, tmp_path, monkeypatch):
+    monkeypatch.setitem(sys.modules, "imagecorruptions", None)  # as if it were not installed
+    with pytest.raises(SystemExit, match=r"^error: making corruptions needs .*: pip install '\.\[corruptions\]'$"):
+        digits("corruptions=fog")
+    assert not list(tmp_path.iterdir())
+
+
 def test_a_dataset_must_be_named(script):
     with pytest.raises(SystemExit, match=r"error: You must specify 'dataset'.* cifar100 .* tiny_imagenet"):
         script("prepare_data")

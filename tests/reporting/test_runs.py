@@ -86,8 +86,8 @@ DAMAGE = {
     "of an older version of this code": of_an_older_version,
     "config.yaml is damaged": lambda path: path.with_name("config.yaml").write_text("name: [x\n"),
     "has no config.yaml beside it": lambda path: path.with_name("config.yaml").unlink(),
-    "last_evaluation.json is damaged: its attacks are not shown": lambda path: (
-        path.parent / "checkpoints" / "last_evaluation.json"
+    "robustness.json is damaged, or of another network than the run's last: it is not shown": lambda path: (
+        path.parent / "robustness.json"
     ).write_text("{"),
     "repeats seed 0 of": lambda path: shutil.copytree(path.parents[1], path.parents[2] / "copy"),
 }
@@ -156,11 +156,17 @@ def test_attacks_of_training_and_of_a_later_evaluation_are_found(runs, script):
     checkpoint = run_of(runs) / "checkpoints" / "last.pt"
     script("evaluate", f"checkpoint={checkpoint}", "attack=fgsm,fgsm_curve", "device=cpu")
     attacks = only(runs).under_attack
-    assert [(options["eps_255"], options["steps"]) for options, _ in attacks] == [(8, 1), (2, 1), (4, 1), (16, 1)]
+    assert [(options["eps_255"], options["steps"]) for options, _ in attacks] == [
+        (8, 1),
+        (1, 1),
+        (2, 1),
+        (4, 1),
+        (16, 1),
+    ]
     script("evaluate", f"checkpoint={checkpoint}", "attack=pgd7_eps8", "device=cpu")
-    assert only(runs).under_attack[:4] == attacks  # the earlier ones stay
-    assert only(runs).error(PGD7_EPS8) == only(runs).under_attack[4][1]
-    evaluation = checkpoint.with_name("last_evaluation.json")
+    assert only(runs).under_attack[:5] == attacks  # the earlier ones stay
+    assert only(runs).error(PGD7_EPS8) == only(runs).under_attack[5][1]
+    evaluation = run_of(runs) / "robustness.json"
     change(evaluation, fgsm8_error=99.0)
     assert only(runs).error(FGSM8) == only(runs).metrics["fgsm8_error"] != 99.0
     for other in ({"epochs": 1}, {"evaluated_on": "validation"}, {"attacks": []}, {"fgsm2_error": None}):
@@ -248,9 +254,7 @@ def test_a_config_of_another_form_is_damaged(runs, key, value):
     assert found.problems == [f"{path} is damaged: its run is not shown"]
 
 
-@pytest.mark.parametrize(
-    "name", ["config.yaml", "metrics.json", "log.jsonl", "failed.txt", "checkpoints/last_evaluation.json"]
-)
+@pytest.mark.parametrize("name", ["config.yaml", "metrics.json", "log.jsonl", "failed.txt", "robustness.json"])
 def test_files_that_are_no_text_do_not_hide_the_rest(runs, name):
     if name == "failed.txt":
         (run_of(runs) / "metrics.json").unlink()

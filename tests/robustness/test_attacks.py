@@ -3,7 +3,6 @@
 import pytest
 import torch
 import torch.nn.functional as F
-from sklearn.datasets import load_digits
 
 from puzzlemix.errors import InputError
 from puzzlemix.networks import preactresnet18
@@ -16,35 +15,6 @@ PGD = {"eps": 4 / 255, "step": 2 / 255, "steps": 20, "random_start": True}
 @pytest.fixture(autouse=True)
 def seed():
     torch.manual_seed(0)
-
-
-@pytest.fixture(scope="module")
-def digits():
-    """The 8 x 8 digits: images in [0, 1] and labels."""
-    grey, y = load_digits(return_X_y=True)
-    return torch.from_numpy(grey).float().view(-1, 1, 8, 8) / 16, torch.from_numpy(y)
-
-
-@pytest.fixture(scope="module")
-def network(digits):
-    """Trained on 1,200 digits in about a second, in eval mode."""
-    torch.manual_seed(0)
-    images, labels = (data[:1200] for data in digits)
-    network = preactresnet18(10, 4, mean=[0.3], std=[0.38])
-    optimizer = torch.optim.SGD(network.parameters(), lr=0.1, momentum=0.9)
-    for _ in range(3):
-        for batch in torch.randperm(1200).split(50):
-            optimizer.zero_grad()
-            F.cross_entropy(network(images[batch]), labels[batch]).backward()
-            optimizer.step()
-    optimizer.zero_grad()
-    return network.eval()
-
-
-@pytest.fixture(scope="module")
-def held_out(digits):
-    images, labels = digits
-    return images[1200:1500], labels[1200:1500]
 
 
 def accuracy(network, images, labels):
@@ -165,6 +135,34 @@ def test_accuracy_falls_with_eps_and_with_steps(network, held_out):
     assert attacked(0.1, 10) < fgsm[1]
 
 
+# --- restarts ---
+
+
+def test_restarts_keep_what_fooled_and_attack_the_rest_again(network, held_out):
+    images, labels = held_out
+    options = {"eps": 0.08, "step": 0.08, "steps": 1, "random_start": True}
+    once = attack(network, images, labels, generator=torch.Generator().manual_seed(0), **options)
+    often = attack(network, images, labels, generator=torch.Generator().manual_seed(0), restarts=8, **options)
+    fooled = network(once).argmax(1) != labels
+    assert torch.equal(often[fooled], once[fooled])
+    assert (often[~fooled] != once[~fooled]).any()
+    assert accuracy(network, often, labels) < accuracy(network, once, labels)
+    assert (often - images).abs().max() <= 0.08 + 1e-6
+
+
+def test_what_is_left_after_restarts_is_what_every_single_attack_leaves(network, held_out):
+    """Of one step from a random start: no attack may be worse than the ones that it consists of."""
+    images, labels = held_out
+    options = {"eps": 0.08, "step": 0.08, "steps": 1, "random_start": True}
+    generator = torch.Generator().manual_seed(3)
+    known = torch.ones(len(labels), dtype=torch.bool)
+    for _ in range(4):  # each on what is left, by the same stream
+        found = attack(network, images[known], labels[known], generator=generator, **options)
+        known[known.clone()] = network(found).argmax(1) == labels[known]
+    often = attack(network, images, labels, generator=torch.Generator().manual_seed(3), restarts=4, **options)
+    assert torch.equal(network(often).argmax(1) == labels, known)
+
+
 # --- what it leaves alone ---
 
 
@@ -208,7 +206,15 @@ def test_the_random_start_fills_the_ball(network):
 
 @pytest.mark.parametrize(
     ("bad", "message"),
-    [({"eps": 8}, "eps.*8/255"), ({"eps": -0.1}, "eps"), ({"step": 2}, "step.*2/255"), ({"steps": 0}, "steps")],
+    [
+        ({"eps": 8}, "eps.*8/255"),
+        ({"eps": -0.1}, "eps"),
+        ({"step": 2}, "step.*2/255"),
+        ({"steps": 0}, "steps"),
+        ({"restarts": 0, "random_start": True}, "restarts"),
+        ({"restarts": 2}, "restarts need random_start"),
+        ({"random_start": "yes"}, "random_start must be true or false"),
+    ],
 )
 def test_a_parameter_out_of_range_is_named(network, held_out, bad, message):
     with pytest.raises(InputError, match=message):
@@ -225,3 +231,15 @@ def test_images_that_are_not_pixels_are_an_error(network, held_out, shift):
     images, labels = held_out
     with pytest.raises(InputError, match=r"pixels in \[0, 1\]"):
         attack(network, images + shift, labels, **FGSM)
+
+
+def test_images_in_half_precision_are_an_error(network, held_out):
+    images, labels = held_out
+    with pytest.raises(InputError, match=r"float32, not torch\.bfloat16"):
+        attack(network, images.bfloat16(), labels, **FGSM)
+
+
+def test_attacks_are_in_float32_inside_autocast(network, held_out):
+    wanted = attack(network, *held_out, **FGSM)
+    with torch.autocast("cpu", torch.bfloat16):
+        assert torch.equal(attack(network, *held_out, **FGSM), wanted)

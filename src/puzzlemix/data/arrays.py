@@ -36,6 +36,8 @@ class ArrayData:
         root: the folder that holds the datasets' folders.
     """
 
+    workers = 4  # processes that read what does not come in arrays: Tiny-ImageNet-C is files
+
     def __init__(
         self,
         name: str,
@@ -78,6 +80,7 @@ class ArrayData:
         if self.validation_per_class:
             train, test = self._hold_out(train)
         self.classes = [str(c) for c in train.classes]
+        self.device = device
         self._train, self._test = (
             (
                 torch.from_numpy(split.x).permute(0, 3, 1, 2).contiguous().to(device),
@@ -95,6 +98,11 @@ class ArrayData:
     def evaluated_on(self) -> str:
         """Which images the errors in the log are of."""
         return "validation" if self.validation_per_class else "test"
+
+    @property
+    def test_images(self) -> int | None:
+        """How many test images there are by the config; None: any number."""
+        return self.expected_images["test"]
 
     def steps(self, batch_size: int, drop_last: bool) -> int:
         """Training steps an epoch."""

@@ -71,7 +71,7 @@ class ImageFolders:
         Raises:
             InputError: the folders are missing, or the dataset is not what its config says.
         """
-        self._device = device
+        self.device = device
         self._train, self._test = self._find("train"), self._find("val")
         self.classes = self._train.classes
         require(
@@ -123,7 +123,7 @@ class ImageFolders:
         size = self.image_size if crop_pixels is None else (crop_pixels, crop_pixels)
         shards = epoch_shards(len(files.labels), batch_size, drop_last, seed, epoch)
         images = _Images(files, self._augmentation(size, min_scale), seed, epoch)
-        yield from self._batches(images, shards[first_step:])
+        yield from read_batches(images, shards[first_step:], self.workers, self.device)
 
     def test_steps(self, batch_size: int) -> int:
         """How many batches `test_batches` gives."""
@@ -135,9 +135,27 @@ class ImageFolders:
         Raises:
             RunError: an image cannot be read.
         """
-        centre = v2.Compose([v2.Resize(self.test_resize), v2.CenterCrop(self.image_size), v2.PILToTensor()])
+        pixels = v2.Compose([self.centre, v2.PILToTensor()])
         shards = evaluation_shards(len(self._test.labels), batch_size)
-        yield from self._batches(_Images(self._test, centre, seed=0, epoch=0), shards)  # nothing is drawn
+        images = _Images(self._test, pixels, seed=0, epoch=0)  # nothing is drawn
+        yield from read_batches(images, shards, self.workers, self.device)
+
+    @property
+    def test_images(self) -> int | None:
+        """How many test images there are by the config; None: any number."""
+        return self.expected_images["val"]
+
+    def test_files(self) -> ImageFiles:
+        """The test images, checked.
+
+        Raises:
+            InputError: their folders are missing or not what the config says.
+        """
+        return self._find("val")
+
+    def centre(self, image: Image.Image) -> Image.Image:
+        """What a test image shows a network: its centre, the image resized beforehand."""
+        return v2.functional.center_crop(v2.functional.resize(image, [self.test_resize]), list(self.image_size))
 
     def _find(self, split: str) -> ImageFiles:
         folder = self.folder / split
@@ -166,25 +184,38 @@ class ImageFolders:
             steps.append(Lighting(self.lighting))
         return v2.Compose(steps)
 
-    def _batches(self, images: _Images, shards: Sequence[Sequence[int]]) -> Iterator[tuple[Tensor, Tensor]]:
-        """The images at these indices, as they come from the workers, on the device."""
-        loader = DataLoader(
-            images,
-            batch_sampler=shards,
-            num_workers=self.workers,
-            pin_memory=self._device.type == "cuda",
-            worker_init_fn=_outlast_sigterm,
-            generator=torch.Generator(),  # its own: the global one is the training loop's
-        )
-        try:
-            for pixels, labels in _with_workers_started(loader):
-                yield (
-                    pixels.to(self._device, non_blocking=True).float().div_(255),
-                    labels.to(self._device, non_blocking=True),
-                )
-        except InputError as error:  # a worker's comes as its traceback, which ends in the message
-            message = str(error).strip().rpartition("InputError: ")[2]
-            raise RunError(message) from error.with_traceback(None)  # whose frames would keep the workers
+
+def read_batches(
+    images: Dataset, shards: Sequence[Sequence[int]], workers: int, device: torch.device
+) -> Iterator[tuple[Tensor, Tensor]]:
+    """The images at these indices, in [0, 1], and labels, as they come from the workers, on the device.
+
+    Args:
+        images: (3, H, W) uint8, with labels.
+        shards: the indices, batch by batch.
+        workers: processes that read; 0 for none.
+        device: for the batches.
+
+    Raises:
+        RunError: an image cannot be read.
+    """
+    loader = DataLoader(
+        images,
+        batch_sampler=shards,
+        num_workers=workers,
+        pin_memory=device.type == "cuda",
+        worker_init_fn=_outlast_sigterm,
+        generator=torch.Generator(),  # its own: the global one is the training loop's
+    )
+    try:
+        for pixels, labels in _with_workers_started(loader):
+            yield (
+                pixels.to(device, non_blocking=True).float().div_(255),
+                labels.to(device, non_blocking=True),
+            )
+    except InputError as error:  # a worker's comes as its traceback, which ends in the message
+        message = str(error).strip().rpartition("InputError: ")[2]
+        raise RunError(message) from error.with_traceback(None)  # whose frames would keep the workers
 
 
 def _with_workers_started(loader: DataLoader) -> Iterator[Sequence[Tensor]]:

@@ -1,7 +1,7 @@
 """What every mixing method is: a callable that turns a batch into what the network sees and what it should answer.
 
     mixed, targets = mixer(model, images, labels)
-    loss = criterion(model(mixed), targets)
+    loss = mixer.loss(criterion, model(mixed), targets)
 
 The loop that calls it never asks which method it is. A method draws the batch's random numbers in `draw` and uses them
 in `mix`; whatever it draws can be given by keyword instead, so that a test fixes it without seeding:
@@ -26,6 +26,8 @@ from puzzlemix import distributed
 from puzzlemix.errors import InputError, nearest, require, require_number, require_whole, values_are_looked_at
 from puzzlemix.mixing.draws import Draws
 from puzzlemix.stopwatch import untimed
+
+Loss = Callable[[Tensor, Tensor], Tensor]
 
 
 class Mixer:
@@ -70,7 +72,8 @@ class Mixer:
 
         Returns:
             The images to feed `model`, (B, C, H, W), and soft targets, (B, K) float. A batch that is not mixed, by
-            `prob` or because it is a single image, comes back as it is.
+            `prob` or because it is a single image, comes back as it is. Methods that add views of the images append
+            them, (V B, C, H, W); the first B are those of the targets.
 
         Raises:
             InputError: on an unknown keyword, or input that the method cannot mix.
@@ -85,6 +88,16 @@ class Mixer:
             if len(images) > 1:
                 return self.mix(model, images, labels, drawn)
         return images, self.one_hot(labels)
+
+    def loss(self, criterion: Loss, logits: Tensor, targets: Tensor) -> Tensor:
+        """What training minimises, (): the loss of the logits against the targets, and what a method adds to it.
+
+        Args:
+            criterion: of logits (B, K) and targets (B, K).
+            logits: of all images that the method gave, (B, K) or (V B, K).
+            targets: (B, K).
+        """
+        return criterion(logits, targets)
 
     def check(self, network: nn.Module, height: int, width: int) -> None:
         """Raise `InputError` where it cannot mix images of this size, in pixels, for this network: ask it first."""

@@ -53,26 +53,39 @@ class Draws:
         """A number from U(low, high); shared."""
         return float(self._streams()[0].uniform(low, high))
 
+    @property
+    def own_stream(self) -> np.random.Generator:
+        """The stream of this process alone, for methods with draws of their own kind: see `on_device`."""
+        return self._streams()[1]
+
+    def coins(self, probability: float, count: int, device: torch.device) -> Tensor:
+        """True with this probability, (count,) bool; own."""
+        return on_device(device, torch.from_numpy(self.own_stream.random(count) < probability))
+
+    def uniforms(self, count: int, device: torch.device) -> Tensor:
+        """Numbers from U(0, 1), (count,) float64; own."""
+        return on_device(device, torch.from_numpy(self.own_stream.random(count)))
+
     def betas(self, alpha: float, count: int, device: torch.device) -> Tensor:
         """Shares from Beta(alpha, alpha), (count,) float64; own."""
-        return _on(device, torch.from_numpy(self._streams()[1].beta(alpha, alpha, count)))
+        return on_device(device, torch.from_numpy(self.own_stream.beta(alpha, alpha, count)))
 
     def choices(self, options: Sequence[Any], count: int, device: torch.device) -> Tensor:
         """Some of the options, numbers or tuples of numbers, as a tensor, the first dimension (count,); own."""
-        which = torch.from_numpy(self._streams()[1].integers(len(options), size=count))
-        return _on(device, torch.tensor(options, device="cpu")[which])
+        which = torch.from_numpy(self.own_stream.integers(len(options), size=count))
+        return on_device(device, torch.tensor(options, device="cpu")[which])
 
     def permutation(self, length: int, device: torch.device) -> Tensor:
         """A permutation of 0..length - 1, (length,) int64; own."""
-        return _on(device, torch.from_numpy(self._streams()[1].permutation(length)))
+        return on_device(device, torch.from_numpy(self.own_stream.permutation(length)))
 
     def uniform_like(self, images: Tensor, low: float, high: float) -> Tensor:
         """U(low, high) noise of the images' shape, made on their device; own."""
-        generator = torch.Generator(images.device).manual_seed(int(self._streams()[1].integers(2**63)))
+        generator = torch.Generator(images.device).manual_seed(int(self.own_stream.integers(2**63)))
         return torch.empty_like(images).uniform_(low, high, generator=generator)
 
 
-def _on(device: torch.device, values: Tensor) -> Tensor:
+def on_device(device: torch.device, values: Tensor) -> Tensor:
     """Values on their way to the device; from pinned memory, since a GPU would otherwise be waited for."""
     on_gpu = torch.device(device).type == "cuda"
     return values.pin_memory().to(device, non_blocking=True) if on_gpu else values.to(device)

@@ -17,7 +17,7 @@ from puzzlemix.errors import require, require_choice, require_number, require_wh
 from puzzlemix.losses import LOSSES, weight_of_cross_entropy
 from puzzlemix.mixing.base import PairMixer
 from puzzlemix.mixing.blocks import Grid
-from puzzlemix.mixing.puzzle_parameters import PuzzleParameters, as_grid, as_grids, check_pairs
+from puzzlemix.mixing.puzzle_parameters import PuzzleParameters, as_grid, as_grids, check_pairs, some_are
 from puzzlemix.mixing.puzzle_steps import puzzle_mix
 from puzzlemix.mixing.saliency import input_gradient, input_gradient_and_backward, saliency_of
 
@@ -45,6 +45,7 @@ class PuzzleMix(PairMixer):
             as released.
         adv_p: probability, for each image of a pair, of stochastic adversarial noise on that side.
         adv_eps: bound of the noise, in 1/255 of the pixel range.
+        adv_per_sample: toss those two coins, and draw the noise's scale, for each image rather than once for a batch.
         num_classes: K of the targets.
         prob: probability that a batch is mixed at all.
         per_sample: draw lam and blocks for each image of a batch rather than once for all of them.
@@ -81,6 +82,7 @@ class PuzzleMix(PairMixer):
         clean_until_epoch: int | None = None,
         loss: str = "bce_on_softmax",
         per_sample: bool = False,
+        adv_per_sample: bool = False,
     ):
         super().__init__(alpha, num_classes=num_classes, prob=prob)
         self.parameters = PuzzleParameters(beta, gamma, eta, neigh_size, n_labels, transport, t_eps, t_size, solver)
@@ -90,12 +92,13 @@ class PuzzleMix(PairMixer):
         require_number("adv_eps, in 1/255 of the pixel range,", adv_eps, 0, 255)
         if clean_until_epoch is not None:
             require_whole("clean_until_epoch", clean_until_epoch, least=0)
-        require(isinstance(per_sample, bool), f"per_sample must be true or false, not {per_sample}")
+        for name, value in (("per_sample", per_sample), ("adv_per_sample", adv_per_sample)):
+            require(isinstance(value, bool), f"{name} must be true or false, not {value}")
         require((mean is None) == (std is None), "give both mean and std, or neither")
         self.blocks = as_grids(blocks)
         self.clean_weight = clean_lam * weight_of_cross_entropy(loss, num_classes)
         self.clean_until_epoch, self.per_sample = clean_until_epoch, per_sample
-        self.adv_p, self.adv_eps = adv_p, adv_eps
+        self.adv_p, self.adv_eps, self.adv_per_sample = adv_p, adv_eps, adv_per_sample
         self.mean, self.std = (None, None) if mean is None else _of_channels(mean, std)
 
     def check(self, network: nn.Module, height: int, width: int) -> None:
@@ -103,20 +106,17 @@ class PuzzleMix(PairMixer):
             self.parameters.check_grid(grid, height, width)
 
     def draw(self, images: Tensor, given: Mapping[str, Any]) -> dict[str, Any]:
-        """Also `blocks`, the two coins `noisy`, and, where a coin is up, `noise_scale` (shared) and `start_noise`."""
+        """Also `blocks`, the two coins `noisy`, and, where a coin may be up, `noise_scale` and `start_noise`."""
         if "blocks" not in given:
             for grid in self.blocks:  # rather than once the one that does not fit is drawn
                 self.parameters.check_grid(grid, *images.shape[2:])
-        drawn = super().draw(images, given) | {
-            "blocks": self.draws.choice(self.blocks),
-            "noisy": (self.draws.coin(self.adv_p), self.draws.coin(self.adv_p)),
-        }
+        drawn = super().draw(images, given) | {"blocks": self.draws.choice(self.blocks), "noisy": self._coins(images)}
         if self.per_sample:
             drawn["lam"] = self.draws.betas(self.alpha, len(images), images.device)
             drawn["blocks"] = self.draws.choices(self.blocks, len(images), images.device)
-        if any(given.get("noisy", drawn["noisy"])):
+        if some_are(given.get("noisy", drawn["noisy"])):
             eps = self.adv_eps / 255
-            drawn |= {"noise_scale": self.draws.uniform(), "start_noise": self.draws.uniform_like(images, -eps, eps)}
+            drawn |= {"noise_scale": self._scale(images), "start_noise": self.draws.uniform_like(images, -eps, eps)}
         return drawn
 
     def mix(self, model: nn.Module, images: Tensor, labels: Tensor, drawn: Mapping[str, Any]) -> tuple[Tensor, Tensor]:
@@ -124,14 +124,14 @@ class PuzzleMix(PairMixer):
         check_pairs(pixels, drawn["partner"], drawn["lam"])  # here too, before the saliency pass is spent on them
         if not isinstance(drawn["blocks"], Tensor):
             self.parameters.check_grid(as_grid(drawn["blocks"]), *pixels.shape[2:])
-        if any(drawn["noisy"]):
-            noise = (pixels + drawn["start_noise"]).clamp(0, 1) - pixels
+        if some_are(drawn["noisy"]):
+            noise = self.noise_before_saliency(model, pixels, labels, drawn) * self._somewhere(drawn)
         with self.stopwatch("saliency"):
             gradient = self._gradient(model, images if noise is None else self._from_pixels(pixels + noise), labels)
             saliency = saliency_of(gradient, model)  # (B, H, W)
         with torch.no_grad():
             if noise is not None:
-                noise = self._adversarial_noise(noise, gradient, drawn["noise_scale"])
+                noise = self.noise_after_saliency(noise, gradient, drawn)
             lam, partner, blocks, noisy = (drawn[k] for k in ("lam", "partner", "blocks", "noisy"))
             puzzle = puzzle_mix(
                 pixels, saliency, partner, lam=lam, blocks=blocks, noise=noise, noisy=noisy, **vars(self.parameters)
@@ -146,10 +146,34 @@ class PuzzleMix(PairMixer):
             return input_gradient(model, images, labels)
         return input_gradient_and_backward(model, images, labels, self.clean_weight)
 
-    def _adversarial_noise(self, noise: Tensor, gradient: Tensor, scale: float) -> Tensor:
-        """One sign step of (adv_eps + 2) / 255 from the start noise, clipped to adv_eps / 255, shrunk by `scale`."""
+    def noise_before_saliency(
+        self, model: nn.Module, pixels: Tensor, labels: Tensor, drawn: Mapping[str, Any]
+    ) -> Tensor:
+        """The noise that the saliency is taken at, (B, C, H, W): uniform within adv_eps / 255."""
+        return (pixels + drawn["start_noise"]).clamp(0, 1) - pixels
+
+    def noise_after_saliency(self, noise: Tensor, gradient: Tensor, drawn: Mapping[str, Any]) -> Tensor:
+        """One sign step of (adv_eps + 2) / 255 from it, clipped to adv_eps / 255, shrunk by a scale."""
         eps, step = self.adv_eps / 255, (self.adv_eps + 2) / 255
-        return (noise + step * gradient.nan_to_num(0).sign()).clamp(-eps, eps) * scale
+        return (noise + step * gradient.nan_to_num(0).sign()).clamp(-eps, eps) * drawn["noise_scale"]
+
+    def _somewhere(self, drawn: Mapping[str, Any]) -> float | Tensor:
+        """1, or where each image has coins of its own, (B, 1, 1, 1), 0 of those that carry noise on neither side."""
+        first, second = drawn["noisy"]
+        either = first | second
+        return either[:, None, None, None] if isinstance(either, Tensor) else 1.0
+
+    def _coins(self, images: Tensor) -> tuple[bool | Tensor, bool | Tensor]:
+        """Whether the first and the second image of a pair carry noise: of all pairs, or (B,) of each image."""
+        if self.adv_per_sample and self.adv_p > 0:
+            return tuple(self.draws.coins(self.adv_p, len(images), images.device) for _ in range(2))
+        return self.draws.coin(self.adv_p), self.draws.coin(self.adv_p)
+
+    def _scale(self, images: Tensor) -> float | Tensor:
+        """What the noise is shrunk by, from U(0, 1): of all images, or (B, 1, 1, 1) of each."""
+        if self.adv_per_sample:
+            return self.draws.uniforms(len(images), images.device).to(images)[:, None, None, None]
+        return self.draws.uniform()
 
     def _to_pixels(self, images: Tensor) -> Tensor:
         """Of half precision, normalised, in float32."""

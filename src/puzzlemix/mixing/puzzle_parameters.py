@@ -80,13 +80,21 @@ def check_saliency(saliency: Tensor, images: Tensor) -> None:
         require(least >= 0, f"saliency must not be negative, not {least:.3g}: take its magnitude")
 
 
-def check_noise(noise: Tensor | None, noisy: Sequence[bool], images: Tensor) -> None:
+def check_noise(noise: Tensor | None, noisy: Sequence[bool | Tensor], images: Tensor) -> None:
     """Raise `InputError` unless there is noise of the images' shape where one is `noisy`, and that is said of both."""
     both = isinstance(noisy, Sequence) and len(noisy) == 2
     require(both, f"noisy must say of the first and of the second image, such as (True, False), not {noisy}")
+    for side in noisy:
+        if isinstance(side, Tensor):
+            _check_tensor("noisy", side, images, images.shape[:1], torch.bool)
     if noise is not None:
         _check_tensor("noise", noise, images, images.shape)
-    require(noise is not None or not any(noisy), "noisy asks for noise: give noise=, of the images' shape")
+    require(noise is not None or not some_are(noisy), "noisy asks for noise: give noise=, of the images' shape")
+
+
+def some_are(noisy: Sequence[bool | Tensor]) -> bool:
+    """Whether images may carry noise; of tensors, which a GPU would be waited for, it is taken as true."""
+    return any(isinstance(side, Tensor) or side for side in noisy)
 
 
 def _check_tensor(

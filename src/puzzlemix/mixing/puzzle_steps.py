@@ -24,6 +24,7 @@ from puzzlemix.mixing.puzzle_parameters import (
     check_noise,
     check_pairs,
     check_saliency,
+    some_are,
 )
 from puzzlemix.mixing.transport import transport_grid, transport_plan
 
@@ -63,7 +64,7 @@ def puzzle_mix(
     t_eps: float = 0.8,
     t_size: int | None = None,
     noise: Tensor | None = None,
-    noisy: tuple[bool, bool] = (False, False),
+    noisy: tuple[bool | Tensor, bool | Tensor] = (False, False),
     solver: str = "exact",
 ) -> Puzzle:
     """Puzzle Mix of every image with its partner, the saliency given. Nothing is random, nothing is changed in place.
@@ -87,7 +88,8 @@ def puzzle_mix(
         t_eps: xi, cost of a move across the whole image, in saliency shares.
         t_size: pixels a side of the cells that move where the mask's blocks are larger; None moves the mask's blocks.
         noise: (B, C, H, W), added (and clipped to [0, 1]) to a side that is `noisy` once the mask is solved.
-        noisy: whether the first and the second image of each pair carry the noise: the adversarial variant.
+        noisy: whether the first and the second image of each pair carry the noise, the adversarial variant; each may
+            be (B,) bool, of the image itself: where it is the first of a pair, and where it is somebody's partner.
         solver: "exact", the mask of least energy, or "swap", the released search for it.
 
     Returns:
@@ -107,8 +109,8 @@ def puzzle_mix(
     given, place = images, images.device if backend.of(images) else "cpu"
     images, saliency, partner, lam, blocks, noise = _moved((images, saliency, partner, lam, blocks, noise), place)
     images, saliency = _full_precision(images), _full_precision(saliency)
-    perturbed = (images + _full_precision(noise)).clamp(0, 1) if any(noisy) else images
-    shown = perturbed if noisy[0] else images, perturbed if noisy[1] else images
+    perturbed = (images + _full_precision(noise)).clamp(0, 1) if some_are(noisy) else images
+    shown = (_where(on_this_side, perturbed, images) for on_this_side in _moved(noisy, place))
     pairs = _Pairs(images, saliency, partner, lam, *shown)
     with backend.launching_on(images.device):
         if isinstance(blocks, Tensor):
@@ -119,6 +121,13 @@ def puzzle_mix(
             puzzle = _mix_on_grid(pairs, slice(None), grid, parameters)
     puzzle = puzzle._replace(images=_in_the_format_of(given, puzzle.images))
     return Puzzle(*_moved(puzzle, given.device))
+
+
+def _where(noisy: bool | Tensor, perturbed: Tensor, images: Tensor) -> Tensor:
+    """The perturbed images where they are noisy, all or some of them."""
+    if isinstance(noisy, Tensor):
+        return torch.where(noisy[:, None, None, None], perturbed, images)
+    return perturbed if noisy else images
 
 
 class _Pairs(NamedTuple):

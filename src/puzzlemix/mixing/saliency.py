@@ -29,9 +29,9 @@ def input_gradient(model: nn.Module, images: Tensor, labels: Tensor) -> Tensor:
     Raises:
         InputError: the network does not answer with class scores, or gradients cannot be taken here.
     """
-    network = _network_of(model)
+    network = network_of(model)
     images = images.detach().requires_grad_()
-    with _frozen(network):
+    with frozen(network):
         loss = _cross_entropy(network, images, labels)  # (B,)
     # Each image's gradient sets out at 1 and is brought to scale at the end: half precision would round that of an
     # image that the network is sure of to nothing.
@@ -48,13 +48,13 @@ def input_gradient_and_backward(model: nn.Module, images: Tensor, labels: Tensor
     mixed loss's. Batch norm statistics move once here and once in the mixed pass.
     """
     images = images.detach().requires_grad_()
-    loss = _cross_entropy(_network_of(model), images, labels)  # (B,)
+    loss = _cross_entropy(network_of(model), images, labels)  # (B,)
     loss.backward(torch.full_like(loss, weight / len(loss)))
     require(images.grad is not None, DETACHED)
     return images.grad
 
 
-def _network_of(model: nn.Module) -> nn.Module:
+def network_of(model: nn.Module) -> nn.Module:
     """The network itself, to be differentiated.
 
     Raises:
@@ -103,7 +103,7 @@ def _kept_on(device: torch.device, numbers: tuple[float, ...]) -> Tensor:
 
 
 @contextmanager
-def _frozen(network: nn.Module) -> Iterator[None]:
+def frozen(network: nn.Module) -> Iterator[None]:
     """Eval mode and weights that need no gradient inside; afterwards each module and weight is as it was.
 
     Of weights that need one, a compiled network would compute it, asked for or not: half of its backward pass.

@@ -28,6 +28,7 @@ IMAGENET = {  # what the authors' two trainings on ImageNet are called
     "300": "imagenet_resnet50_puzzlemix_300",
     "100": "imagenet_resnet50_puzzlemix_fast",
 }
+AUGMIX = "cifar100_wrn28_10_puzzlemix_augmix"  # the paper's only numbers with AugMix are of CIFAR-100 and this network
 QUOTED = {  # numbers of the paper's tables that other papers print, by source and epochs
     ("saliencymix_paper", "200"): "cifar100_wrn28_10_puzzlemix_half",
     ("resizemix_readme", ""): "cifar100_wrn28_10_puzzlemix",
@@ -70,13 +71,18 @@ def _experiment(row: Mapping[str, str]) -> str:
     if puzzle_mix and row["architecture"] == NETWORKS["wrn28_10"] and (row["source_id"], row["epochs"]) in QUOTED:
         return QUOTED[row["source_id"], row["epochs"]]
     authors = puzzle_mix and row["source_id"].startswith("puzzlemix")
-    if not authors or "Apex" in variant or "AugMix" in variant or not row["epochs"]:
+    if authors and "AugMix" in variant:
+        return AUGMIX
+    if not authors or "Apex" in variant or not row["epochs"]:
         return ""
     if row["dataset"] == DATASETS["imagenet"]:
         return IMAGENET[row["epochs"]]
+    printed = (
+        (DATASETS, row["dataset"].removesuffix("-C")),
+        (NETWORKS, row["architecture"]),
+    )  # -C: corrupted images of it
     dataset, network = (
-        next((ours for ours, theirs in names.items() if theirs == row[column]), None)
-        for names, column in ((DATASETS, "dataset"), (NETWORKS, "architecture"))
+        next((ours for ours, theirs in names.items() if theirs == name), None) for names, name in printed
     )
     adversarial = "_adversarial" if variant.startswith("adv") else ""
     return f"{dataset}_{network}_puzzlemix{adversarial}" if dataset and network else ""

@@ -1,9 +1,11 @@
-"""What runs measure: errors, clean and under the attacks that published numbers are of."""
+"""What runs measure: errors, clean, under the attacks that published numbers are of, and on corrupted images."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping
 from typing import Any, NamedTuple
+
+from puzzlemix.corruptions.names import RELEASED, STANDARD
 
 STATISTICS = ("median10", "last", "best")
 
@@ -15,13 +17,17 @@ class Measure(NamedTuple):
         key: what `metrics.json` and `compare.py add` call it.
         title: of its column.
         published_as: what sources call it.
-        attack: the settings of the attack, as in `configs/attack/`; None: there is none, and an error has `STATISTICS`.
+        attack: the settings of the attack, as in `configs/attack/`; None: there is none.
+        corruptions: those that it is a mean over; empty: it is not of corrupted images.
+
+    An error of neither has `STATISTICS`; the others are of the last epoch.
     """
 
     key: str
     title: str
     published_as: str
     attack: Mapping[str, Any] | None = None
+    corruptions: tuple[str, ...] = ()
 
 
 def _attack(eps_255: float, step_255: float, steps: int) -> dict[str, Any]:
@@ -30,10 +36,19 @@ def _attack(eps_255: float, step_255: float, steps: int) -> dict[str, Any]:
 
 TOP1 = Measure("top1_error", "top-1 error %", "top1_error")
 TOP5 = Measure("top5_error", "top-5 error %", "top5_error")
+FGSM4 = Measure("fgsm4_error", "FGSM 4/255 %", "fgsm4_error", _attack(4, 4, 1))
 FGSM8 = Measure("fgsm8_error", "FGSM 8/255 %", "fgsm8_error", _attack(8, 8, 1))
 PGD20_EPS4 = Measure("pgd20_eps4_error", "PGD-20 4/255 %", "pgd20_eps4_step2_accuracy", _attack(4, 2, 20))
 PGD7_EPS4 = Measure("pgd7_eps4_error", "PGD-7 4/255 %", "pgd7_eps4_step1_accuracy", _attack(4, 1, 7))
 PGD7_EPS8 = Measure("pgd7_eps8_error", "PGD-7 8/255 %", "pgd7_eps8_step2_accuracy", _attack(8, 2, 7))
 
-MEASURES = (TOP1, TOP5, FGSM8, PGD20_EPS4, PGD7_EPS4, PGD7_EPS8)
+CORRUPTED19 = Measure("corrupted19_error", "19 corruptions %", "corruption_error", corruptions=RELEASED)
+CORRUPTED15 = Measure("corrupted15_error", "15 corruptions %", "corruption_error of 15", corruptions=STANDARD)
+CORRUPTED = tuple(
+    Measure(f"{name}_error", f"{name.replace('_', ' ')} %", f"corruption_error[{name}]", corruptions=(name,))
+    for name in RELEASED
+)
+
+ATTACKED = (FGSM8, PGD7_EPS8, PGD20_EPS4)  # columns of tables: one step alone says little
+MEASURES = (TOP1, TOP5, FGSM4, FGSM8, PGD20_EPS4, PGD7_EPS4, PGD7_EPS8, CORRUPTED19, CORRUPTED15, *CORRUPTED)
 BY_NAME = {name: measure for measure in MEASURES for name in (measure.key, measure.published_as)}

@@ -46,6 +46,7 @@ STATISTICS = {
     "paper table value": "median10",
     "as quoted": "median10",
     "last epoch": "last",
+    "DERIVED mean over": "last",  # of corruptions, by us, from a log's last epoch
     "last checkpoint": "last",
     "converged (last)": "last",
     "best epoch": "best",
@@ -75,7 +76,8 @@ class Published:
     @property
     def measure(self) -> Measure | None:
         """What a run has to be compared by; None where runs do not measure it."""
-        return BY_NAME.get(self.metric)
+        of_15 = " of 15" if self.metric == "corruption_error" and "15 standard corruptions" in self.statistic else ""
+        return BY_NAME.get(f"{self.metric}{of_15}")
 
     @property
     def number(self) -> float:

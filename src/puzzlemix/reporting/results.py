@@ -19,12 +19,12 @@ from puzzlemix.reporting.comparison import (
     without_run,
 )
 from puzzlemix.reporting.experiments import ExperimentFile
-from puzzlemix.reporting.measures import FGSM8, PGD20_EPS4, STATISTICS, TOP1
+from puzzlemix.reporting.measures import ATTACKED, STATISTICS, TOP1
 from puzzlemix.reporting.published import read_published
+from puzzlemix.reporting.robustness import robustness_table
 from puzzlemix.reporting.runs import Row, Run, find_runs, rows_of, short_commit
 from puzzlemix.reporting.tables import Table, spread
 
-ATTACKED = (FGSM8, PGD20_EPS4)
 RUNS_HEADER = ("run", "seeds", "epochs", TOP1.title, "last", "best", *(m.title for m in ATTACKED), "s / epoch")
 NAMED = 6  # runs in a note, at most
 LINES_HEADER = ("run", "metric", "seeds", "here", "published", "difference", "verdict", "source")
@@ -110,6 +110,8 @@ def as_tables(results: Iterable[TableResults], commit: str | None) -> list[Table
             notes = notes_on([run for row in result.rows for run in row.runs], commit)
             cells = [run_cells(row, result.short(row.label)) for row in result.rows]
             tables.append(Table(result.name, RUNS_HEADER, cells, notes))
+            robustness = robustness_table(result.name, {result.short(row.label): row for row in result.rows})
+            tables += [] if robustness is None else [robustness]
         if result.lines:
             tables.append(beside_published(result))
     return tables

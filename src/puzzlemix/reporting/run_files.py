@@ -13,10 +13,10 @@ import yaml
 from puzzlemix.errors import require
 from puzzlemix.nested import flatten
 from puzzlemix.reporting.measures import STATISTICS, TOP1
+from puzzlemix.robustness.results import NOT_AS_EXPECTED, attacks_are_whole, is_percentage
 from puzzlemix.runlog import fingerprint, read_metrics
 
 YAML_LOADER = getattr(yaml, "CSafeLoader", yaml.SafeLoader)  # ten times as fast, where PyYAML was built with it
-NOT_AS_EXPECTED = (KeyError, TypeError, ValueError, AttributeError)
 
 
 def read_config(path: Path) -> dict[str, Any]:
@@ -48,7 +48,7 @@ def read_results(path: Path, config: Mapping[str, Any]) -> dict[str, Any]:
     metrics = read_metrics(path)
     errors = {key: value for key, value in flatten(metrics).items() if "_error" in key}
     require(bool(errors), f"{path} holds no errors: delete it and start the same run again")
-    wrong = next((key for key, value in errors.items() if not _is_percentage(value)), None)
+    wrong = next((key for key, value in errors.items() if not is_percentage(value)), None)
     require(wrong is None, f"{path}: {wrong} is {errors.get(wrong)}, no percentage: its run is not shown")
     wanted = {**config, "epochs": config["recipe"]["epochs"], "config_hash": fingerprint(config)}
     other = next((key for key in ("name", "seed", "epochs", "config_hash") if metrics.get(key) != wanted[key]), None)
@@ -72,15 +72,6 @@ def read_log(path: Path) -> list[dict[str, Any]]:
     return records
 
 
-def read_attacks(path: Path) -> dict[str, Any]:
-    """What `evaluate.py` wrote, as `attacks` and an error each; `{}` where it did not, or where that is damaged."""
-    try:
-        evaluation = json.loads(path.read_text())
-        return evaluation if _attacks_are_whole(evaluation) else {}
-    except (OSError, *NOT_AS_EXPECTED):
-        return {}
-
-
 def _has_what_is_shown(metrics: Mapping[str, Any]) -> bool:
     try:
         seconds = [float(value) for value in metrics["seconds_per_epoch"].values()]
@@ -88,18 +79,6 @@ def _has_what_is_shown(metrics: Mapping[str, Any]) -> bool:
         machine, commit = metrics["machine"], metrics["git_commit"] or ""
         texts = all(isinstance(text, str) for text in (metrics["evaluated_on"], commit, machine["processor"]))
         whole = texts and {"gpu", "processes"} <= set(machine)
-        return whole and all(map(isfinite, numbers)) and _attacks_are_whole(metrics)
+        return whole and all(map(isfinite, numbers)) and attacks_are_whole(metrics)
     except NOT_AS_EXPECTED:
         return False
-
-
-def _attacks_are_whole(results: Mapping[str, Any]) -> bool:
-    """Whether every attack has its settings and its error; what is not as expected may also raise."""
-    return all(
-        options["steps"] > 0 and options["eps_255"] >= 0 and _is_percentage(results[f"{name}_error"])
-        for name, options in results["attacks"].items()
-    )
-
-
-def _is_percentage(value: Any) -> bool:
-    return isinstance(value, int | float) and isfinite(value) and 0 <= value <= 100

@@ -11,11 +11,12 @@ from typing import Any, NamedTuple
 
 from puzzlemix.errors import InputError
 from puzzlemix.reporting.measures import Measure
-from puzzlemix.reporting.run_files import read_attacks, read_config, read_log, read_results
+from puzzlemix.reporting.run_files import read_config, read_log, read_results
+from puzzlemix.robustness import results as robustness_file
+from puzzlemix.robustness.corrupted import mean_error
 from puzzlemix.run_lock import holder_of
 from puzzlemix.runlog import fingerprint, settings
 
-EVALUATION = Path("checkpoints", "last_evaluation.json")  # of evaluate.py
 STATUSES = ("finished", "running", "unfinished", "failed")
 
 
@@ -78,25 +79,30 @@ class Run:
         return read_log(self.folder / "log.jsonl")
 
     @cached_property
-    def under_attack(self) -> list[tuple[Mapping[str, Any], float]]:
-        """Settings of each attack on its last network, and the error in percent.
+    def robustness(self) -> dict[str, Any]:
+        """What `evaluate.py` found of its last network; empty where it did not, or of another network."""
+        results = robustness_file.read_results(self.folder / robustness_file.NAME)
+        return results if robustness_file.is_of_run(results, self.metrics) else {}
 
-        Of training, and of `evaluate.py` where that was of the same network and images; training's come first.
-        """
-        results = [self.metrics]
-        evaluation = read_attacks(self.folder / EVALUATION)
-        same = ("epochs", "evaluated_on")
-        if self.metrics and [evaluation.get(key) for key in same] == [self.metrics[key] for key in same]:
-            results.append(evaluation)
+    @cached_property
+    def under_attack(self) -> list[tuple[Mapping[str, Any], float]]:
+        """Settings of each attack on its last network, and the error in percent; those of training come first."""
         found: list[tuple[Mapping[str, Any], float]] = []
-        for result in results:
+        for result in (self.metrics, self.robustness):
             for name, attack in result.get("attacks", {}).items():
                 if all(attack != other for other, _ in found):
                     found.append((attack, result[f"{name}_error"]))
         return found
 
+    @property
+    def regenerated(self) -> str | None:
+        """How the corrupted images that it was evaluated on were made; None where they are released ones, or none."""
+        return self.robustness.get("corruptions", {}).get("regenerated")
+
     def error(self, measure: Measure, statistic: str = "last") -> float | None:
-        """In percent; under attack that of the last epoch. None where it was not measured, or attacked otherwise."""
+        """In percent; under attack and on corrupted images that of the last epoch. None where it was not measured."""
+        if measure.corruptions:
+            return mean_error(self.robustness.get("corruptions", {}).get("errors", {}), measure.corruptions)
         if measure.attack is None:
             return self.metrics[measure.key][statistic] if measure.key in self.metrics else None
         return next((error for attack, error in self.under_attack if attack == measure.attack), None)
@@ -151,9 +157,10 @@ def find_runs(results_dir: Path) -> Found:
             runs.append(read_run(folder))
         except InputError as error:
             problems.append(str(error))
-        evaluation = folder / EVALUATION
-        if evaluation.is_file() and not read_attacks(evaluation):
-            problems.append(f"{evaluation} is damaged: its attacks are not shown")
+            continue
+        evaluation = folder / robustness_file.NAME
+        if evaluation.is_file() and not runs[-1].robustness:
+            problems.append(f"{evaluation} is damaged, or of another network than the run's last: it is not shown")
     for path in sorted(results_dir.rglob("seed*/metrics.json")):
         if not path.with_name("config.yaml").is_file():
             problems.append(f"{path} has no config.yaml beside it: not shown")

@@ -18,6 +18,7 @@ def attack(
     step: float,
     steps: int,
     random_start: bool,
+    restarts: int = 1,
     start_noise: Tensor | None = None,
     generator: torch.Generator | None = None,
 ) -> Tensor:
@@ -33,35 +34,59 @@ def attack(
         step: length of a step, same units.
         steps: how many.
         random_start: start from U(-eps, eps) noise rather than from the images.
-        start_noise: (B, C, H, W), used instead of drawing it.
+        restarts: so many attacks, each on the images that the network still knows: what is left is known after all.
+        start_noise: (B, C, H, W), used instead of drawing it, of the first attack.
         generator: draws the noise, on the images' device; None is torch's global one.
 
     Returns:
         (B, C, H, W) in [0, 1], detached.
 
     Raises:
-        InputError: (a ValueError) network in train mode, pixels outside [0, 1], or eps, step or steps out of range.
+        InputError: (a ValueError) network in train mode, pixels outside [0, 1] or not in float32, or a parameter out of
+            range.
     """
     require(not network.training, "attacks need the network in eval mode: call network.eval() first")
-    check_attack(eps, step, steps)
+    check_attack(eps, step, steps, random_start, restarts)
+    require(images.dtype == torch.float32, f"attacks need images in float32, not {images.dtype}: gradients vanish")
     in_range = images.numel() == 0 or (images.min() >= 0 and images.max() <= 1)
     require(bool(in_range), "images must be pixels in [0, 1]: normalisation belongs inside the network")
 
+    def start(images: Tensor) -> Tensor:
+        return torch.empty_like(images).uniform_(-eps, eps, generator=generator)
+
+    def ascend(images: Tensor, labels: Tensor, current: Tensor) -> Tensor:
+        for _ in range(steps):
+            moved = current + step * gradient_of_loss(network, current, labels).sign()
+            current = (images + (moved - images).clamp(-eps, eps)).clamp(0, 1)
+        return current
+
     if random_start and start_noise is None:
-        start_noise = torch.empty_like(images).uniform_(-eps, eps, generator=generator)
-    current = (images + start_noise).clamp(0, 1) if random_start else images
-    for _ in range(steps):
-        current = current.detach().requires_grad_()
-        with torch.enable_grad():
-            loss = F.cross_entropy(network(current), labels, reduction="sum")
-        gradient = torch.autograd.grad(loss, current)[0]
-        moved = current.detach() + step * gradient.sign()
-        current = (images + (moved - images).clamp(-eps, eps)).clamp(0, 1)
-    return current
+        start_noise = start(images)
+    with torch.autocast(images.device.type, enabled=False):
+        found = ascend(images, labels, (images + start_noise).clamp(0, 1) if random_start else images)
+        for _ in range(restarts - 1):
+            with torch.no_grad():
+                known = network(found).argmax(1) == labels  # (B,)
+            if not known.any():
+                break
+            left = images[known]
+            found[known] = ascend(left, labels[known], (left + start(left)).clamp(0, 1))
+    return found
 
 
-def check_attack(eps: float, step: float, steps: int) -> None:
+def gradient_of_loss(network: nn.Module, images: Tensor, labels: Tensor) -> Tensor:
+    """Gradient of each image's cross-entropy by its pixels, (B, C, H, W)."""
+    images = images.detach().requires_grad_()
+    with torch.enable_grad():
+        loss = F.cross_entropy(network(images), labels, reduction="sum")
+    return torch.autograd.grad(loss, images)[0]
+
+
+def check_attack(eps: float, step: float, steps: int, random_start: bool, restarts: int = 1) -> None:
     """Raise `InputError`, naming the parameter and its range, on a value that no attack can use."""
     require(0 <= eps <= 1, f"eps is in [0, 1] units of pixels (8/255, not 8), not {eps}")
     require(0 <= step <= 1, f"step is in [0, 1] units of pixels (2/255, not 2), not {step}")
     require_whole("steps", steps, least=1)
+    require(isinstance(random_start, bool), f"random_start must be true or false, not {random_start}")
+    require_whole("restarts", restarts, least=1)
+    require(random_start or restarts == 1, "restarts need random_start: they would all be the same")

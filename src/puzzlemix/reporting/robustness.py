@@ -1,0 +1,111 @@
+"""What is shown of robustness: the evaluations of runs as a table, what to doubt below it, and one of them in lines."""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Any
+
+from puzzlemix.reporting.measures import ATTACKED, CORRUPTED15, CORRUPTED19
+from puzzlemix.reporting.runs import Row, Run
+from puzzlemix.reporting.tables import Table, spread
+from puzzlemix.robustness.self_checks import words
+
+RESTARTED = {"eps_255": 8, "step_255": 2, "steps": 20, "random_start": True, "restarts": 5}
+AUTO_ATTACK_EPS_255 = 8
+HEADER = (
+    *("run", "seeds", "clean %", *(measure.title for measure in ATTACKED), f"{words(RESTARTED)} %"),
+    *(f"AutoAttack {AUTO_ATTACK_EPS_255}/255 %", CORRUPTED19.title, CORRUPTED15.title, "ECE %", "NLL", "checks fired"),
+)
+REGENERATED = " (regenerated)"
+
+
+def robustness_table(name: str, rows: Mapping[str, Row]) -> Table | None:
+    """Errors of the last epochs' networks, mean and standard deviation over seeds; None where none was evaluated.
+
+    Args:
+        name: of the table that the rows stand in.
+        rows: by what they are called there.
+    """
+    evaluated = {label: [run for run in row.finished if run.robustness] for label, row in rows.items()}
+    evaluated = {label: runs for label, runs in evaluated.items() if runs}
+    if not evaluated:
+        return None
+    runs = {f"{label} seed {run.seed}": run for label, runs in evaluated.items() for run in runs}
+    cells = [_cells(label, runs) for label, runs in evaluated.items()]
+    return Table(f"{name}, robustness of the last epoch", HEADER, cells, notes_on(runs))
+
+
+def notes_on(runs: Mapping[str, Run]) -> list[str]:
+    """What runs are evaluated on, where that is not all test images or the released corruptions; what to doubt."""
+    names = defaultdict(list)
+    for name, run in runs.items():
+        for note in _notes(run.robustness):
+            names[note].append(name)
+    return [f"{'all' if len(some) == len(runs) else ', '.join(some)}: {note}" for note, some in names.items()]
+
+
+def _notes(results: Mapping[str, Any]) -> list[str]:
+    notes, corruptions, auto = [], results.get("corruptions"), results.get("auto_attack")
+    if auto:
+        notes.append(f"AutoAttack of {auto['images']} images, whose clean error is {auto['clean']:.2f} %")
+    if corruptions and corruptions["regenerated"]:
+        notes.append(f"corrupted images regenerated, {corruptions['regenerated']}")
+    if corruptions and corruptions["missing"]:
+        notes.append(f"{corruptions['folder']} lacks {', '.join(corruptions['missing'])}")
+    return notes + [f"doubtful, since it does not hold that {found}" for found in fired(results)]
+
+
+def fired(results: Mapping[str, Any]) -> list[str]:
+    """What the self-checks of an evaluation found, of those that fired."""
+    return [f"{check['check']}: {check['found']}" for check in results["self_checks"] if check["fired"]]
+
+
+def summary(results: Mapping[str, Any]) -> dict[str, str]:
+    """An evaluation in lines: what was measured, and the number."""
+    lines = {"clean": f"{results['top1_error']:.2f} %", "clean, of five answers": f"{results['top5_error']:.2f} %"}
+    for name, settings in results["attacks"].items():
+        lines[words(settings)] = f"{results[f'{name}_error']:.2f} %"
+    if auto_attack := results.get("auto_attack"):
+        after = ", ".join(f"{attack} {error:.2f}" for attack, error in auto_attack["after"].items())
+        on = f"of {auto_attack['images']} images, clean {auto_attack['clean']:.2f}, after {after}"
+        lines[f"AutoAttack {auto_attack['eps_255']:g}/255"] = f"{auto_attack['error']:.2f} % ({on})"
+    if corruptions := results.get("corruptions"):
+        made_anew = REGENERATED if corruptions["regenerated"] else ""
+        for count in (19, 15):
+            mean = corruptions[f"error_of_{count}"]
+            lines[f"{count} corruptions{made_anew}"] = "-" if mean is None else f"{mean:.2f} %"
+    lines["expected calibration error"] = f"{results['calibration']['ece']:.2f} %"
+    lines["negative log-likelihood"] = f"{results['calibration']['nll']:.3f}"
+    return lines
+
+
+def _cells(label: str, runs: Sequence[Run]) -> tuple[str, ...]:
+    made_anew = REGENERATED if any(run.regenerated for run in runs) else ""
+    corrupted = [_spread(run.error(measure) for run in runs) for measure in (CORRUPTED19, CORRUPTED15)]
+    return (
+        label,
+        str(len(runs)),
+        _spread(run.robustness["top1_error"] for run in runs),
+        *(_spread(run.error(measure) for run in runs) for measure in ATTACKED),
+        _spread(_error_under(RESTARTED, run) for run in runs),
+        _spread(_error_under_auto_attack(run) for run in runs),
+        *(cell if cell == "-" else cell + made_anew for cell in corrupted),
+        _spread(run.robustness["calibration"]["ece"] for run in runs),
+        _spread(run.robustness["calibration"]["nll"] for run in runs),
+        str(sum(len(fired(run.robustness)) for run in runs)),
+    )
+
+
+def _spread(values: Iterable[float | None]) -> str:
+    given = list(values)
+    return spread([value for value in given if value is not None], of=len(given))
+
+
+def _error_under(attack: Mapping[str, Any], run: Run) -> float | None:
+    return next((error for other, error in run.under_attack if other == attack), None)
+
+
+def _error_under_auto_attack(run: Run) -> float | None:
+    results = run.robustness.get("auto_attack", {})
+    return results.get("error") if results.get("eps_255") == AUTO_ATTACK_EPS_255 else None

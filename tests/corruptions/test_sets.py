@@ -1,0 +1,316 @@
+"""Sets of corrupted images in the formats of the releases: read whole or in part, and refused where they do not fit."""
+
+import json
+
+import numpy as np
+import pytest
+import torch
+from pictures import WNIDS, crops, pixels_of, write_class_folders, write_image
+from PIL import Image
+
+from puzzlemix import distributed
+from puzzlemix.corruptions import RELEASED, SEVERITIES, CorruptedImages, corruption_folder
+from puzzlemix.data.arrays import ArrayData
+from puzzlemix.data.folders import ImageFolders
+from puzzlemix.data.npz import Arrays, write_arrays
+from puzzlemix.errors import InputError, RunError
+
+CPU = torch.device("cpu")
+Y = np.array([2, 0, 1, 1, 0, 2, 2])  # of the test images
+FAMILIES = {"noise": ["gaussian_noise"], "weather": ["fog", "snow"]}
+NAMES = ["gaussian_noise", "snow", "fog"]  # in the released order
+
+
+def arrays(root, name="cifar10", size=(32, 32), classes=("a", "b", "c"), **options):
+    """A dataset in memory, loaded; its test images have the labels `Y`."""
+    for split in ("train", "test"):
+        write_arrays(root / name / f"{split}.npz", Arrays(crops(len(Y), size), Y, np.array(classes)))
+    data = ArrayData(name, len(classes), list(size), [0.5] * 3, [0.2] * 3, root=str(root), **options)
+    data.load(CPU)
+    data.workers = 0
+    return data
+
+
+def write_array_set(folder, names=NAMES):
+    """Arrays as CIFAR-10-C's; gives them by name, with the labels."""
+    folder.mkdir(parents=True)
+    x = {name: crops(5 * len(Y), (32, 32), seed=i) for i, name in enumerate(names)}
+    for name, array in x.items():
+        np.save(folder / f"{name}.npy", array)
+    np.save(folder / "labels.npy", np.tile(Y, 5).astype(np.uint8))
+    return x
+
+
+def write_folder_set(folder, classes, size, names=NAMES, severities=SEVERITIES):
+    """Folders as Tiny-ImageNet-C's, two images a class."""
+    for i, name in enumerate(names):
+        for severity in severities:
+            write_class_folders(folder / name / str(severity), classes, 2, size, seed=10 * i + severity)
+
+
+def into_families(folder):
+    """Sort what lies in a folder into folders for families."""
+    for family, names in FAMILIES.items():
+        (folder / family).mkdir()
+        for path in [path for path in folder.iterdir() if path.stem in names]:
+            path.rename(folder / family / path.name)
+
+
+def all_of(images, name, severity, batch_size=4):
+    """Every image, (N, C, H, W), and label."""
+    batches = list(images.batches(name, severity, batch_size))
+    assert len(batches) == images.steps(batch_size)
+    assert all(len(labels) <= batch_size for _, labels in batches)
+    x, y = zip(*batches, strict=True)
+    return torch.cat(x), torch.cat(y)
+
+
+@pytest.fixture
+def tiny(tmp_path):
+    """Tiny-ImageNet with its classes in the order of `wnids.txt`, and a set of its corrupted images."""
+    write_folder_set(tmp_path / "Tiny-ImageNet-C", sorted(WNIDS), (64, 64))
+    return arrays(tmp_path, "tiny_imagenet", (64, 64), WNIDS)
+
+
+@pytest.mark.parametrize("by_family", [False, True])
+def test_arrays_are_read_as_they_lie_there(tmp_path, by_family):
+    x = write_array_set(tmp_path / "CIFAR-10-C")
+    if by_family:
+        into_families(tmp_path / "CIFAR-10-C")
+    data = arrays(tmp_path)
+    images = CorruptedImages(corruption_folder(data), data)
+    assert images.images == len(Y)
+    assert images.severities == dict.fromkeys(NAMES, SEVERITIES)
+    assert list(images.severities) == NAMES
+    assert (images.incomplete, images.regenerated) == ({}, None)
+    assert images.missing == [name for name in RELEASED if name not in NAMES]
+    for name in NAMES:
+        for severity in SEVERITIES:
+            pixels, labels = all_of(images, name, severity)
+            assert (pixels.dtype, labels.dtype) == (torch.float32, torch.int64)
+            wanted = x[name][(severity - 1) * len(Y) : severity * len(Y)]
+            np.testing.assert_array_equal((pixels * 255).round().byte().permute(0, 2, 3, 1), wanted)
+            np.testing.assert_array_equal(labels, Y)
+            assert 0 <= pixels.min() < pixels.max() <= 1
+
+
+@pytest.mark.parametrize("by_family", [False, True])
+def test_folders_are_read_with_classes_by_name(tmp_path, tiny, by_family):
+    folder = corruption_folder(tiny)
+    grey = folder / "fog" / "2" / "n01" / "0.JPEG"
+    Image.fromarray(pixels_of(grey)).convert("L").save(grey)
+    (folder / "snow" / "1" / "n02" / "0.JPEG").unlink()
+    write_image(folder / "snow" / "1" / "n02" / "0.png", crops(1, (64, 64))[0])
+    if by_family:
+        into_families(folder)
+    images = CorruptedImages(folder, tiny)
+    assert images.images == 6
+    assert images.severities == dict.fromkeys(NAMES, SEVERITIES)
+    assert (images.incomplete, images.regenerated) == ({}, None)
+    for name in NAMES:
+        for severity in SEVERITIES:
+            files = sorted(folder.glob(f"{'*/' * by_family}{name}/{severity}/*/*.*"))
+            pixels, labels = all_of(images, name, severity)
+            np.testing.assert_array_equal(
+                (pixels * 255).round().byte().permute(0, 2, 3, 1), [pixels_of(file) for file in files]
+            )
+            assert [WNIDS[label] for label in labels] == [file.parent.name for file in files]
+
+
+def test_imagenets_centres_are_read_as_they_are_by_worker_processes(tmp_path):
+    for split in ("train", "val"):
+        write_class_folders(tmp_path / "imagenet" / split, WNIDS, 2, (240, 260))
+    write_folder_set(tmp_path / "ImageNet-C" / "weather", WNIDS, (224, 224), ["fog"], [1, 3])
+    data = ImageFolders("imagenet", 3, [224, 224], [0.5] * 3, [0.2] * 3, workers=2, test_images=6, root=str(tmp_path))
+    data.load(CPU)
+    images = CorruptedImages(corruption_folder(data), data)
+    assert images.severities == {"fog": (1, 3)}
+    pixels, labels = all_of(images, "fog", 3)
+    files = sorted((tmp_path / "ImageNet-C" / "weather" / "fog" / "3").rglob("*.JPEG"))
+    np.testing.assert_array_equal(
+        (pixels * 255).round().byte().permute(0, 2, 3, 1), [pixels_of(file) for file in files]
+    )
+    assert labels.tolist() == [0, 0, 1, 1, 2, 2]
+
+
+@pytest.mark.parametrize("world", [2, 3])
+@pytest.mark.parametrize("kind", ["arrays", "folders"])
+def test_every_image_is_in_one_processs_share(tmp_path, monkeypatch, tiny, kind, world):
+    if kind == "arrays":
+        write_array_set(tmp_path / "CIFAR-10-C")
+        data = arrays(tmp_path)
+    else:
+        data = tiny
+    images = CorruptedImages(corruption_folder(data), data)
+    wanted, labels = all_of(images, "snow", 4)
+    monkeypatch.setattr(distributed, "world_size", lambda: world)
+    for rank in range(world):
+        monkeypatch.setattr(distributed, "rank", lambda rank=rank: rank)
+        share, of_share = all_of(images, "snow", 4, batch_size=2)
+        torch.testing.assert_close(share, wanted[rank::world], rtol=0, atol=0)
+        assert of_share.tolist() == labels[rank::world].tolist()
+
+
+def test_the_released_set_comes_before_a_regenerated_one(tmp_path):
+    data = arrays(tmp_path)
+    own = arrays(tmp_path, "flowers")
+    assert corruption_folder(data) is None
+    (tmp_path / "cifar10-c-regenerated").mkdir()
+    (tmp_path / "flowers-c-regenerated").mkdir()
+    assert corruption_folder(data) == tmp_path / "cifar10-c-regenerated"
+    assert corruption_folder(own) == tmp_path / "flowers-c-regenerated"
+    (tmp_path / "CIFAR-10-C").mkdir()
+    assert corruption_folder(data) == tmp_path / "CIFAR-10-C"
+
+
+def test_of_a_part_what_is_whole_is_read(tmp_path, tiny):
+    folder = corruption_folder(tiny)
+    (folder / "fog" / "3" / "n02" / "1.JPEG").unlink()
+    (folder / "fog" / "5").rename(tmp_path / "elsewhere")
+    for severity in SEVERITIES:
+        (folder / "snow" / str(severity) / "n01" / "0.JPEG").unlink()
+        (folder / "snow" / str(severity) / "n01" / "1.JPEG").unlink()
+    images = CorruptedImages(folder, tiny)
+    assert images.severities == {"gaussian_noise": SEVERITIES, "fog": (1, 2, 4)}
+    assert images.incomplete == {
+        "fog": "severity 3 has 5 of 6 images, of 3 of 3 classes; severity 5 has 0 of 6 images, of 0 of 3 classes",
+        "snow": "; ".join(f"severity {s} has 4 of 6 images, of 2 of 3 classes" for s in SEVERITIES),
+    }
+    assert "snow" not in images.missing
+    assert len(images.missing) == 16
+    assert len(all_of(images, "fog", 4)[1]) == 6
+    with pytest.raises(InputError, match=r"^severity 3 of fog is not there: take one of \[1, 2, 4\]$"):
+        images.batches("fog", 3, 4)
+    with pytest.raises(InputError, match=r"^unknown corruption 'snow'"):
+        images.batches("snow", 1, 4)
+
+
+def test_how_many_images_are_whole_the_config_says(tmp_path, tiny):
+    tiny.expected_images["test"] = 7
+    with pytest.raises(
+        InputError, match=r"no severity of any corruption is whole .*gaussian_noise: severity 1 has 6 of 7"
+    ):
+        CorruptedImages(corruption_folder(tiny), tiny)
+
+
+def test_a_regenerated_set_says_so(tmp_path):
+    write_array_set(tmp_path / "cifar10-c-regenerated")
+    path = tmp_path / "cifar10-c-regenerated" / "regenerated.json"
+    path.write_text(json.dumps({"how": "made here", "classes": ["a", "b", "c"]}))
+    data = arrays(tmp_path)
+    assert CorruptedImages(path.parent, data).regenerated == "made here"
+    path.write_text(json.dumps({"how": "made here", "classes": ["b", "a", "c"]}))
+    with pytest.raises(
+        InputError, match=r"when its classes were others, .*: delete it and run `python .*=cifar10 corr"
+    ):
+        CorruptedImages(path.parent, data)
+    path.write_text('{"how"')
+    with pytest.raises(InputError, match=r"regenerated.json is damaged .*: delete .*cifar10-c-regenerated and make"):
+        CorruptedImages(path.parent, data)
+
+
+def cut_off(path):
+    path.write_bytes(path.read_bytes()[:-1000])
+
+
+def replace_labels(folder, labels):
+    np.save(folder / "labels.npy", labels)
+
+
+AGAIN = "unpack the released set again"
+BAD_ARRAYS = {
+    "no labels": (lambda f: (f / "labels.npy").unlink(), r"has no labels\.npy, which tells the classes"),
+    "strangers": (
+        lambda f: replace_labels(f, np.tile(Y, 5) + 1),
+        r"labels from 1 to 3, but num_classes=3 allows 0 to 2",
+    ),
+    "of fewer": (lambda f: replace_labels(f, np.tile(Y % 2, 5)), r"1 of 3 classes have no image"),
+    "not by five": (lambda f: replace_labels(f, np.tile(Y, 5)[1:]), r"labels\.npy: int64\[34\] are not whole numbers"),
+    "no numbers": (lambda f: replace_labels(f, np.tile(Y, 5) / 2), r"labels\.npy: float64\[35\] are not whole numbers"),
+    "no labels in it": (
+        lambda f: replace_labels(f, np.zeros(0, int)),
+        r"labels\.npy: int64\[0\] are not whole numbers",
+    ),
+    "more images": (
+        lambda f: np.save(f / "fog.npy", crops(40, (32, 32))),
+        r"fog\.npy: uint8\[40, 32, 32, 3\], but by labels\.npy and the dataset it should be uint8\[35, 32, 32, 3\]",
+    ),
+    "large": (lambda f: np.save(f / "fog.npy", crops(35, (36, 32))), r"fog\.npy: uint8\[35, 36, 32, 3\], but by"),
+    "floats": (
+        lambda f: np.save(f / "fog.npy", crops(35, (32, 32)) / 255),
+        r"fog\.npy: float64\[35, 32, 32, 3\], but by",
+    ),
+    "cut off": (lambda f: cut_off(f / "fog.npy"), r"fog\.npy is damaged"),
+    "empty": (lambda f: (f / "fog.npy").write_bytes(b""), r"fog\.npy is damaged"),
+    "pickled": (lambda f: np.save(f / "fog.npy", np.array([{}])), r"fog\.npy is damaged"),
+    "labels cut off": (lambda f: (f / "labels.npy").write_bytes(b"\x93NUMPY"), r"labels\.npy is damaged"),
+}
+
+
+@pytest.mark.parametrize("case", BAD_ARRAYS)
+def test_arrays_that_do_not_fit(tmp_path, case):
+    spoil, message = BAD_ARRAYS[case]
+    write_array_set(tmp_path / "CIFAR-10-C")
+    data = arrays(tmp_path)
+    spoil(tmp_path / "CIFAR-10-C")
+    with pytest.raises(InputError, match=rf"^{tmp_path}/CIFAR-10-C.*{message}[^\n]*{AGAIN}$"):
+        CorruptedImages(tmp_path / "CIFAR-10-C", data)
+
+
+def test_another_number_of_test_images(tmp_path):
+    write_array_set(tmp_path / "CIFAR-10-C")
+    data = arrays(tmp_path, test_images=7)
+    CorruptedImages(tmp_path / "CIFAR-10-C", data)
+    data.expected_images["test"] = 10000
+    with pytest.raises(InputError, match=rf"labels of 7 images, but cifar10 has 10000 test images: {AGAIN}$"):
+        CorruptedImages(tmp_path / "CIFAR-10-C", data)
+
+
+def rename_class(folder):
+    (folder / "fog" / "2" / "n01").rename(folder / "fog" / "2" / "cat")
+
+
+def shrink_all(folder):
+    write_folder_set(folder, sorted(WNIDS), (60, 64))
+
+
+BAD_FOLDERS = {
+    "another class": (rename_class, r"fog/2 has folders that are not classes of tiny_imagenet, such as cat"),
+    "another size": (shrink_all, r"\.JPEG has 60 x 64 pixels, the dataset's images 64 x 64: set dataset\.image_size"),
+}
+
+
+@pytest.mark.parametrize("case", BAD_FOLDERS)
+def test_folders_that_do_not_fit(tiny, case):
+    spoil, message = BAD_FOLDERS[case]
+    folder = corruption_folder(tiny)
+    spoil(folder)
+    with pytest.raises(InputError, match=rf"^{folder}.*{message}[^\n]*{AGAIN}$"):
+        CorruptedImages(folder, tiny)
+
+
+def test_no_set_at_all(tmp_path):
+    data, own = arrays(tmp_path), arrays(tmp_path, "flowers")
+    with pytest.raises(
+        InputError, match=r"CIFAR-10-C is not there: put CIFAR-10-C there, or run `.* dataset=cifar10 corr"
+    ):
+        CorruptedImages(tmp_path / "CIFAR-10-C", data)
+    with pytest.raises(InputError, match=r"put such a set there, or run `.*=image_folder dataset\.name=flowers corr"):
+        CorruptedImages(tmp_path / "flowers-c", own)
+    (tmp_path / "CIFAR-10-C" / "fogs").mkdir(parents=True)
+    with pytest.raises(InputError, match=rf"CIFAR-10-C holds no corruption, neither gaussian_noise\.npy .*: {AGAIN}$"):
+        CorruptedImages(tmp_path / "CIFAR-10-C", data)
+
+
+@pytest.mark.parametrize("workers", [0, 1])
+def test_an_image_that_cannot_be_read_is_named(tiny, workers):
+    folder = corruption_folder(tiny)
+    last = folder / "fog" / "3" / "n03" / "1.JPEG"
+    last.write_bytes(last.read_bytes()[:300])
+    tiny.workers = workers
+    images = CorruptedImages(folder, tiny)
+    with pytest.raises(RunError, match=rf"^{last} cannot be read as an image \(\w+\): replace it, or delete it$"):
+        all_of(images, "fog", 3)
+    write_image(last, crops(1, (32, 64))[0])
+    with pytest.raises(RunError, match=rf"^{last} has 32 x 64 pixels, the dataset's images 64 x 64: set"):
+        all_of(images, "fog", 3)
