@@ -260,5 +260,5 @@ def test_files_that_are_no_text_do_not_hide_the_rest(runs, name):
         (run_of(runs) / "metrics.json").unlink()
     (run_of(runs) / name).write_bytes(b"\xff\xfe\x00")
     found = find_runs(runs)
-    assert len(found.runs) + len(found.problems) == (5 if "evaluation" in name else 4)
+    assert len(found.runs) + len(found.problems) == (5 if name == "robustness.json" else 4)
     assert [log for run in found.runs for log in (run.log, run.under_attack)]
