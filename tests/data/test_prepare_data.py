@@ -255,7 +255,7 @@ def test_corruptions_that_there_are_none_of(digits, tmp_path, overrides, message
 
 def test_corruptions_without_their_libraries(digits, tmp_path, monkeypatch):
     monkeypatch.setitem(sys.modules, "imagecorruptions", None)  # as if it were not installed
-    with pytest.raises(SystemExit, match=r"^error: making corruptions needs .*: pip install '\.\[corruptions\]'$"):
+    with pytest.raises(SystemExit, match=r"^error: making corruptions needs .*: pip install '\.\[robustness\]'$"):
         digits("corruptions=fog")
     assert not list(tmp_path.iterdir())
 
