@@ -65,9 +65,8 @@ def corrupted_images(wanted: str | None, data: Any) -> CorruptedImages | None:
         warn(f"there are no corrupted images of {data.name}, so none are measured: see the README on how to have some")
         return None
     images = CorruptedImages(folder, data)
-    if images.missing or images.incomplete:
-        parts = [*images.missing, *(f"{name} ({what})" for name, what in images.incomplete.items())]
-        warn(f"{folder} lacks {', '.join(parts)}: the rest is measured")
+    if images.lacking:
+        warn(f"{folder} lacks {', '.join(images.lacking)}: the rest is measured")
     return images
 
 

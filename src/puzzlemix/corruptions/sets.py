@@ -74,6 +74,11 @@ class CorruptedImages:
         self.missing = [name for name in RELEASED if name not in {*self.severities, *self.incomplete}]
         self._files = files
 
+    @property
+    def lacking(self) -> list[str]:
+        """What is not there of the released corruptions, in words: `missing`, and the parts of `incomplete`."""
+        return [*self.missing, *(f"{name} ({what})" for name, what in self.incomplete.items())]
+
     def steps(self, batch_size: int) -> int:
         """How many batches `batches` gives."""
         return len(evaluation_shards(self.images, batch_size))

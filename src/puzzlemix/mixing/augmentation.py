@@ -80,9 +80,8 @@ class Augmentation:
         Returns:
             (N, C, H, W) in [0, 1], of the images' dtype.
         """
-        ends = (
-            (images * 255).round().clamp(0, 255).to(torch.uint8).repeat_interleave(self.width, 0)
-        )  # (N width, C, H, W)
+        whole = (images * 255).round().clamp(0, 255).to(torch.uint8)
+        ends = whole.repeat_interleave(self.width, 0)  # (N width, C, H, W)
         for drawn in zip(*chains[:3], strict=True):
             ends = apply(ends, *(numbers.ravel() for numbers in drawn))
         weight, share = (on_device(images.device, torch.from_numpy(drawn)).to(images) for drawn in chains[3:])

@@ -87,9 +87,7 @@ def auto_attack(evaluator: Evaluator, eps_255: float, every: int = 1) -> dict[st
 def _adversary(evaluator: Evaluator, eps: float, classes: int) -> Any:
     from pyautoattack import AutoAttack  # here, since it is an optional package
 
-    logging.getLogger("auto-attack").setLevel(
-        logging.ERROR
-    )  # it warns of each batch; what matters, self_checks.py says
+    logging.getLogger("auto-attack").setLevel(logging.ERROR)  # it warns of each batch; see self_checks.py
     seed = torch_seed("auto attack", evaluator.seed) % 2**32
     network, device = evaluator.network, evaluator.device
     adversary = AutoAttack(network, norm="Linf", eps=eps, version="standard", seed=seed, device=device)

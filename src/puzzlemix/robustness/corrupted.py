@@ -34,7 +34,7 @@ def corruption_errors(evaluator: Evaluator, images: CorruptedImages) -> dict[str
         "errors": errors,
         "error_of_19": mean_error(errors, RELEASED),
         "error_of_15": mean_error(errors, STANDARD),
-        "missing": [*images.missing, *(f"{name} ({what})" for name, what in images.incomplete.items())],
+        "missing": images.lacking,
     }
 
 
