@@ -14,10 +14,11 @@ from typing import NamedTuple
 
 from matplotlib.figure import Figure
 
-from puzzlemix.benchmarks.training import METHODS, photographs
+from puzzlemix.benchmarks.training import photographs
 from puzzlemix.errors import RunError
 
 TRAIN = Path(__file__).resolve().parents[3] / "scripts" / "train.py"
+METHODS = ("vanilla", "puzzlemix")
 CHANNELS = 16  # of the network's first stage
 EPOCHS = 4  # of which the first warms up
 

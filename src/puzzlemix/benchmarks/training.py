@@ -19,7 +19,6 @@ Compose = Callable[[Sequence[str]], Mapping[str, Any]]  # the config of configs/
 
 PARTS = ("data", "saliency", "mixing", "network", "optimizer")
 HEADER = ("images", "setting", "method", *PARTS, "sum, ms", "times vanilla", "times faster than plain")
-METHODS = ("vanilla", "puzzlemix")
 STEPS = 5  # an epoch
 PLAIN = ("channels_last=false", "fused=false")
 SETTINGS = {
@@ -52,8 +51,10 @@ def photographs(images: int, pixels: int, batch_size: int, channels: int) -> lis
     ]
 
 
-def benchmark(compose: Compose, device: str, repeats: int) -> Iterator[tuple[str, ...]]:
+def benchmark(compose: Compose, device: str, repeats: int, methods: Sequence[str]) -> Iterator[tuple[str, ...]]:
     """Rows as in `HEADER`: medians of `repeats` epochs of `STEPS` steps, all settings in turn, after one to warm up.
+
+    Vanilla training first, then each of `methods`.
 
     First digits, in batches of 50 on their small network; then images of CIFAR-100's shape, in batches of 100 on
     PreActResNet-18 with, on a CPU, 16 initial channels, on a GPU the paper's 64.
@@ -64,7 +65,7 @@ def benchmark(compose: Compose, device: str, repeats: int) -> Iterator[tuple[str
     few = {name: SETTINGS[name] for name in ("plain", "default")}
     all_here = {name: SETTINGS[name] for name in SETTINGS if device == "cuda" or name not in OF_GPUS}
     for title, run, settings in (("digits, 50", digits, few), (f"100, {channels} channels", large, all_here)):
-        times = measure(compose, [*run, f"device={device}"], settings, repeats)
+        times = measure(compose, [*run, f"device={device}"], settings, ("vanilla", *methods), repeats)
         sums = {key: median(sum(epoch.values()) for epoch in epochs) for key, epochs in times.items()}
         for (setting, method), epochs in times.items():
             parts = [median(epoch[part] for epoch in epochs) for part in PARTS]
@@ -74,10 +75,14 @@ def benchmark(compose: Compose, device: str, repeats: int) -> Iterator[tuple[str
 
 
 def measure(
-    compose: Compose, run: Sequence[str], settings: Mapping[str, Sequence[str]], repeats: int
+    compose: Compose,
+    run: Sequence[str],
+    settings: Mapping[str, Sequence[str]],
+    methods: Sequence[str],
+    repeats: int,
 ) -> dict[tuple[str, str], list[dict[str, float]]]:
     """Milliseconds a step by part, of each epoch, of every setting and method."""
-    times: dict[tuple[str, str], list[dict[str, float]]] = {(s, m): [] for s in settings for m in METHODS}
+    times: dict[tuple[str, str], list[dict[str, float]]] = {(s, m): [] for s in settings for m in methods}
     with tempfile.TemporaryDirectory() as folder:
         fixed = [*run, f"results_dir={folder}", "name=benchmark", f"recipe.epochs={repeats + 1}"]
         trainers = {(s, m): _trainer(compose([*fixed, *settings[s], f"mixup={m}"])) for s, m in times}
