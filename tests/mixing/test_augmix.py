@@ -1,0 +1,168 @@
+"""AugMix against its paper's Algorithm 1 and its code, written as plain loops."""
+
+import math
+
+import numpy as np
+import pytest
+import torch
+from test_operations import by_pillow
+
+from puzzlemix import Augmentation, AugMix, PuzzleAugMix, PuzzleMix
+from puzzlemix.benchmarks.photographs import crops
+from puzzlemix.errors import InputError
+from puzzlemix.losses import LOSSES
+from puzzlemix.mixing.augmentation import NONE
+from puzzlemix.mixing.draws import Draws
+from puzzlemix.mixing.operations import OPERATIONS
+from puzzlemix.networks import preactresnet18
+
+K = 10
+
+
+@pytest.fixture(autouse=True)
+def seed():
+    torch.manual_seed(0)
+
+
+@pytest.fixture
+def network():
+    return preactresnet18(K, initial_channels=2, mean=[0.5] * 3, std=[0.25] * 3)
+
+
+@pytest.fixture
+def images():
+    return crops(8, 16, 20, seed=1).float() / 255
+
+
+@pytest.fixture
+def labels():
+    return torch.arange(8) % K
+
+
+def seeded():
+    draws = Draws()
+    draws.seed(3)
+    return draws
+
+
+# --- the augmentation ---
+
+
+@pytest.mark.parametrize("options", [{}, {"depth": 2, "width": 2, "severity": 8}])
+def test_an_image_is_augmented_as_algorithm_1_says(images, options):
+    augmentation = Augmentation(**options)
+    chains = augmentation.draw(len(images), seeded())
+    ours = augmentation(images, chains)
+    for i, image in enumerate(images):
+        mixed = torch.zeros_like(image)
+        for width in range(augmentation.width):
+            end = (image * 255).round().to(torch.uint8)
+            for step in range(len(chains.operation)):
+                operation, level, sign = (drawn[step, i, width] for drawn in chains[:3])
+                if operation != NONE:
+                    end = by_pillow(end, OPERATIONS[operation], level, sign)
+            mixed += chains.weight[i, width] * end.float() / 255
+        wanted = (1 - chains.share[i]) * image + chains.share[i] * mixed
+        # A grey level more may put a pixel on the other side of solarize's threshold.
+        assert ((ours[i] - wanted).abs() > 1.01 / 255).double().mean() < 0.01
+
+
+def test_what_is_drawn_is_as_the_paper_says():
+    chains = Augmentation().draw(20_000, seeded())
+    lengths = (chains.operation != NONE).sum(0)
+    assert ((chains.operation != NONE) == (np.arange(3)[:, None, None] < lengths)).all()  # from a chain's beginning on
+    assert np.bincount(lengths.ravel())[1:] / lengths.size == pytest.approx([1 / 3] * 3, abs=0.01)
+    used = chains.operation[chains.operation != NONE]
+    assert np.bincount(used) / used.size == pytest.approx([1 / len(OPERATIONS)] * len(OPERATIONS), abs=0.01)
+    assert chains.level.min() >= 0.1
+    assert chains.level.max() <= 3
+    assert chains.level.mean() == pytest.approx(1.55, abs=0.01)
+    assert set(np.unique(chains.sign)) == {-1, 1}
+    assert chains.sign.mean() == pytest.approx(0, abs=0.01)
+    assert chains.weight.sum(1) == pytest.approx(1)
+    assert chains.weight.var(0) == pytest.approx([1 / 18] * 3, rel=0.05)  # of Dirichlet(1, 1, 1)
+    assert np.histogram(chains.share, 4, (0, 1))[0] / 20_000 == pytest.approx([0.25] * 4, abs=0.015)
+
+
+def test_a_depth_that_is_given_is_every_chains():
+    operation = Augmentation(depth=5, width=2).draw(100, seeded()).operation
+    assert operation.shape == (5, 100, 2)
+    assert operation.min() >= 0
+
+
+@pytest.mark.parametrize(
+    "bad", [{"severity": 0}, {"severity": 11}, {"width": 0}, {"depth": 0}, {"depth": 1.5}, {"alpha": 0}]
+)
+def test_a_parameter_out_of_range_is_named(bad):
+    with pytest.raises(InputError, match=next(iter(bad))):
+        Augmentation(**bad)
+
+
+# --- the method ---
+
+
+@pytest.mark.parametrize("method", [AugMix, PuzzleAugMix])
+def test_views_follow_the_images_and_differ(network, images, labels, method):
+    fed, targets = method(num_classes=K)(network, images, labels)
+    first, second, third = fed.unflatten(0, (3, -1))
+    assert targets.shape == (8, K)
+    assert fed.min() >= 0
+    assert fed.max() <= 1
+    for i in range(8):
+        assert not any(torch.equal(a[i], b[i]) for a, b in ((first, second), (first, third), (second, third)))
+
+
+def test_the_first_views_are_the_images(network, images, labels):
+    fed, targets = AugMix(num_classes=K)(network, images, labels)
+    assert torch.equal(fed[:8], images)
+    assert torch.equal(targets, torch.eye(K)[labels])
+
+
+def test_of_puzzle_mix_the_views_are_of_the_mixed_images(network, images, labels):
+    given = {"lam": 0.4, "partner": torch.arange(8).roll(1), "blocks": 4}
+    mixed, targets = PuzzleMix(num_classes=K)(network, images, labels, **given)
+    mixer = PuzzleAugMix(num_classes=K)
+    mixer.draws.seed(5)
+    fed, targets_of_views = mixer(network, images, labels, **given)
+    assert torch.equal(fed[:8], mixed)
+    assert torch.equal(targets_of_views, targets)
+    again = PuzzleAugMix(num_classes=K)
+    again.draws.seed(5)
+    again.draws.coin(1.0)
+    again.draw(images, given)
+    views = again.augmentation(mixed.repeat(2, 1, 1, 1), again.augmentation.draw(16, again.draws))
+    assert torch.equal(fed[8:], views)
+
+
+@pytest.mark.parametrize(("loss", "scale"), [("soft_cross_entropy", 1.0), ("bce_on_softmax", 2 / K)])
+@pytest.mark.parametrize("method", [AugMix, PuzzleAugMix])
+def test_the_loss_has_the_divergence_of_the_three_answers(method, loss, scale):
+    """`augmix/cifar.py`: 12 times the mean of three KL divergences from the mean answer, written with `math`."""
+    logits, targets = 2 * torch.randn(12, K), torch.rand(4, K).softmax(1)
+    answers = logits.softmax(1).view(3, 4, K).tolist()
+    divergence = 0.0
+    for i in range(4):
+        mean = [max(sum(view[i][k] for view in answers) / 3, 1e-7) for k in range(K)]
+        for view in answers:
+            divergence += sum(p * (math.log(p) - math.log(q)) for p, q in zip(view[i], mean, strict=True)) / (3 * 4)
+    ours = method(num_classes=K, loss=loss).loss(LOSSES[loss], logits, targets)
+    assert ours.item() == pytest.approx(LOSSES[loss](logits[:4], targets).item() + 12 * scale * divergence, rel=1e-5)
+    without = method(num_classes=K, loss=loss, coefficient=0.0).loss(LOSSES[loss], logits, targets)
+    assert torch.equal(without, LOSSES[loss](logits[:4], targets))
+
+
+def test_draws_follow_from_the_seed(network, images, labels):
+    def fed(seed):
+        mixer = AugMix(num_classes=K)
+        mixer.draws.seed(seed)
+        return mixer(network, images, labels)[0]
+
+    assert torch.equal(fed(1), fed(1))
+    assert not torch.equal(fed(1), fed(2))
+
+
+@pytest.mark.parametrize("bad", [{"coefficient": -1}, {"coefficient": "12"}, {"loss": "mse"}])
+@pytest.mark.parametrize("method", [AugMix, PuzzleAugMix])
+def test_a_term_that_cannot_be_is_named(method, bad):
+    with pytest.raises(InputError, match=next(iter(bad))):
+        method(num_classes=K, **bad)
