@@ -6,7 +6,7 @@ import pytest
 import torch
 import torch.nn.functional as F
 
-from puzzlemix.losses import bce_on_softmax, soft_cross_entropy
+from puzzlemix.losses import bce_on_softmax, jensen_shannon, soft_cross_entropy
 
 
 @pytest.fixture
@@ -44,7 +44,15 @@ def test_soft_cross_entropy_is_the_plain_sum(batch):
     assert soft_cross_entropy(logits, targets).item() == pytest.approx(sum(rows) / len(rows), rel=1e-5)
 
 
+def test_jensen_shannon_is_none_of_equal_answers_and_most_of_sure_ones_that_differ(batch):
+    logits = batch[0].detach()
+    assert jensen_shannon(torch.stack([logits] * 3)).item() == pytest.approx(0, abs=1e-6)
+    sure = 1000 * torch.eye(3)[:, None]  # (3 views, 1 image, 3 classes)
+    assert jensen_shannon(sure).item() == pytest.approx(math.log(3))
+
+
 def test_losses_are_taken_in_float32(batch):
     logits, targets = batch
     for loss in (bce_on_softmax, soft_cross_entropy):
         assert loss(logits.bfloat16(), targets).dtype == torch.float32
+    assert jensen_shannon(logits.bfloat16()[None]).dtype == torch.float32

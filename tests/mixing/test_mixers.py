@@ -6,13 +6,14 @@ import numpy as np
 import pytest
 import torch
 
-from puzzlemix import CutMix, InputMixup, ManifoldMixup, Mixer, PuzzleMix
+from puzzlemix import AugMix, CutMix, InputMixup, ManifoldMixup, Mixer, PGDTraining, PuzzleAugMix, PuzzleMix, PuzzlePGD
 from puzzlemix.errors import InputError
 from puzzlemix.mixing.puzzle_steps import puzzle_mix
 from puzzlemix.networks import preactresnet18
 
 K = 5
 METHODS = {"vanilla": Mixer, "input": InputMixup, "manifold": ManifoldMixup, "cutmix": CutMix, "puzzle": PuzzleMix}
+WITH_MORE = {**METHODS, "augmix": AugMix, "puzzle_augmix": PuzzleAugMix, "pgd": PGDTraining, "puzzle_pgd": PuzzlePGD}
 MIXING = [name for name in METHODS if name != "vanilla"]
 # Enough to repeat a method's mixing; CutMix's box lies within the image.
 GIVEN = {"input": {}, "manifold": {"layer": 0}, "cutmix": {"centre": (7.6, 8.3)}, "puzzle": {"blocks": 4}}
@@ -275,10 +276,10 @@ def test_draws_seed_starts_the_same_stream_again(method, images):
         assert all(a["lam"] != b["lam"] for a, b in zip(again, first, strict=True))
 
 
-@methods
+@pytest.mark.parametrize("method", WITH_MORE)
 def test_mixing_leaves_the_callers_random_states(method, network, images, labels):
     before = torch.get_rng_state(), np.random.get_state()[1].copy(), random.getstate()
-    mixer = METHODS[method](num_classes=K, prob=0.9, **DRAWS_NOISE.get(method, {}))
+    mixer = WITH_MORE[method](num_classes=K, **DRAWS_NOISE.get(method, {}))
     for _ in range(3):
         mixer(network, images, labels)
     assert torch.equal(torch.get_rng_state(), before[0])
@@ -286,12 +287,12 @@ def test_mixing_leaves_the_callers_random_states(method, network, images, labels
     assert random.getstate() == before[2]
 
 
-@methods
+@pytest.mark.parametrize("method", WITH_MORE)
 def test_nothing_is_changed_in_place(method, network, images, labels):
     given = {"images": images, "labels": labels, "partner": PARTNER.clone(), **network.state_dict()}
     before = {name: value.clone() for name, value in given.items()}
     partner = {"partner": given["partner"]} if method in MIXING else {}
-    mixed, targets = METHODS[method](num_classes=K)(network, images, labels, **partner)
+    mixed, targets = WITH_MORE[method](num_classes=K)(network, images, labels, **partner)
     for name, value in before.items():
         assert torch.equal(given[name], value), name
     assert not mixed.requires_grad

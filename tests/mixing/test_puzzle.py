@@ -616,6 +616,48 @@ def test_each_side_is_noisy_with_probability_adv_p_of_its_own(images):
     assert noisy.prod(1).mean() == pytest.approx(0.09, abs=0.025)
 
 
+def test_of_coins_and_scales_for_each_pair_it_is_that_of_each_pair_alone(network, images, labels):
+    """A loop over pairs: the coin of the first image as a first, that of its partner as a partner."""
+    mixer = PuzzleMix(num_classes=K, adv_p=0.5, adv_per_sample=True)
+    eps = 10 / 255
+    start, scale = torch.empty_like(images).uniform_(-eps, eps), torch.tensor([0.3, 0.6, 0.8, 1.0])
+    first, second = torch.tensor([True, False, True, False]), torch.tensor([True, False, False, True])
+    given = {"start_noise": start, "noise_scale": scale.view(-1, 1, 1, 1), "noisy": (first, second)}
+    mixed, targets = mixer(network, images, labels, lam=0.5, partner=PARTNER, blocks=4, **given)
+
+    begun = (images + start).clamp(0, 1)
+    begun[1] = images[1]  # whose coins are both down
+    gradient = plain_gradient(network, begun, labels)
+    noise = (begun - images + 12 / 255 * gradient.sign()).clamp(-eps, eps) * scale.view(-1, 1, 1, 1)
+    saliency = saliency_of(gradient, network)
+    for i in range(4):
+        pair = torch.tensor([i, int(PARTNER[i])])
+        coins = {"noise": noise[pair], "noisy": (bool(first[i]), bool(second[PARTNER[i]]))}
+        alone = puzzle_mix(images[pair], saliency[pair], torch.tensor([1, 0]), lam=0.5, blocks=4, **coins)
+        assert ((mixed[i] - alone.images[0]).abs() > 1e-5).double().mean() < 1e-2  # a sign near zero may flip
+        assert targets[i, labels[i]] == pytest.approx(float(alone.share[0]))
+
+
+def test_coins_and_scales_of_each_pair_are_drawn_apart(images):
+    mixer = PuzzleMix(num_classes=K, adv_p=0.3, blocks=2, adv_per_sample=True)
+    drawn = [mixer.draw(images[:, :, :2, :2], {}) for _ in range(2000)]
+    noisy = torch.stack([torch.stack(one["noisy"], 1) for one in drawn]).double()  # (2000, B, 2)
+    torch.testing.assert_close(noisy.mean(0), torch.full((4, 2), 0.3).double(), atol=0.045, rtol=0)
+    assert (noisy[:, 0, 0] * noisy[:, 1, 0]).mean() == pytest.approx(0.09, abs=0.03)
+    scale = torch.stack([one["noise_scale"].flatten() for one in drawn])  # (2000, B)
+    assert scale.mean() == pytest.approx(0.5, abs=0.02)
+    assert torch.corrcoef(scale.T).fill_diagonal_(0).abs().max() < 0.1
+    assert mixer.draw(images, {})["noise_scale"].shape == (4, 1, 1, 1)
+
+
+def test_a_coin_of_the_batch_beside_those_of_pairs(network, images, labels):
+    mixer = PuzzleMix(num_classes=K)
+    given = {"lam": 0.5, "partner": PARTNER, "blocks": 4, "noise_scale": 0.7}
+    given["start_noise"] = torch.empty_like(images).uniform_(-0.03, 0.03)
+    both, _ = mixer(network, images, labels, noisy=(True, torch.ones(4, dtype=torch.bool)), **given)
+    assert torch.equal(both, mixer(network, images, labels, noisy=(True, True), **given)[0])
+
+
 def test_start_noise_fills_its_range(images):
     noise = PuzzleMix(num_classes=K, adv_p=1.0, adv_eps=20).draw(images, {})["start_noise"]
     assert noise.shape == images.shape

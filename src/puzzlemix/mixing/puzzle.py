@@ -125,7 +125,7 @@ class PuzzleMix(PairMixer):
         if not isinstance(drawn["blocks"], Tensor):
             self.parameters.check_grid(as_grid(drawn["blocks"]), *pixels.shape[2:])
         if some_are(drawn["noisy"]):
-            noise = _where_shown(self.noise_before_saliency(model, pixels, labels, drawn), drawn)
+            noise = _where_shown(self.noise_before_saliency(model, pixels, labels, drawn), drawn["noisy"])
         with self.stopwatch("saliency"):
             gradient = self._gradient(model, images if noise is None else self._from_pixels(pixels + noise), labels)
             saliency = saliency_of(gradient, model)  # (B, H, W)
@@ -158,7 +158,7 @@ class PuzzleMix(PairMixer):
         return (noise + step * gradient.nan_to_num(0).sign()).clamp(-eps, eps) * drawn["noise_scale"]
 
     def _coins(self, images: Tensor) -> tuple[bool | Tensor, bool | Tensor]:
-        """Whether the first and the second image of a pair carry noise: of all pairs, or (B,) of each image."""
+        """Whether the firsts of pairs carry noise, and the partners: of all images alike, or (B,) of each."""
         if self.adv_per_sample and self.adv_p > 0:
             return tuple(self.draws.coins(self.adv_p, len(images), images.device) for _ in range(2))
         return self.draws.coin(self.adv_p), self.draws.coin(self.adv_p)
@@ -182,16 +182,11 @@ class PuzzleMix(PairMixer):
         return pixels if self.mean is None else (pixels - self.mean) / self.std
 
 
-def _where_shown(noise: Tensor, drawn: Mapping[str, Any]) -> Tensor:
-    """The noise (B, C, H, W); where pairs have coins of their own, 0 of images that none of them shows with it."""
-    if not any(isinstance(side, Tensor) for side in drawn["noisy"]):
-        return noise  # some pair shows it of every image
-    partner = drawn["partner"]
-    first, second = (
-        side.to(partner) if isinstance(side, Tensor) else torch.full_like(partner, side) for side in drawn["noisy"]
-    )
-    shown = first.index_add(0, partner, second) > 0  # (B,)
-    return noise * shown[:, None, None, None]
+def _where_shown(noise: Tensor, noisy: tuple[bool | Tensor, bool | Tensor]) -> Tensor:
+    """The noise (B, C, H, W); where each image has coins of its own, 0 of those that carry it on neither side."""
+    first, second = noisy
+    shown = first | second  # (B,)
+    return noise * shown[:, None, None, None] if isinstance(shown, Tensor) else noise
 
 
 def _of_channels(mean: Sequence[float], std: Sequence[float]) -> tuple[Tensor, Tensor]:
