@@ -46,6 +46,10 @@ def build(config: Mapping[str, Any]) -> Experiment:
     """
     recipe = build_recipe(config["recipe"])
     data = build_part(config["dataset"])
+    for part in ("network", "mixup"):
+        classes = config[part].get("num_classes", data.num_classes)
+        fits = classes == data.num_classes
+        require(fits, f"{part}.num_classes is {classes}, but {data.name} has {data.num_classes} classes: leave it out")
     torch.manual_seed(torch_seed("weights", config["seed"]))
     network = build_part(config["network"])
     mixer = build_part(config["mixup"])

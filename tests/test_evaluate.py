@@ -1,0 +1,212 @@
+"""scripts/evaluate.py as a user has it: suites, sets of corrupted images, checkpoints from elsewhere, kills."""
+
+import json
+import os
+import re
+import signal
+import subprocess
+import sys
+import time
+import zipfile
+
+import pytest
+import torch
+from conftest import SCRIPTS
+
+from puzzlemix.experiment import load_experiment, plain
+from puzzlemix.robustness.attacked import attack_options
+from puzzlemix.robustness.attacks import attack
+
+MACHINE_AND_TIME = {"checkpoint", "git_commit", "machine", "python", "torch", "date"}
+
+
+@pytest.fixture
+def checkpoint(train):
+    return train("recipe.epochs=2") / "checkpoints" / "last.pt"
+
+
+def results_of(checkpoint):
+    return json.loads(checkpoint.parent.with_name("robustness.json").read_text())
+
+
+def numbers(results):
+    return {key: value for key, value in results.items() if key not in MACHINE_AND_TIME}
+
+
+# --- what is measured ---
+
+
+@pytest.mark.parametrize("suite", ["paper", "full"])
+def test_a_suite_has_every_attack_that_is_asked_of_it(hydra_configs, suite):
+    import hydra
+
+    config = plain(hydra.compose("evaluate", ["checkpoint=any", f"suite={suite}"]))
+    attacks = {
+        (options["eps"] * 255, options["step"] * 255, options["steps"], options["random_start"])
+        for options in (attack_options(name, settings) for name, settings in config["attack"].items())
+    }
+    attacks = {tuple(round(value, 6) for value in one) for one in attacks}
+    paper = {(8, 8, 1, False), (4, 2, 20, True), (4, 1, 7, True), (8, 2, 7, True)}
+    assert paper <= attacks
+    assert config["corruptions"] == "auto"
+    if suite == "full":
+        assert {(eps, eps, 1, False) for eps in (1, 2, 4, 8, 16)} <= attacks
+        assert {(eps, eps / 2, 20, True) for eps in (1, 2, 4, 8, 16)} <= attacks
+        assert max(settings.get("restarts", 1) for settings in config["attack"].values()) == 5
+        assert config["auto_attack"]["eps_255"] == 8
+
+
+def test_errors_are_those_of_a_plain_loop_over_the_checkpoints_network(checkpoint, script, capsys):
+    script("evaluate", f"checkpoint={checkpoint}", "attack=fgsm", "device=cpu", "test_batch_size=90")
+    results = results_of(checkpoint)
+    (data, network, *_), epochs = load_experiment(checkpoint, torch.device("cpu"))
+    wrong, fooled, nll = 0, 0, 0.0
+    for images, labels in data.test_batches(60):
+        fgsm = {"eps": 8 / 255, "step": 8 / 255, "steps": 1, "random_start": False}
+        adversarial = attack(network, images, labels, **fgsm)
+        with torch.no_grad():
+            wrong += int((network(images).argmax(1) != labels).sum())
+            fooled += int((network(adversarial).argmax(1) != labels).sum())
+            nll += float(torch.nn.functional.cross_entropy(network(images), labels, reduction="sum"))
+    assert results["epochs"] == epochs == 2
+    assert results["top1_error"] == pytest.approx(wrong / 5)
+    assert results["fgsm8_error"] == pytest.approx(fooled / 5, abs=0.21)  # one of 500 images
+    assert results["calibration"]["nll"] == pytest.approx(nll / 500)
+    shown = capsys.readouterr().out
+    assert re.search(rf"^clean +{results['top1_error']:.2f} %$", shown, re.MULTILINE)
+    assert re.search(rf"^FGSM 8/255 +{results['fgsm8_error']:.2f} %$", shown, re.MULTILINE)
+
+
+def test_a_later_evaluation_adds_to_an_earlier_one(checkpoint, script):
+    script("evaluate", f"checkpoint={checkpoint}", "attack=fgsm", "device=cpu")
+    first = results_of(checkpoint)
+    script("evaluate", f"checkpoint={checkpoint}", "attack=pgd7_eps4", "device=cpu")
+    both = results_of(checkpoint)
+    assert set(both["attacks"]) == {"fgsm8", "pgd7_eps4"}
+    assert both["fgsm8_error"] == first["fgsm8_error"]
+
+
+# --- corrupted images ---
+
+
+@pytest.fixture
+def with_two_corruptions(script, tmp_path, monkeypatch):
+    """A folder to work in, in which two corruptions of digits are regenerated."""
+    pytest.importorskip("imagecorruptions", reason="needs the extra robustness")
+    monkeypatch.chdir(tmp_path)
+    script("prepare_data", "dataset=digits", "corruptions=[brightness,contrast]")
+
+
+def test_of_a_partial_set_what_is_there_is_measured_and_the_rest_named(
+    checkpoint, script, with_two_corruptions, capsys
+):
+    capsys.readouterr()
+    script("evaluate", f"checkpoint={checkpoint}", "attack=none", "corruptions=auto", "device=cpu")
+    told = capsys.readouterr()
+    corruptions = results_of(checkpoint)["corruptions"]
+    assert set(corruptions["errors"]) == {"brightness", "contrast"}
+    assert all(len(errors) == 5 and None not in errors for errors in corruptions["errors"].values())
+    assert corruptions["error_of_19"] is corruptions["error_of_15"] is None
+    assert len(corruptions["missing"]) == 17
+    assert re.search(r"warning: .*digits-c-regenerated lacks gaussian_noise, .*: the rest is measured", told.err)
+    assert corruptions["regenerated"].startswith("made here of 500 test images of digits")
+    assert re.search(r"^19 corruptions \(regenerated\) +-$", told.out, re.MULTILINE)
+
+
+def test_without_a_set_it_is_said_and_nothing_else_is_lost(checkpoint, script, tmp_path, monkeypatch, capsys):
+    monkeypatch.chdir(tmp_path)
+    script("evaluate", f"checkpoint={checkpoint}", "attack=none", "corruptions=auto", "device=cpu")
+    assert "there are no corrupted images of digits, so none are measured" in capsys.readouterr().err
+    assert "corruptions" not in results_of(checkpoint)
+
+
+def test_a_folder_that_is_not_there_is_named_before_anything_is_measured(checkpoint, script, tmp_path):
+    with pytest.raises(SystemExit, match=r"nowhere is not there: .*corruptions=all"):
+        script("evaluate", f"checkpoint={checkpoint}", f"corruptions={tmp_path}/nowhere", "device=cpu")
+    assert not checkpoint.parent.with_name("robustness.json").exists()
+
+
+# --- checkpoints from elsewhere ---
+
+
+def test_a_checkpoint_made_on_a_gpu_is_evaluated_on_a_cpu(checkpoint, script, tmp_path):
+    """The same file with the device of its tensors rewritten, as torch.save writes it on a machine with a GPU."""
+    on_gpu = tmp_path / "on_gpu.pt"
+    with zipfile.ZipFile(checkpoint) as read, zipfile.ZipFile(on_gpu, "w") as written:
+        for part in read.infolist():
+            content = read.read(part)
+            if part.filename.endswith("data.pkl"):
+                named = content.replace(b"X\x03\x00\x00\x00cpu", b"X\x06\x00\x00\x00cuda:0")
+                assert named != content
+                content = named
+            written.writestr(part, content)
+    if not torch.cuda.is_available():
+        with pytest.raises(RuntimeError, match="CUDA"):
+            torch.load(on_gpu)
+    for path in (checkpoint, on_gpu):
+        script("evaluate", f"checkpoint={path}", "attack=fgsm", "device=cpu")
+    ours = json.loads((tmp_path / "on_gpu_robustness.json").read_text())
+    assert numbers(ours) == numbers(results_of(checkpoint))
+
+
+@pytest.mark.parametrize(
+    ("part", "classes", "message"),
+    [
+        ("dataset", 9, r"network\.num_classes is 10, but digits has 9 classes"),
+        ("network", 9, r"network\.num_classes is 9, but digits has 10 classes"),
+    ],
+)
+def test_a_network_and_a_dataset_of_other_classes(checkpoint, script, part, classes, message):
+    content = torch.load(checkpoint)
+    content["config"][part]["num_classes"] = classes
+    torch.save(content, checkpoint)
+    with pytest.raises(SystemExit, match=message):
+        script("evaluate", f"checkpoint={checkpoint}", "device=cpu")
+
+
+# --- kills ---
+
+
+def test_one_that_is_killed_goes_on_to_the_same_numbers(checkpoint, tmp_path):
+    """By SIGKILL, in a process of its own, as soon as it has kept something."""
+    environment = {**os.environ, "OMP_NUM_THREADS": "1"}
+    attacks = ["attack=fgsm,pgd", "attack.pgd20_eps4.steps=40", "test_batch_size=100", "device=cpu"]
+    command = [sys.executable, str(SCRIPTS / "evaluate.py"), f"checkpoint={checkpoint}", *attacks]
+    output, kept = tmp_path / "killed.json", tmp_path / "killed_unfinished0.json"
+    process = subprocess.Popen([*command, f"output={output}"], env=environment, stderr=subprocess.PIPE)
+    deadline_s = time.monotonic() + 120
+    while "pgd20_eps4" not in (kept.read_text() if kept.exists() else ""):
+        assert process.poll() is None, process.stderr.read()
+        assert time.monotonic() < deadline_s
+        time.sleep(0.05)
+    process.send_signal(signal.SIGKILL)
+    process.communicate()
+    batches = {name.split()[0]: done for name, (done, _) in json.loads(kept.read_text())["sums"].items()}
+    assert batches["evaluation"] == batches["fgsm8"] == 5
+    assert 0 < batches["pgd20_eps4"] < 5
+    assert not output.exists()
+
+    for path in (output, tmp_path / "whole.json"):
+        subprocess.run([*command, f"output={path}"], env=environment, check=True, stdout=subprocess.DEVNULL)
+    assert not kept.exists()
+    killed, whole = (json.loads((tmp_path / name).read_text()) for name in ("killed.json", "whole.json"))
+    assert numbers(killed) == numbers(whole)
+
+
+# --- settings that cannot work ---
+
+
+@pytest.mark.parametrize(
+    ("overrides", "message"),
+    [
+        ("suite=ful", r"unknown suite 'ful'; did you mean 'full'\?"),
+        ("attack=pgd attack.pgd20_eps4.eps_255=256", r"attack 'pgd20_eps4': eps is in \[0, 1\]"),
+        ("attack=pgd attack.pgd20_eps4.steps=-1", r"attack 'pgd20_eps4': steps must be a whole number, at least 1"),
+        ("attack=pgd_restarts attack.pgd20x5_eps8.restarts=0", r"restarts must be a whole number, at least 1"),
+        ("auto_attack.eps_255=-8", r"auto_attack\.eps_255, in 1/255 of the pixel range, must be a number"),
+        ("suite=full auto_attack.every=0", r"auto_attack\.every must be a whole number, at least 1"),
+    ],
+)
+def test_settings_out_of_range_are_named_before_the_checkpoint_is_read(script, overrides, message):
+    with pytest.raises(SystemExit, match=message):
+        script("evaluate", "checkpoint=nowhere.pt", *overrides.split())
