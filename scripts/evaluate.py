@@ -21,7 +21,7 @@ from puzzlemix.corruptions.sets import CorruptedImages, corruption_folder
 from puzzlemix.evaluation import Evaluator
 from puzzlemix.experiment import check_torchvision, load_experiment, plain
 from puzzlemix.files import output_file, write_text
-from puzzlemix.reporting.robustness import fired, summary
+from puzzlemix.reporting.robustness import failed_checks, summary
 from puzzlemix.robustness.attacked import check_evaluation
 from puzzlemix.robustness.auto_attack import check_auto_attack
 from puzzlemix.robustness.results import read_results, results_path, with_earlier
@@ -87,7 +87,7 @@ def show(results: dict[str, Any]) -> None:
     """The numbers, a line each, and what to doubt as warnings."""
     for title, value in summary(results).items():
         print(f"{title:32}{value}")
-    cli.warn(f"doubtful, since it does not hold that {found}" for found in fired(results))
+    cli.warn(failed_checks(results))
 
 
 if __name__ == "__main__":

@@ -12,10 +12,10 @@ from made_runs import PAPER, change, make_run, results_of, run_of
 from matplotlib.image import imread
 from selenium.webdriver.common.keys import Keys
 
-from puzzlemix.reporting import figures
+from puzzlemix.reporting import figures, robustness_figures
 from puzzlemix.reporting.ablations import find_ablations, order_of
 from puzzlemix.reporting.measures import STATISTICS
-from puzzlemix.reporting.report import curve_of, report_page, rows_to_draw
+from puzzlemix.reporting.report import report_page, rows_to_draw
 from puzzlemix.reporting.runs import find_runs, rows_of
 from puzzlemix.runlog import fingerprint
 
@@ -261,16 +261,6 @@ def test_logarithmic_axes_are_labelled_in_numbers():
     assert "$" not in drawn
 
 
-def test_attacks_of_other_kinds_are_other_curves():
-    def attack(eps, step, steps, random_start):
-        return {"eps_255": eps, "step_255": step, "steps": steps, "random_start": random_start}
-
-    pgd = curve_of(attack(4, 2, 20, True))
-    assert pgd == curve_of(attack(8, 4, 20, True)) == "PGD-20, step 0.5 eps"
-    others = [attack(4, 0.1, 20, True), attack(4, 2, 20, False), attack(4, 2, 7, True), attack(4, 4, 1, False)]
-    assert len({pgd, *map(curve_of, others)}) == 5
-
-
 def test_the_script_writes_the_page_and_an_unwritable_one_is_one_line(runs, script, tmp_path, capsys):
     script("report", f"results_dir={runs}", f"output={tmp_path}/page.html", f"published={PAPER}")
     assert capsys.readouterr().out.strip() == f"{tmp_path}/page.html"
@@ -285,7 +275,14 @@ def test_a_row_has_one_colour_in_all_figures(runs):
     (run_of(runs, "puzzlemix", 1) / "log.jsonl").unlink()
     rows = {row.label: row for row in rows_of(find_runs(runs).runs)}
     (curve,) = figures.curves_of(rows, "top1_error")  # of the second row
-    attacked = figures.draw_robustness({label: {} for label in list(rows)[:1]} | {curve.label: {"FGSM": {8: [50.0]}}})
+    lines = {label: {} for label in rows} | {curve.label: {0.0: [5.0], 8.0: [50.0]}}
+    shown = (
+        robustness_figures.draw_lines(lines, "eps", "error"),
+        robustness_figures.draw_dots({"FGSM": {curve.label: [50.0]}}, rows, "error"),
+        robustness_figures.draw_reliability({label: [] for label in rows} | {curve.label: [(50.0, 40.0)]}),
+    )
     assert curve.label.endswith("vanilla")
     assert curve.colour in figures.draw_curves([curve], "error")
-    assert curve.colour in attacked
+    for drawn in shown:
+        assert curve.colour in drawn
+        assert figures.COLOURS[0] not in drawn

@@ -12,6 +12,7 @@ from typing import Any, NamedTuple
 
 import matplotlib as mpl
 import numpy as np
+from markupsafe import Markup
 from matplotlib.axes import Axes
 from matplotlib.axis import Axis
 from matplotlib.figure import Figure
@@ -22,7 +23,6 @@ from puzzlemix.stopwatch import mean_seconds
 
 TEXT = "#010203"  # stands for the page's text colour
 COLOURS = ("#4477aa", "#ee6677", "#228833", "#ccbb44", "#66ccee", "#aa3377", "#bbbbbb", "#ee7733", "#009988", "#8c6d31")
-LINES = ("-", "--", ":", "-.")
 POINTS = 200  # of a curve; more are not seen
 WIDE = 10  # largest by least number, from which an axis is logarithmic
 STYLE = {
@@ -37,6 +37,13 @@ STYLE = {
     "legend.frameon": False,
     **dict.fromkeys(("text.color", "axes.labelcolor", "axes.edgecolor", "xtick.color", "ytick.color"), TEXT),
 }
+
+
+class PageFigure(NamedTuple):
+    """A figure as HTML, and what is below it."""
+
+    content: Markup
+    caption: str
 
 
 class Curve(NamedTuple):
@@ -70,7 +77,7 @@ def logged_numbers(run: Run, key: str) -> list[float]:
 def draw_curves(curves: Sequence[Curve], ylabel: str) -> str:
     """Mean over seeds, with the span from the least to the largest as a band; a wide span on a logarithmic axis."""
     with mpl.rc_context(STYLE):
-        figure, ax = _axes()
+        figure, ax = axes()
         for curve in curves:
             ax.plot(curve.epochs, curve.values.mean(0), color=curve.colour, label=curve.label, linewidth=1.5)
             if len(curve.values) > 1:
@@ -82,24 +89,7 @@ def draw_curves(curves: Sequence[Curve], ylabel: str) -> str:
             _label_in_numbers(ax.yaxis)
         ax.set_xlabel("epoch")
         ax.set_ylabel(ylabel)
-        return _svg(figure, ax)
-
-
-def draw_robustness(errors: Mapping[str, Mapping[str, Mapping[float, Sequence[float]]]]) -> str:
-    """Error against the attack's bound: by row, by attack, by eps in 1/255, the errors of several seeds in percent."""
-    attacks = sorted({attack for of_row in errors.values() for attack in of_row})
-    with mpl.rc_context(STYLE):
-        figure, ax = _axes()
-        for (label, of_row), colour in zip(errors.items(), COLOURS, strict=False):
-            for attack, by_eps in of_row.items():
-                x = sorted(by_eps)
-                y, spans = zip(*(_mean_and_span(by_eps[eps]) for eps in x), strict=True)
-                style = {"linestyle": LINES[attacks.index(attack) % len(LINES)], "marker": "o", "markersize": 3}
-                ax.errorbar(x, y, spans, color=colour, label=f"{label}, {attack}", capsize=2, **style)
-        ax.set_xlabel("eps, 1/255")
-        ax.set_ylabel("error under attack, %")
-        ax.set_ylim(0, 102)
-        return _svg(figure, ax)
+        return svg(figure, ax)
 
 
 def draw_seconds(rows: Mapping[str, Row]) -> str:
@@ -110,7 +100,7 @@ def draw_seconds(rows: Mapping[str, Row]) -> str:
     seconds = {label: mean_seconds(of_row) for label, of_row in records.items()}
     parts = list(dict.fromkeys(part for of_row in seconds.values() for part in of_row if part != "total"))
     with mpl.rc_context(STYLE):
-        figure, ax = _axes(height=1.2 + 0.35 * len(seconds))
+        figure, ax = axes(height=1.2 + 0.35 * len(seconds))
         left = np.zeros(len(seconds))
         for part, colour in zip(parts, COLOURS, strict=False):
             widths = np.array([of_row.get(part, 0.0) for of_row in seconds.values()])
@@ -119,7 +109,7 @@ def draw_seconds(rows: Mapping[str, Row]) -> str:
         ax.invert_yaxis()
         ax.grid(axis="y", visible=False)
         ax.set_xlabel("seconds an epoch, mean over seeds")
-        return _svg(figure, ax)
+        return svg(figure, ax)
 
 
 def draw_ablation(key: str, points: Sequence[tuple[Any, Sequence[float]]]) -> str:
@@ -128,8 +118,8 @@ def draw_ablation(key: str, points: Sequence[tuple[Any, Sequence[float]]]) -> st
     numeric = all(isinstance(value, int | float) and not isinstance(value, bool) for value in values)
     x = values if numeric else range(len(values))
     with mpl.rc_context(STYLE):
-        figure, ax = _axes()
-        y, spans = zip(*(_mean_and_span(errors) for _, errors in points), strict=True)
+        figure, ax = axes()
+        y, spans = zip(*(mean_and_span(errors) for _, errors in points), strict=True)
         ax.errorbar(x, y, spans, color=COLOURS[0], marker="o", linestyle="-" if numeric else "none", capsize=3)
         if numeric and min(values) > 0 and max(values) > WIDE * min(values):
             ax.set_xscale("log")
@@ -139,10 +129,10 @@ def draw_ablation(key: str, points: Sequence[tuple[Any, Sequence[float]]]) -> st
             ax.margins(x=0.2)
         ax.set_xlabel(key)
         ax.set_ylabel("top-1 error, %")
-        return _svg(figure, ax, legend=False)
+        return svg(figure, ax, legend=False)
 
 
-def _mean_and_span(errors: Sequence[float]) -> tuple[float, float]:
+def mean_and_span(errors: Sequence[float]) -> tuple[float, float]:
     """Mean and standard deviation, 0 of one value."""
     return mean(errors), stdev(errors) if len(errors) > 1 else 0.0
 
@@ -154,12 +144,13 @@ def _label_in_numbers(axis: Axis) -> None:
     axis.set_minor_formatter(NullFormatter())
 
 
-def _axes(height: float = 3.2) -> tuple[Figure, Axes]:
+def axes(height: float = 3.2) -> tuple[Figure, Axes]:
+    """An empty figure of the page's width, its height in inches; inside `mpl.rc_context(STYLE)`."""
     figure = Figure(figsize=(6.4, height), layout="constrained")
     return figure, figure.subplots()
 
 
-def _svg(figure: Figure, ax: Axes, legend: bool = True) -> str:
+def svg(figure: Figure, ax: Axes, legend: bool = True) -> str:
     """An SVG to stand in a page with others: without ids of its own groups, which would be those of the others too."""
     if legend and ax.get_legend_handles_labels()[0]:
         figure.legend(loc="outside lower center", ncols=2, fontsize=8)

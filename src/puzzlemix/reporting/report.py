@@ -4,21 +4,21 @@ from __future__ import annotations
 
 import base64
 import io
-from collections import defaultdict
 from collections.abc import Iterable, Mapping
 from datetime import datetime
 from importlib import resources
 from math import inf
 from pathlib import Path
 from statistics import mean
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 from jinja2 import Environment
 from markupsafe import Markup
 from PIL import Image
 
-from puzzlemix.reporting import figures
+from puzzlemix.reporting import figures, robustness_figures
 from puzzlemix.reporting.ablations import Ablation, find_ablations
+from puzzlemix.reporting.figures import PageFigure
 from puzzlemix.reporting.measures import TOP1
 from puzzlemix.reporting.results import Results, TableResults, as_tables, named
 from puzzlemix.reporting.runs import Row, short_commit
@@ -27,13 +27,6 @@ from puzzlemix.reporting.tables import Table
 ROWS = len(figures.COLOURS)  # that a figure shows
 WEBP_QUALITY = 85
 WIDE_PX = 800  # of a picture that takes the whole width of the page
-
-
-class PageFigure(NamedTuple):
-    """A figure as HTML, and what is below it."""
-
-    content: Markup
-    caption: str
 
 
 class Group(NamedTuple):
@@ -80,7 +73,9 @@ def section_of(result: TableResults, commit: str | None) -> Section:
     note = f"The {ROWS} rows of least error, of each method one first; {left_out} are not drawn." if left_out else ""
     groups = [
         Group("Learning curves", learning_curves(rows), f"{note} {damaged_logs(rows)}".strip()),
-        Group("Under attack", robustness(rows), note),
+        Group("Under attack", robustness_figures.under_attack(rows), note),
+        Group("Corrupted images", robustness_figures.on_corrupted_images(rows), note),
+        Group("Calibration", robustness_figures.calibration(rows), note),
         Group("Time", seconds(rows), note),
         Group("Ablations", [ablation_figure(ablation) for ablation in find_ablations(result.rows)]),
         Group("Mixed images", mixed_images(result.rows)),
@@ -124,31 +119,6 @@ def damaged_logs(rows: Mapping[str, Row]) -> str:
     damaged = [run for run in finished if len(run.log) < run.metrics["epochs"]]
     where = "log.jsonl has not all epochs whole, and the curve ends before the first that is damaged"
     return f"Of {named(damaged, len(finished))} {where}." if damaged else ""
-
-
-def robustness(rows: Mapping[str, Row]) -> list[PageFigure]:
-    """Errors against the bound of the attacks that the runs met."""
-    errors: dict[str, dict[str, dict[float, list[float]]]] = {}
-    for label, row in rows.items():
-        of_row: dict[str, dict[float, list[float]]] = errors.setdefault(label, {})  # empty: keeps its colour
-        for run in row.finished:
-            for attack, error in run.under_attack:
-                by_eps = of_row.setdefault(curve_of(attack), defaultdict(list, {0.0: row.errors(TOP1)}))
-                by_eps[attack["eps_255"]].append(error)
-    if not any(errors.values()):
-        return []
-    caption = "Top-1 error of the last epoch's network against the attack's bound; 0: not attacked."
-    spans = "Mean over seeds, spans are standard deviations."
-    return [PageFigure(Markup(figures.draw_robustness(errors)), f"{caption} {spans}")]
-
-
-def curve_of(attack: Mapping[str, Any]) -> str:
-    """On which curve an attack lies: those that differ in the bound alone, and step in proportion to it."""
-    if attack["steps"] == 1 and not attack["random_start"]:
-        return "FGSM" if attack["step_255"] == attack["eps_255"] else f"FGSM, step {attack['step_255']:g}/255"
-    start = "" if attack["random_start"] else ", no random start"
-    step = attack["step_255"] / attack["eps_255"] if attack["eps_255"] else 0.0
-    return f"PGD-{attack['steps']}, step {step:.3g} eps{start}"
 
 
 def seconds(rows: Mapping[str, Row]) -> list[PageFigure]:

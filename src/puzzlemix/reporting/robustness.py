@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from typing import Any
 
 from puzzlemix.reporting.measures import ATTACKED, CORRUPTED15, CORRUPTED19
@@ -15,9 +15,11 @@ RESTARTED = {"eps_255": 8, "step_255": 2, "steps": 20, "random_start": True, "re
 AUTO_ATTACK_EPS_255 = 8
 HEADER = (
     *("run", "seeds", "clean %", *(measure.title for measure in ATTACKED), f"{words(RESTARTED)} %"),
-    *(f"AutoAttack {AUTO_ATTACK_EPS_255}/255 %", CORRUPTED19.title, CORRUPTED15.title, "ECE %", "NLL", "checks fired"),
+    *(f"AutoAttack {AUTO_ATTACK_EPS_255}/255 %", CORRUPTED19.title, CORRUPTED15.title, "ECE %", "NLL", "failed checks"),
 )
 REGENERATED = " (regenerated)"
+
+Results = Mapping[str, Any]  # of `evaluate.py`
 
 
 def robustness_table(name: str, rows: Mapping[str, Row]) -> Table | None:
@@ -31,37 +33,39 @@ def robustness_table(name: str, rows: Mapping[str, Row]) -> Table | None:
     evaluated = {label: runs for label, runs in evaluated.items() if runs}
     if not evaluated:
         return None
-    runs = {f"{label} seed {run.seed}": run for label, runs in evaluated.items() for run in runs}
+    runs = {f"{label} seed {run.seed}": run.robustness for label, runs in evaluated.items() for run in runs}
     cells = [_cells(label, runs) for label, runs in evaluated.items()]
-    return Table(f"{name}, robustness of the last epoch", HEADER, cells, notes_on(runs))
+    notes, warnings = _with_names(runs, notes_on), _with_names(runs, failed_checks)
+    return Table(f"{name}, robustness of the last epoch", HEADER, cells, notes, warnings)
 
 
-def notes_on(runs: Mapping[str, Run]) -> list[str]:
-    """What runs are evaluated on, where that is not all test images or the released corruptions; what to doubt."""
+def _with_names(runs: Mapping[str, Results], lines_on: Callable[[Results], Iterable[str]]) -> list[str]:
+    """Lines on the evaluations of some runs, each once, with the names of those that it is on."""
     names = defaultdict(list)
-    for name, run in runs.items():
-        for note in _notes(run.robustness):
-            names[note].append(name)
-    return [f"{'all' if len(some) == len(runs) else ', '.join(some)}: {note}" for note, some in names.items()]
+    for name, results in runs.items():
+        for line in lines_on(results):
+            names[line].append(name)
+    return [f"{'all' if len(some) == len(runs) else ', '.join(some)}: {line}" for line, some in names.items()]
 
 
-def _notes(results: Mapping[str, Any]) -> list[str]:
-    notes, corruptions, auto = [], results.get("corruptions"), results.get("auto_attack")
-    if auto:
-        notes.append(f"AutoAttack of {auto['images']} images, whose clean error is {auto['clean']:.2f} %")
-    if corruptions and corruptions["regenerated"]:
-        notes.append(f"corrupted images regenerated, {corruptions['regenerated']}")
-    if corruptions and corruptions["missing"]:
-        notes.append(f"{corruptions['folder']} lacks {', '.join(corruptions['missing'])}")
-    return notes + [f"doubtful, since it does not hold that {found}" for found in fired(results)]
+def notes_on(results: Results) -> Iterator[str]:
+    """What an evaluation is on, where that is not all test images or the whole released set of corruptions."""
+    if auto_attack := results.get("auto_attack"):
+        yield f"AutoAttack of {auto_attack['images']} test images"
+    if corruptions := results.get("corruptions"):
+        if corruptions["regenerated"]:
+            yield f"corrupted images regenerated, {corruptions['regenerated']}"
+        if corruptions["missing"]:
+            yield f"{corruptions['folder']} lacks {', '.join(corruptions['missing'])}"
 
 
-def fired(results: Mapping[str, Any]) -> list[str]:
-    """What the self-checks of an evaluation found, of those that fired."""
-    return [f"{check['check']}: {check['found']}" for check in results["self_checks"] if check["fired"]]
+def failed_checks(results: Results) -> list[str]:
+    """A line on each self-check of an evaluation that fired."""
+    fired = (check for check in results["self_checks"] if check["fired"])
+    return [f"self-check failed: {check['check']}: {check['found']}" for check in fired]
 
 
-def summary(results: Mapping[str, Any]) -> dict[str, str]:
+def summary(results: Results) -> dict[str, str]:
     """An evaluation in lines: what was measured, and the number."""
     lines = {"clean": f"{results['top1_error']:.2f} %", "clean, of five answers": f"{results['top5_error']:.2f} %"}
     for name, settings in results["attacks"].items():
@@ -93,7 +97,7 @@ def _cells(label: str, runs: Sequence[Run]) -> tuple[str, ...]:
         *(cell if cell == "-" else cell + made_anew for cell in corrupted),
         _spread(run.robustness["calibration"]["ece"] for run in runs),
         _spread(run.robustness["calibration"]["nll"] for run in runs),
-        str(sum(len(fired(run.robustness)) for run in runs)),
+        str(sum(len(failed_checks(run.robustness)) for run in runs)),
     )
 
 

@@ -18,12 +18,19 @@ class Table:
         header: of its columns.
         rows: as many cells each as the header.
         notes: lines below it.
+        warnings: likewise, of what in it is to be doubted.
     """
 
     title: str
     header: Sequence[str]
     rows: Sequence[Sequence[str]]
     notes: Sequence[str] = field(default=())
+    warnings: Sequence[str] = field(default=())
+
+    @property
+    def marked_notes(self) -> list[str]:
+        """Warnings, named as such, and notes."""
+        return [*(f"warning: {warning}" for warning in self.warnings), *self.notes]
 
     def is_of_numbers(self, column: int) -> bool:
         """Whether a column is one of numbers, which stand to the right."""
@@ -45,7 +52,7 @@ def as_markdown(tables: Sequence[Table]) -> str:
         sides = ["---:" if table.is_of_numbers(i) else "---" for i in range(len(table.header))]
         lines = [table.header, sides, *table.rows]
         grid = "".join("| " + " | ".join(cell.replace("|", "\\|") for cell in line) + " |\n" for line in lines)
-        notes = "".join(f"- {note}\n" for note in table.notes)
+        notes = "".join(f"- {note}\n" for note in table.marked_notes)
         parts.append(f"## {table.title}\n\n{grid}" + (f"\n{notes}" if notes else ""))
     return "\n".join(parts)
 
@@ -81,7 +88,7 @@ def as_latex(tables: Sequence[Table]) -> str:
             rf"\begin{{tabular}}{{{sides}}}",
         ]
         lines += [r"\toprule", head, r"\midrule", *body, r"\bottomrule", r"\end{tabular}"]
-        lines += [rf"\par\footnotesize {latex(note)}" for note in table.notes] + [r"\end{table}"]
+        lines += [rf"\par\footnotesize {latex(note)}" for note in table.marked_notes] + [r"\end{table}"]
         parts.append("\n".join(lines) + "\n")
     return "\n".join(parts)
 
@@ -111,5 +118,5 @@ def print_tables(tables: Sequence[Table]) -> None:
         for row in table.rows:
             shown.add_row(*map(Text, row))  # not markup: [ca4e01e0] would be one
         console.print(shown)
-        for note in table.notes:
+        for note in table.marked_notes:
             console.print(f"  {note}", markup=False)
