@@ -11,11 +11,11 @@ from typing import Any
 
 from torch import Tensor, nn
 
-from puzzlemix.errors import require, require_number, require_whole
+from puzzlemix.errors import require, require_number, require_whole, values_are_looked_at
 from puzzlemix.mixing.base import Mixer
 from puzzlemix.mixing.puzzle import PuzzleMix
 from puzzlemix.mixing.saliency import frozen, network_of
-from puzzlemix.robustness.attacks import attack
+from puzzlemix.robustness.attacks import ascend, check_pixels
 
 
 class PGDTraining(Mixer):
@@ -47,8 +47,8 @@ class PGDTraining(Mixer):
 
     def mix(self, model: nn.Module, images: Tensor, labels: Tensor, drawn: Mapping[str, Any]) -> tuple[Tensor, Tensor]:
         """The attacked images, (B, C, H, W), and one-hot targets (B, K)."""
-        options = {"eps": self.eps / 255, "step": self.step / 255, "steps": self.steps}
-        return attacked(model, images, labels, drawn["start_noise"], **options), self.one_hot(labels)
+        ball = {"eps": self.eps / 255, "step": self.step / 255, "steps": self.steps}
+        return attacked(model, images, labels, drawn["start_noise"], **ball), self.one_hot(labels)
 
 
 class PuzzlePGD(PuzzleMix):
@@ -75,17 +75,25 @@ class PuzzlePGD(PuzzleMix):
         self, model: nn.Module, pixels: Tensor, labels: Tensor, drawn: Mapping[str, Any]
     ) -> Tensor:
         """PGD's, (B, C, H, W): the saliency is that of the attacked images."""
-        options = {"eps": self.adv_eps / 255, "step": self.adv_step / 255, "steps": self.adv_steps}
-        return attacked(model, pixels, labels, drawn["start_noise"], **options) - pixels
+        ball = {"eps": self.adv_eps / 255, "step": self.adv_step / 255, "steps": self.adv_steps}
+        return attacked(model, pixels, labels, drawn["start_noise"], **ball) - pixels
 
     def noise_after_saliency(self, noise: Tensor, gradient: Tensor, drawn: Mapping[str, Any]) -> Tensor:
         """As it is."""
         return noise
 
 
-def attacked(model: nn.Module, images: Tensor, labels: Tensor, start_noise: Tensor, **options: Any) -> Tensor:
-    """What PGD makes of images (B, C, H, W) against the network in eval mode; its modes and gradients stay."""
+def attacked(model: nn.Module, images: Tensor, labels: Tensor, start_noise: Tensor, **ball: Any) -> Tensor:
+    """What PGD makes of images (B, C, H, W) against the network in eval mode; its modes and gradients stay.
+
+    Args:
+        **ball: `eps`, `step` and `steps` of `ascend`.
+
+    Raises:
+        InputError: pixels outside [0, 1], where values are looked at.
+    """
+    if values_are_looked_at(images.device.type):
+        check_pixels(images)
     network = network_of(model)
     with frozen(network):
-        found = attack(network, images.float(), labels, random_start=True, start_noise=start_noise, **options)
-    return found.to(images.dtype)
+        return ascend(network, images.float(), labels, start_noise.float(), **ball).to(images.dtype)

@@ -48,30 +48,37 @@ def attack(
     require(not network.training, "attacks need the network in eval mode: call network.eval() first")
     check_attack(eps, step, steps, random_start, restarts)
     require(images.dtype == torch.float32, f"attacks need images in float32, not {images.dtype}: gradients vanish")
-    in_range = images.numel() == 0 or (images.min() >= 0 and images.max() <= 1)
-    require(bool(in_range), "images must be pixels in [0, 1]: normalisation belongs inside the network")
+    check_pixels(images)
 
     def start(images: Tensor) -> Tensor:
         return torch.empty_like(images).uniform_(-eps, eps, generator=generator)
 
-    def ascend(images: Tensor, labels: Tensor, current: Tensor) -> Tensor:
+    ball = {"eps": eps, "step": step, "steps": steps}
+    if not random_start:
+        start_noise = torch.zeros_like(images)
+    elif start_noise is None:
+        start_noise = start(images)
+    found = ascend(network, images, labels, start_noise, **ball)
+    for _ in range(restarts - 1):
+        with torch.no_grad(), torch.autocast(images.device.type, enabled=False):
+            known = network(found).argmax(1) == labels  # (B,)
+        if not known.any():
+            break
+        left = images[known]
+        found[known] = ascend(network, left, labels[known], start(left), **ball)
+    return found
+
+
+def ascend(
+    network: nn.Module, images: Tensor, labels: Tensor, noise: Tensor, *, eps: float, step: float, steps: int
+) -> Tensor:
+    """The steps of `attack`, from images with noise on, all (B, C, H, W); nothing is checked, no GPU is waited for."""
+    current = (images + noise).clamp(0, 1)
+    with torch.autocast(images.device.type, enabled=False):
         for _ in range(steps):
             moved = current + step * gradient_of_loss(network, current, labels).sign()
             current = (images + (moved - images).clamp(-eps, eps)).clamp(0, 1)
-        return current
-
-    if random_start and start_noise is None:
-        start_noise = start(images)
-    with torch.autocast(images.device.type, enabled=False):
-        found = ascend(images, labels, (images + start_noise).clamp(0, 1) if random_start else images)
-        for _ in range(restarts - 1):
-            with torch.no_grad():
-                known = network(found).argmax(1) == labels  # (B,)
-            if not known.any():
-                break
-            left = images[known]
-            found[known] = ascend(left, labels[known], (left + start(left)).clamp(0, 1))
-    return found
+    return current
 
 
 def gradient_of_loss(network: nn.Module, images: Tensor, labels: Tensor) -> Tensor:
@@ -80,6 +87,12 @@ def gradient_of_loss(network: nn.Module, images: Tensor, labels: Tensor) -> Tens
     with torch.enable_grad():
         loss = F.cross_entropy(network(images), labels, reduction="sum")
     return torch.autograd.grad(loss, images)[0]
+
+
+def check_pixels(images: Tensor) -> None:
+    """Raise `InputError` unless all values lie in [0, 1]; a GPU is waited for."""
+    in_range = images.numel() == 0 or (images.min() >= 0 and images.max() <= 1)
+    require(bool(in_range), "images must be pixels in [0, 1]: normalisation belongs inside the network")
 
 
 def check_attack(eps: float, step: float, steps: int, random_start: bool, restarts: int = 1) -> None:
