@@ -18,13 +18,14 @@ from puzzlemix import cli, distributed
 from puzzlemix.arithmetic import Arithmetic
 from puzzlemix.checkpoint import digest
 from puzzlemix.corruptions.sets import CorruptedImages, corruption_folder
+from puzzlemix.errors import require, require_whole
 from puzzlemix.evaluation import Evaluator
 from puzzlemix.experiment import check_torchvision, load_experiment, plain
 from puzzlemix.files import output_file, write_text
 from puzzlemix.reporting.robustness import failed_checks, summary
 from puzzlemix.robustness.attacked import check_evaluation
 from puzzlemix.robustness.auto_attack import check_auto_attack
-from puzzlemix.robustness.results import read_results, results_path, with_earlier
+from puzzlemix.robustness.results import check_seed, read_results, results_path, with_earlier
 from puzzlemix.robustness.self_checks import self_checks
 from puzzlemix.robustness.suite import measure
 from puzzlemix.runlog import environment
@@ -36,15 +37,19 @@ def main(config: DictConfig) -> None:
     check_torchvision()
     config = plain(config)
     device = distributed.join(config["device"])
+    require_whole("seed", config["seed"], least=0)
     check_evaluation(config["test_batch_size"], config["attack"])
-    check_auto_attack(**config["auto_attack"])
     (data, network, *_), epochs = load_experiment(config["checkpoint"], device)
+    check_auto_attack(**config["auto_attack"], classes=data.num_classes)
     Arithmetic().prepare(network)
+    torch.backends.cudnn.benchmark = False  # kernels chosen by timing would be others after a kill
     corrupted = corrupted_images(config["corruptions"], data)
     output = output_file(config["output"], default=results_path(config["checkpoint"]))
 
     of = {"weights": digest(network), "evaluated_on": data.evaluated_on, "seed": config["seed"]}
-    evaluator = Evaluator(network, data, config["test_batch_size"], config["seed"], saved_sums(output, config, of))
+    check_seed(of, read_results(output), output)
+    saved = saved_sums(output, {**of, "device": device.type, "batch_size": config["test_batch_size"]})
+    evaluator = Evaluator(network, data, config["test_batch_size"], config["seed"], saved)
     results = {**of, "epochs": epochs, **measure(evaluator, config["attack"], corrupted, config["auto_attack"])}
     if distributed.is_main():
         results |= {"checkpoint": config["checkpoint"], "test_batch_size": config["test_batch_size"], **environment()}
@@ -53,14 +58,16 @@ def main(config: DictConfig) -> None:
         write_text(output, json.dumps(results, indent=2) + "\n")
         show(results)
         print(f"{output}")
-    evaluator.saved.remove()
+    distributed.wait_for_all()  # until then a start after a kill needs them
+    saved.remove()
 
 
 def corrupted_images(wanted: str | None, data: Any) -> CorruptedImages | None:
     """The set that is to be measured; where there is none, or not all of it, it is said."""
     if wanted is None:
         return None
-    folder = corruption_folder(data) if wanted == "auto" else Path(wanted)
+    require(isinstance(wanted, str), f"corruptions must be auto or the folder of a set, not {wanted}")
+    folder = corruption_folder(data) if wanted == "auto" else Path(wanted).expanduser()
     if folder is None:
         warn(f"there are no corrupted images of {data.name}, so none are measured: see the README on how to have some")
         return None
@@ -76,11 +83,10 @@ def warn(problem: str) -> None:
         cli.warn([problem])
 
 
-def saved_sums(output: Path, config: dict[str, Any], of: dict[str, Any]) -> SavedSums:
+def saved_sums(output: Path, of: dict[str, Any]) -> SavedSums:
     """Where this process keeps what it has measured, until the results are written."""
-    depends_on = {**of, "batch_size": config["test_batch_size"], "processes": distributed.world_size()}
     path = output.with_name(f"{output.stem}_unfinished{distributed.rank()}.json")
-    return SavedSums(path, {**depends_on, "torch": torch.__version__})
+    return SavedSums(path, {**of, "processes": distributed.world_size(), "torch": torch.__version__})
 
 
 def show(results: dict[str, Any]) -> None:

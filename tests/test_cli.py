@@ -53,7 +53,7 @@ BAD = {
     "dataset.image_size=[32]": r"dataset\.image_size must be height and width in pixels, .* not \[32\]",
     "recipe.batch_size=200 recipe.drop_last=true": r"digits has too few training images for a batch of 200: lower",
     "recipe=imagenet_fast recipe.epochs=1": r"digits has too few training images for a batch of 1024",
-    "attack=fgsm attack.fgsm8.eps_255=300": r"attack 'fgsm8': eps is in \[0, 1\] units of pixels",
+    "attack=fgsm attack.fgsm8.eps_255=300": r"attack 'fgsm8': eps_255, in 1/255 of the pixel range, must be a number",
     "attack=fgsm attack.fgsm8.steps=0": r"attack 'fgsm8': steps must be a whole number, at least 1, not 0",
     "attack=fgsm attack.fgsm8.eps_255=null": r"attack 'fgsm8' must not have null",
     "test_batch_size=0": r"test_batch_size must be a whole number, at least 1, not 0",

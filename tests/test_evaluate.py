@@ -61,7 +61,7 @@ def test_errors_are_those_of_a_plain_loop_over_the_checkpoints_network(checkpoin
     results = results_of(checkpoint)
     (data, network, *_), epochs = load_experiment(checkpoint, torch.device("cpu"))
     wrong, fooled, nll = 0, 0, 0.0
-    for images, labels in data.test_batches(60):
+    for images, labels in data.test_batches([range(k, k + 50) for k in range(0, 500, 50)]):
         fgsm = {"eps": 8 / 255, "step": 8 / 255, "steps": 1, "random_start": False}
         adversarial = attack(network, images, labels, **fgsm)
         with torch.no_grad():
@@ -200,13 +200,46 @@ def test_one_that_is_killed_goes_on_to_the_same_numbers(checkpoint, tmp_path):
     ("overrides", "message"),
     [
         ("suite=ful", r"unknown suite 'ful'; did you mean 'full'\?"),
-        ("attack=pgd attack.pgd20_eps4.eps_255=256", r"attack 'pgd20_eps4': eps is in \[0, 1\]"),
+        (
+            "attack=pgd attack.pgd20_eps4.eps_255=256",
+            r"attack 'pgd20_eps4': eps_255, in 1/255 .* must be a number",
+        ),
         ("attack=pgd attack.pgd20_eps4.steps=-1", r"attack 'pgd20_eps4': steps must be a whole number, at least 1"),
         ("attack=pgd_restarts attack.pgd20x5_eps8.restarts=0", r"restarts must be a whole number, at least 1"),
-        ("auto_attack.eps_255=-8", r"auto_attack\.eps_255, in 1/255 of the pixel range, must be a number"),
-        ("suite=full auto_attack.every=0", r"auto_attack\.every must be a whole number, at least 1"),
+        ("seed=-1", "seed must be a whole number, at least 0"),
     ],
 )
 def test_settings_out_of_range_are_named_before_the_checkpoint_is_read(script, overrides, message):
     with pytest.raises(SystemExit, match=message):
         script("evaluate", "checkpoint=nowhere.pt", *overrides.split())
+
+
+@pytest.mark.parametrize(
+    ("overrides", "message"),
+    [
+        ("auto_attack.eps_255=-8", r"auto_attack\.eps_255, in 1/255 of the pixel range, must be a number"),
+        ("suite=full auto_attack.every=0", r"auto_attack\.every must be a whole number, at least 1"),
+        ("corruptions=[fog]", r"corruptions must be auto or the folder of a set, not \['fog'\]"),
+        ("corruptions=all", "all is not there: put such a set there"),
+    ],
+)
+def test_settings_out_of_range_are_named_before_anything_is_measured(checkpoint, script, overrides, message):
+    with pytest.raises(SystemExit, match=message):
+        script("evaluate", f"checkpoint={checkpoint}", "device=cpu", *overrides.split())
+    assert not list(checkpoint.parents[1].glob("robustness*"))
+
+
+def test_weights_that_are_not_finite_are_named(checkpoint, script):
+    content = torch.load(checkpoint)
+    content["network"]["linear.bias"][3] = torch.nan
+    torch.save(content, checkpoint)
+    with pytest.raises(SystemExit, match=r"last\.pt holds weights that are not finite: its training diverged"):
+        script("evaluate", f"checkpoint={checkpoint}", "device=cpu")
+
+
+def test_results_of_another_seed_are_not_written_over(checkpoint, script):
+    script("evaluate", f"checkpoint={checkpoint}", "attack=fgsm", "device=cpu")
+    before = results_of(checkpoint)
+    with pytest.raises(SystemExit, match=r"robustness\.json holds results of seed=0, not 1: give another output="):
+        script("evaluate", f"checkpoint={checkpoint}", "attack=fgsm", "seed=1", "device=cpu")
+    assert results_of(checkpoint) == before

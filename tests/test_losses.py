@@ -44,11 +44,24 @@ def test_soft_cross_entropy_is_the_plain_sum(batch):
     assert soft_cross_entropy(logits, targets).item() == pytest.approx(sum(rows) / len(rows), rel=1e-5)
 
 
+def test_jensen_shannon_and_its_gradient_are_augmixs_own(batch):
+    """`F.kl_div` as in `augmix/cifar.py`."""
+    logits = torch.randn(3, 16, 10).requires_grad_()
+    views = logits.softmax(-1)
+    mean = (views.sum(0) / 3).clamp(1e-7, 1).log()
+    theirs = sum(F.kl_div(mean, view, reduction="batchmean") for view in views) / 3
+    ours = jensen_shannon(logits)
+    torch.testing.assert_close(ours, theirs)
+    torch.testing.assert_close(torch.autograd.grad(ours, logits), torch.autograd.grad(theirs, logits))
+
+
 def test_jensen_shannon_is_none_of_equal_answers_and_most_of_sure_ones_that_differ(batch):
     logits = batch[0].detach()
     assert jensen_shannon(torch.stack([logits] * 3)).item() == pytest.approx(0, abs=1e-6)
-    sure = 1000 * torch.eye(3)[:, None]  # (3 views, 1 image, 3 classes)
-    assert jensen_shannon(sure).item() == pytest.approx(math.log(3))
+    sure = (1000 * torch.eye(3)[:, None]).requires_grad_()  # (3 views, 1 image, 3 classes)
+    divergence = jensen_shannon(sure)
+    assert divergence.item() == pytest.approx(math.log(3))
+    assert torch.autograd.grad(divergence, sure)[0].isfinite().all()  # though some answers are 0
 
 
 def test_losses_are_taken_in_float32(batch):

@@ -92,8 +92,10 @@ def load_weights(network: nn.Module, weights: Mapping[str, torch.Tensor], path: 
     """Put a checkpoint's weights into a network.
 
     Raises:
-        InputError: they are another network's.
+        InputError: they are another network's, or not finite.
     """
+    finite = all(bool(tensor.isfinite().all()) for tensor in weights.values())
+    require(finite, f"{path} holds weights that are not finite: its training diverged")
     try:
         network.load_state_dict(weights)
     except RuntimeError as error:

@@ -64,6 +64,12 @@ def values_are_looked_at(device_type: str) -> bool:
     return device_type == "cpu" or os.environ.get("PUZZLEMIX_DEBUG") == "1"
 
 
+def require_pixels(images: Any) -> None:
+    """Raise `InputError` unless all values of a tensor lie in [0, 1]; a GPU is waited for."""
+    in_range = images.numel() == 0 or (images.min() >= 0 and images.max() <= 1)
+    require(bool(in_range), "images must be pixels in [0, 1]: normalisation belongs inside the network")
+
+
 def nearest(name: str, valid: Iterable[str]) -> str:
     """`"; did you mean 'x'?"` with the valid name nearest to `name`, or valid ones where none is near."""
     valid = [str(v) for v in valid]

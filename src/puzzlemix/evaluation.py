@@ -3,10 +3,9 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import closing
 from dataclasses import dataclass
-from itertools import islice
 from typing import Any, NamedTuple
 
 import torch
@@ -14,17 +13,23 @@ from torch import Tensor, nn
 from tqdm import tqdm
 
 from puzzlemix import distributed
+from puzzlemix.data.sharding import evaluation_shards
 from puzzlemix.saved_sums import SavedSums, Sums
 
 Perturb = Callable[[int, Tensor, Tensor], Tensor]  # number of the batch, images, labels -> images
 Measure = Callable[[int, Tensor, Tensor], Tensor]  # the same -> what is summed up, (S,)
 
 
-class Batches(NamedTuple):
-    """This process's share of some images: batches of pixels (B, C, H, W) in [0, 1] and labels (B,), and how many."""
+class Images(NamedTuple):
+    """Some images of a set: their places in it, and how batches of places are read.
 
-    batches: Iterator[tuple[Tensor, Tensor]]
-    count: int
+    Attributes:
+        places: of the images, which all processes share among them.
+        read: batches of places -> batches of pixels (B, C, H, W) in [0, 1] and labels (B,), on the network's device.
+    """
+
+    places: Sequence[int]
+    read: Callable[[Sequence[Sequence[int]]], Iterator[tuple[Tensor, Tensor]]]
 
 
 @dataclass(frozen=True)
@@ -50,13 +55,19 @@ class Evaluator:
         """The network's."""
         return next(self.network.parameters()).device
 
-    def errors(self, name: str, perturb: Perturb | None = None, images: Batches | None = None) -> tuple[float, float]:
+    @property
+    def test_images(self) -> Images:
+        """All that the dataset has to evaluate on."""
+        return Images(range(self.data.test_count), self.data.test_batches)
+
+    def errors(
+        self, title: str, perturb: Perturb | None = None, images: Images | None = None, of: str = ""
+    ) -> tuple[float, float]:
         """Top-1 and top-5 error in percent, each image counted once.
 
         Args:
-            name: of what is measured, of its progress bar too.
             perturb: what is done to a batch's images first.
-            images: others than the dataset's test images.
+            title, images, of: see `total`.
         """
 
         def count(batch: int, images: Tensor, labels: Tensor) -> Tensor:
@@ -66,39 +77,43 @@ class Evaluator:
             best = logits.topk(min(5, logits.shape[1])).indices == labels[:, None]  # (B, 5)
             return torch.stack([best[:, 0].sum(), best.any(1).sum(), torch.tensor(len(labels), device=best.device)])
 
-        right1, right5, total = self.total(name, 3, count, images)
+        right1, right5, total = self.total(title, 3, count, images, of)
         return 100 * (1 - right1 / total), 100 * (1 - right5 / total)
 
-    def total(self, name: str, size: int, measure: Measure, images: Batches | None = None) -> list[float]:
-        """The sum of `measure`, (size,), over all batches of all processes.
+    def total(self, title: str, size: int, measure: Measure, images: Images | None = None, of: str = "") -> list[float]:
+        """The sum of `measure`, (size,), over all batches of all processes; the network is in eval mode meanwhile.
 
-        The network is in eval mode meanwhile. With `saved`, batches that were measured before are passed over.
+        Args:
+            title: of the progress bar.
+            size: of the sum.
+            measure: a batch.
+            images: the dataset's test images, unless others are given.
+            of: what the sum depends on beside the title and what `saved` is of, as text: batches that were measured
+                before are passed over.
         """
-        batches, count = images or self._test_images()
-        kept = self.saved.get(name) if self.saved else None
+        images = images or self.test_images
+        shards, key = evaluation_shards(images.places, self.batch_size), f"{title} {of}".strip()
+        kept = self.saved.get(key) if self.saved else None
         done, values = kept or Sums(0, torch.zeros(size, dtype=torch.float64))
         values = values.to(self.device)
         training = self.network.training
         self.network.eval()
-        with closing(batches), _bar(name, count, done) as bar:
-            for batch, (pixels, labels) in enumerate(islice(batches, done, None), done):
+        with closing(images.read(shards[done:])) as batches, _bar(title, len(shards), done) as bar:
+            for batch, (pixels, labels) in enumerate(batches if done < len(shards) else (), done):
                 values = values + measure(batch, pixels, labels)
                 bar.update()
                 if self.saved:
-                    self.saved.keep(name, Sums(batch + 1, values), complete=batch + 1 == count)
+                    self.saved.keep(key, Sums(batch + 1, values), complete=batch + 1 == len(shards))
         self.network.train(training)
         return distributed.sum_over_processes(values).tolist()
 
-    def _test_images(self) -> Batches:
-        return Batches(self.data.test_batches(self.batch_size), self.data.test_steps(self.batch_size))
 
-
-def _bar(name: str, count: int, done: int) -> tqdm:
+def _bar(title: str, count: int, done: int) -> tqdm:
     """How far a measurement is and what time is left; in a log a line a minute, of those that take so long."""
     every_s = 0.1 if sys.stderr.isatty() else 60.0
     delay_s = 0.0 if sys.stderr.isatty() else every_s
     options = {"leave": False, "mininterval": every_s, "delay": delay_s, "disable": not distributed.is_main()}
-    return tqdm(desc=name, total=count, initial=done, unit="batch", **options)
+    return tqdm(desc=title, total=count, initial=done, unit="batch", **options)
 
 
 def clean_errors(evaluator: Evaluator) -> dict[str, float]:

@@ -75,11 +75,15 @@ class ForeignCheckpoint(NamedTuple):
         """The tensors by name, on the CPU, each in memory of its own.
 
         Raises:
-            InputError: they are not those of `network` in name and shape, or the file is damaged.
+            InputError: they are not those of `network` in name, shape and kind of number, are not finite, or the file
+                is damaged.
         """
         misfits = "; ".join(_misfits(self.stored, network.state_dict()))
         require(not misfits, f"{self.path} is of another network: {misfits}: give the --network that it is of")
-        return {name: self._tensor(stored) for name, stored in self.stored.items()}
+        weights = {name: self._tensor(stored) for name, stored in self.stored.items()}
+        broken = [name for name, tensor in weights.items() if not tensor.isfinite().all()]
+        require(not broken, f"{self.path} holds weights that are not finite ({_first(broken)}): its training diverged")
+        return weights
 
     def claims(self) -> dict[str, Claim]:
         """What the file says of its training, as far as it does.
@@ -102,11 +106,11 @@ class ForeignCheckpoint(NamedTuple):
         return float(value) if isinstance(value, int | float) and 0 <= value <= 100 else None
 
     def _tensor(self, stored: StoredTensor) -> Tensor:
-        raw = bytearray(self.numbers[stored.storage.key])
         try:
+            raw = bytearray(self.numbers[stored.storage.key])
             numbers = torch.frombuffer(raw, dtype=stored.storage.dtype)
             return numbers.as_strided(stored.shape, stored.strides, stored.offset).clone()
-        except (RuntimeError, TypeError, ValueError) as error:
+        except (KeyError, RuntimeError, TypeError, ValueError) as error:
             raise _damaged(self.path, error) from error
 
 
@@ -133,8 +137,10 @@ def read_foreign(path: Path) -> ForeignCheckpoint:
 def _read_zip(data: bytes) -> tuple[Any, dict[str, bytes]]:
     """A file of torch 1.6 or later: the archive's folder holds data.pkl, and a storage in data/KEY each."""
     with zipfile.ZipFile(io.BytesIO(data)) as archive:
-        if any(part.compress_type != zipfile.ZIP_STORED for part in archive.infolist()):
-            raise ValueError("compressed, which torch's files are not: it may unfold to any size")
+        parts = archive.infolist()
+        stored = all(part.compress_type == zipfile.ZIP_STORED for part in parts)
+        if not stored or sum(part.file_size for part in parts) > len(data):
+            raise ValueError("compressed or overlapping, which torch's files are not: it may unfold to any size")
         (pickle,) = [name for name in archive.namelist() if name.endswith("/data.pkl")]
         folder = pickle.removesuffix("data.pkl")
         if folder + "byteorder" in archive.namelist() and archive.read(folder + "byteorder") != b"little":
@@ -178,17 +184,22 @@ def _check_content(path: Path, content: Any) -> None:
 
 
 def _misfits(stored: Mapping[str, StoredTensor], ours: Mapping[str, Tensor]) -> Iterator[str]:
-    """In words: which tensors are missing, unknown, or of another shape."""
+    """In words: which tensors are missing, unknown, of another shape, or of whole numbers where ours are not."""
     missing = [name for name in ours if name not in stored]
     unknown = [name for name in stored if name not in ours]
     shared = {name: (list(stored[name].shape), list(ours[name].shape)) for name in ours if name in stored}
     others = [f"{name} {theirs}, not {own}" for name, (theirs, own) in shared.items() if theirs != own]
+    kinds = [
+        name for name in shared if stored[name].storage.dtype.is_floating_point != ours[name].dtype.is_floating_point
+    ]
     if missing:
         yield f"{len(missing)} of {len(ours)} tensors are missing ({_first(missing)})"
     if unknown:
         yield f"{len(unknown)} are unknown ({_first(unknown)})"
     if others:
         yield f"{len(others)} have another shape ({_first(others)})"
+    if kinds:
+        yield f"{len(kinds)} are of another kind of number ({_first(kinds)})"
 
 
 def _recorded(recorder: Any) -> dict[str, Claim]:

@@ -23,6 +23,7 @@ TODAY = {  # how Python 2, whose names protocol 2 writes, and numpy 1 call modul
     "numpy.core.multiarray": "numpy._core.multiarray",
 }
 LIBRARIES = {*sys.stdlib_module_names, "torch", "numpy"}
+DIMENSIONS = 64  # of tensors, at most
 NUMBERS = re.compile(r"[<|=]?([iu][1248]|f[248]|b1)")  # as numpy writes dtypes of little-endian numbers
 
 
@@ -59,11 +60,12 @@ class StoredArray:
     shape: tuple[int, ...]
     dtype: np.dtype
     column_major: bool
-    raw: bytes
+    raw: bytes | str  # as text in latin1: see `_encoded`
 
     def values(self) -> np.ndarray:
         """The array, read-only. Raises `ValueError` or `TypeError` where bytes and shape do not fit."""
-        return np.frombuffer(self.raw, self.dtype).reshape(self.shape, order="F" if self.column_major else "C")
+        raw = self.raw.encode("latin1") if isinstance(self.raw, str) else self.raw
+        return np.frombuffer(raw, self.dtype).reshape(self.shape, order="F" if self.column_major else "C")
 
 
 class Storage(NamedTuple):
@@ -166,14 +168,24 @@ def _of_the_authors(name: Name) -> bool:
     return parts[0] not in LIBRARIES and all(part.isidentifier() for part in (*parts, name.name))
 
 
-def _tensor(stored: Storage, offset: int, shape: Any, strides: Any, _requires_grad: Any, _hooks: Any) -> StoredTensor:
-    if not all(isinstance(number, int) and number >= 0 for number in (offset, *shape, *strides)):
+def _tensor(stored: Any, offset: Any, shape: Any, strides: Any, _requires_grad: Any, _hooks: Any) -> StoredTensor:
+    if not isinstance(stored, Storage):
         raise ValueError("not a tensor")
-    return StoredTensor(stored, offset, tuple(shape), tuple(strides))
+    return StoredTensor(stored, *_sizes((offset,)), _sizes(shape), _sizes(strides))
 
 
-def _parameter(stored: StoredTensor, _requires_grad: Any, _hooks: Any) -> StoredTensor:
+def _parameter(stored: Any, _requires_grad: Any, _hooks: Any) -> StoredTensor:
+    if not isinstance(stored, StoredTensor):
+        raise ValueError("not a parameter")
     return stored
+
+
+def _sizes(numbers: Any) -> tuple[int, ...]:
+    """A tensor's, which are few: a copy of many, made as often as the file says, would fill the memory."""
+    few = isinstance(numbers, tuple) and len(numbers) <= DIMENSIONS
+    if not few or not all(isinstance(number, int) and 0 <= number < 2**63 for number in numbers):
+        raise ValueError("not the sizes of a tensor")
+    return numbers
 
 
 def _reconstructed(of: Any, base: Any, _state: Any) -> Inert:
@@ -183,11 +195,11 @@ def _reconstructed(of: Any, base: Any, _state: Any) -> Inert:
     return new_object(of)
 
 
-def _encoded(text: str, encoding: str) -> bytes:
-    """Bytes as protocol 2 has them."""
+def _encoded(text: Any, encoding: Any) -> str:
+    """Bytes as protocol 2 has them, left as text: copies, made as often as the file says, would fill the memory."""
     if encoding != "latin1":
         raise RefusedError("_codecs.encode")
-    return text.encode("latin1")
+    return text
 
 
 def _dtype(kind: str, *_flags: Any) -> np.dtype:
@@ -200,7 +212,7 @@ def _array(_type: Any, _shape: Any, _kind: Any) -> StoredArray:
     return StoredArray((0,), np.dtype("u1"), column_major=False, raw=b"")  # until it is given its state
 
 
-def _scalar(dtype: np.dtype, raw: bytes) -> Any:
+def _scalar(dtype: np.dtype, raw: bytes | str) -> Any:
     return StoredArray((1,), dtype, column_major=False, raw=raw).values().item()
 
 
@@ -226,7 +238,7 @@ CALLS: dict[Name, Callable[..., Any]] = {
     Name("collections", "defaultdict"): lambda _factory=None: {},
     Name("torch._utils", "_rebuild_tensor_v2"): _tensor,
     Name("torch._utils", "_rebuild_parameter"): _parameter,
-    Name("torch", "Size"): lambda shape: tuple(shape),
+    Name("torch", "Size"): _sizes,
     Name("copyreg", "_reconstructor"): _reconstructed,
     Name("builtins", "bytes"): lambda: b"",
     Name("_codecs", "encode"): _encoded,

@@ -42,9 +42,10 @@ def jensen_shannon(logits: Tensor) -> Tensor:
     Args:
         logits: of V views, (V, B, K).
     """
-    answers = logits.float().softmax(-1)  # (V, B, K)
-    mean = answers.mean(0, keepdim=True).clamp(1e-7, 1).log().expand_as(answers)
-    return F.kl_div(mean, answers, reduction="none").sum(-1).mean()
+    log = logits.float().log_softmax(-1)  # (V, B, K); the logarithm of a softmax that is 0 has no gradient
+    answers = log.exp()
+    mean = answers.mean(0, keepdim=True).clamp(1e-7, 1)
+    return (answers * (log - mean.log())).sum(-1).mean()
 
 
 def weight_of_cross_entropy(loss: str, num_classes: int) -> float:

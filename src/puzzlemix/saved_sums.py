@@ -33,21 +33,21 @@ class SavedSums:
 
     def __init__(self, path: Path, of: Mapping[str, Any]):
         self.path, self._of = path, dict(of)
-        self._sums: dict[str, list[Any]] = {}
+        self._sums: dict[str, Sums] = {}
         self._written_s = time.monotonic()
         try:
             content = json.loads(path.read_text())
             if content["of"] == self._of:
-                self._sums = {name: [int(batches), list(values)] for name, (batches, values) in content["sums"].items()}
+                self._sums = {
+                    name: Sums(int(batches), torch.tensor(values, dtype=torch.float64))
+                    for name, (batches, values) in content["sums"].items()
+                }
         except (OSError, ValueError, KeyError, TypeError, AttributeError):
             pass
 
     def get(self, name: str) -> Sums | None:
         """What was kept of a measurement, on the CPU; None where nothing was."""
-        if name not in self._sums:
-            return None
-        batches, values = self._sums[name]
-        return Sums(batches, torch.tensor(values, dtype=torch.float64))
+        return self._sums.get(name)
 
     def keep(self, name: str, sums: Sums, complete: bool) -> None:
         """Keep the sums so far; written every few seconds, and where the measurement is complete.
@@ -55,9 +55,10 @@ class SavedSums:
         Raises:
             RunError: the file cannot be written.
         """
-        self._sums[name] = [sums.batches, sums.values.tolist()]
+        self._sums[name] = sums
         if complete or time.monotonic() - self._written_s > WRITTEN_EVERY_S:
-            write_text(self.path, json.dumps({"of": self._of, "sums": self._sums}))
+            plain = {name: [sums.batches, sums.values.tolist()] for name, sums in self._sums.items()}
+            write_text(self.path, json.dumps({"of": self._of, "sums": plain}))
             self._written_s = time.monotonic()
 
     def remove(self) -> None:

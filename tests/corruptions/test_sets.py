@@ -1,6 +1,7 @@
 """Sets of corrupted images in the formats of the releases: read whole or in part, and refused where they do not fit."""
 
 import json
+import re
 
 import numpy as np
 import pytest
@@ -13,6 +14,7 @@ from puzzlemix.corruptions import RELEASED, SEVERITIES, CorruptedImages, corrupt
 from puzzlemix.data.arrays import ArrayData
 from puzzlemix.data.folders import ImageFolders
 from puzzlemix.data.npz import Arrays, write_arrays
+from puzzlemix.data.sharding import evaluation_shards
 from puzzlemix.errors import InputError, RunError
 
 CPU = torch.device("cpu")
@@ -21,10 +23,10 @@ FAMILIES = {"noise": ["gaussian_noise"], "weather": ["fog", "snow"]}
 NAMES = ["gaussian_noise", "snow", "fog"]  # in the released order
 
 
-def arrays(root, name="cifar10", size=(32, 32), classes=("a", "b", "c"), **options):
-    """A dataset in memory, loaded; its test images have the labels `Y`."""
+def arrays(root, name="cifar10", size=(32, 32), classes=("a", "b", "c"), y=Y, **options):
+    """A dataset in memory, loaded; its test images have the labels `y`."""
     for split in ("train", "test"):
-        write_arrays(root / name / f"{split}.npz", Arrays(crops(len(Y), size), Y, np.array(classes)))
+        write_arrays(root / name / f"{split}.npz", Arrays(crops(len(y), size), y, np.array(classes)))
     data = ArrayData(name, len(classes), list(size), [0.5] * 3, [0.2] * 3, root=str(root), **options)
     data.load(CPU)
     data.workers = 0
@@ -58,8 +60,7 @@ def into_families(folder):
 
 def all_of(images, name, severity, batch_size=4):
     """Every image, (N, C, H, W), and label."""
-    batches = list(images.batches(name, severity, batch_size))
-    assert len(batches) == images.steps(batch_size)
+    batches = list(images.batches(name, severity, evaluation_shards(range(images.images), batch_size)))
     assert all(len(labels) <= batch_size for _, labels in batches)
     x, y = zip(*batches, strict=True)
     return torch.cat(x), torch.cat(y)
@@ -69,7 +70,7 @@ def all_of(images, name, severity, batch_size=4):
 def tiny(tmp_path):
     """Tiny-ImageNet with its classes in the order of `wnids.txt`, and a set of its corrupted images."""
     write_folder_set(tmp_path / "Tiny-ImageNet-C", sorted(WNIDS), (64, 64))
-    return arrays(tmp_path, "tiny_imagenet", (64, 64), WNIDS)
+    return arrays(tmp_path, "tiny_imagenet", (64, 64), WNIDS, Y[:6])
 
 
 @pytest.mark.parametrize("by_family", [False, True])
@@ -180,17 +181,25 @@ def test_of_a_part_what_is_whole_is_read(tmp_path, tiny):
     assert len(images.missing) == 16
     assert len(all_of(images, "fog", 4)[1]) == 6
     with pytest.raises(InputError, match=r"^severity 3 of fog is not there: take one of \[1, 2, 4\]$"):
-        images.batches("fog", 3, 4)
+        images.batches("fog", 3, [range(4)])
     with pytest.raises(InputError, match=r"^unknown corruption 'snow'"):
-        images.batches("snow", 1, 4)
+        images.batches("snow", 1, [range(4)])
 
 
-def test_how_many_images_are_whole_the_config_says(tmp_path, tiny):
-    tiny.expected_images["test"] = 7
-    with pytest.raises(
-        InputError, match=r"no severity of any corruption is whole .*gaussian_noise: severity 1 has 6 of 7"
-    ):
+def test_a_severity_is_whole_that_has_all_test_images(tmp_path, tiny):
+    """Also where all of them lack the same images: the dataset tells."""
+    for path in corruption_folder(tiny).rglob("n01/0.JPEG"):
+        path.unlink()
+    message = r"no severity of any corruption is whole .*gaussian_noise: severity 1 has 5 of 6 images"
+    with pytest.raises(InputError, match=message):
         CorruptedImages(corruption_folder(tiny), tiny)
+
+
+def test_images_held_out_of_the_training_set_have_no_corrupted_ones(tmp_path):
+    write_array_set(tmp_path / "CIFAR-10-C")
+    data = arrays(tmp_path, validation_per_class=1)
+    with pytest.raises(InputError, match="of the test images, but this run is evaluated on validation images"):
+        CorruptedImages(tmp_path / "CIFAR-10-C", data)
 
 
 def test_a_regenerated_set_says_so(tmp_path):
@@ -231,9 +240,14 @@ BAD_ARRAYS = {
         lambda f: replace_labels(f, np.zeros(0, int)),
         r"labels\.npy: int64\[0\] are not whole numbers",
     ),
+    "labels cut off": (lambda f: (f / "labels.npy").write_bytes(b"\x93NUMPY"), r"labels\.npy is damaged"),
+}
+
+
+BAD_ARRAY = {
     "more images": (
         lambda f: np.save(f / "fog.npy", crops(40, (32, 32))),
-        r"fog\.npy: uint8\[40, 32, 32, 3\], but by labels\.npy and the dataset it should be uint8\[35, 32, 32, 3\]",
+        r"fog\.npy: uint8\[40, 32, 32, 3\], but by the labels and the dataset it should be uint8\[35, 32, 32, 3\]",
     ),
     "large": (lambda f: np.save(f / "fog.npy", crops(35, (36, 32))), r"fog\.npy: uint8\[35, 36, 32, 3\], but by"),
     "floats": (
@@ -243,8 +257,23 @@ BAD_ARRAYS = {
     "cut off": (lambda f: cut_off(f / "fog.npy"), r"fog\.npy is damaged"),
     "empty": (lambda f: (f / "fog.npy").write_bytes(b""), r"fog\.npy is damaged"),
     "pickled": (lambda f: np.save(f / "fog.npy", np.array([{}])), r"fog\.npy is damaged"),
-    "labels cut off": (lambda f: (f / "labels.npy").write_bytes(b"\x93NUMPY"), r"labels\.npy is damaged"),
 }
+
+
+@pytest.mark.parametrize("case", BAD_ARRAY)
+def test_one_array_that_does_not_fit_leaves_the_others(tmp_path, case):
+    spoil, message = BAD_ARRAY[case]
+    write_array_set(tmp_path / "CIFAR-10-C")
+    data = arrays(tmp_path)
+    spoil(tmp_path / "CIFAR-10-C")
+    images = CorruptedImages(tmp_path / "CIFAR-10-C", data)
+    assert images.severities == dict.fromkeys(["gaussian_noise", "snow"], SEVERITIES)
+    (lacking,) = (text for text in images.lacking if text.startswith("fog"))
+    assert re.search(rf"{message}[^\n]*{AGAIN}", lacking)
+    for name in ("gaussian_noise", "snow"):
+        (tmp_path / "CIFAR-10-C" / f"{name}.npy").unlink()
+    with pytest.raises(InputError, match=rf"{message}[^\n]*{AGAIN}$"):
+        CorruptedImages(tmp_path / "CIFAR-10-C", data)
 
 
 @pytest.mark.parametrize("case", BAD_ARRAYS)
@@ -259,11 +288,22 @@ def test_arrays_that_do_not_fit(tmp_path, case):
 
 def test_another_number_of_test_images(tmp_path):
     write_array_set(tmp_path / "CIFAR-10-C")
-    data = arrays(tmp_path, test_images=7)
-    CorruptedImages(tmp_path / "CIFAR-10-C", data)
-    data.expected_images["test"] = 10000
-    with pytest.raises(InputError, match=rf"labels of 7 images, but cifar10 has 10000 test images: {AGAIN}$"):
+    data = arrays(tmp_path, y=Y[1:])
+    with pytest.raises(InputError, match=rf"labels of 7 images, but cifar10 has 6 test images: {AGAIN}$"):
         CorruptedImages(tmp_path / "CIFAR-10-C", data)
+
+
+def test_sets_are_told_apart(tmp_path):
+    """What was measured of one counts for no other: by the folder, and by how it was made."""
+    data, identities = arrays(tmp_path), set()
+    for name in ("CIFAR-10-C", "cifar10-c-regenerated"):
+        write_array_set(tmp_path / name)
+        for seed in (None, 0, 1):
+            if seed is not None:
+                record = {"how": "made here", "classes": ["a", "b", "c"], "seed": seed}
+                (tmp_path / name / "regenerated.json").write_text(json.dumps(record))
+            identities.add(CorruptedImages(tmp_path / name, data).identity)
+    assert len(identities) == 6
 
 
 def rename_class(folder):

@@ -46,7 +46,7 @@ def test_they_are_scikit_learns_with_their_labels():
 def test_they_load_as_pixels():
     data = digits(10)
     data.load(torch.device("cpu"))
-    images, labels = next(data.test_batches(500))
+    images, labels = next(data.test_batches([range(500)]))
     assert images.shape == (500, 3, 32, 32)
     assert 0 == images.min() < images.max() == 1
     assert torch.equal(images[:, :1].expand(-1, 3, -1, -1), images)

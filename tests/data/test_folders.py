@@ -14,6 +14,7 @@ from PIL import Image
 from puzzlemix import distributed
 from puzzlemix.data.folders import ImageFolders
 from puzzlemix.data.resized_copies import resized_folder, write_resized_copies
+from puzzlemix.data.sharding import evaluation_shards
 from puzzlemix.errors import InputError, RunError
 
 CLASSES = ["n01", "n02", "n03"]
@@ -35,6 +36,11 @@ def images_of(root, workers=0, image_size=(32, 32), **options):
     data = ImageFolders("small", image_size=image_size, workers=workers, root=str(root), **options)
     data.load(CPU)
     return data
+
+
+def evaluated_batches(data, batch_size):
+    """This process's share of the test images."""
+    return data.test_batches(evaluation_shards(range(data.test_count), batch_size))
 
 
 def joined(batches):
@@ -61,7 +67,7 @@ def test_batches_are_pixels_on_the_device_with_labels(root):
 @pytest.mark.parametrize("image_size", [(32, 32), (24, 36)])
 def test_test_images_are_their_resized_centres(root, image_size):
     """Against PIL alone: the short side to 40 pixels, then the middle."""
-    images, labels = joined(images_of(root, image_size=image_size).test_batches(4))
+    images, labels = joined(evaluated_batches(images_of(root, image_size=image_size), 4))
     files = sorted((root / "small" / "val").rglob("*.JPEG"))
     assert labels.tolist() == [CLASSES.index(file.parent.name) for file in files]
     for image, file in zip(images, files, strict=True):
@@ -105,7 +111,7 @@ def test_an_epoch_depends_on_seed_and_epoch_alone(root):
 @pytest.mark.parametrize("world", [2, 3])
 def test_processes_share_the_images(root, monkeypatch, world):
     data = images_of(root)
-    alone = {"train": joined(data.train_batches(6, True, 0, 0)), "test": joined(data.test_batches(2))}
+    alone = {"train": joined(data.train_batches(6, True, 0, 0)), "test": joined(evaluated_batches(data, 2))}
     shares = {"train": [], "test": []}
     monkeypatch.setattr(distributed, "world_size", lambda: world)
     for rank in range(world):
@@ -113,8 +119,7 @@ def test_processes_share_the_images(root, monkeypatch, world):
         train = list(data.train_batches(6, True, 0, 0))
         assert [len(labels) for _, labels in train] == [6 // world] * 2
         shares["train"] += train
-        test = list(data.test_batches(2))
-        assert data.test_steps(2) == len(test)
+        test = list(evaluated_batches(data, 2))
         shares["test"] += test
     for split, batches in shares.items():
         images, labels = joined(batches)
@@ -175,8 +180,8 @@ def test_a_reader_that_has_hardly_begun_outlasts_a_sigterm(root, monkeypatch):
         set_num_threads(count)
 
     monkeypatch.setattr(torch, "set_num_threads", interrupted)
-    wanted, _ = joined(images_of(root).test_batches(4))
-    read, _ = joined(images_of(root, workers=2).test_batches(4))
+    wanted, _ = joined(evaluated_batches(images_of(root), 4))
+    read, _ = joined(evaluated_batches(images_of(root, workers=2), 4))
     assert torch.equal(read, wanted)
     assert signal.SIGTERM not in signal.pthread_sigmask(signal.SIG_BLOCK, ())
 

@@ -161,7 +161,26 @@ def test_draws_follow_from_the_seed(network, images, labels):
     assert not torch.equal(fed(1), fed(2))
 
 
-@pytest.mark.parametrize("bad", [{"coefficient": -1}, {"coefficient": "12"}, {"loss": "mse"}])
+@pytest.mark.parametrize("method", [AugMix, PuzzleAugMix])
+def test_images_that_are_not_pixels_are_named(network, images, labels, method):
+    for other in (255 * images, images - 0.5):
+        with pytest.raises(InputError, match=r"images must be pixels in \[0, 1\]"):
+            method(num_classes=K)(network, other, labels)
+    with pytest.raises(InputError, match="normalise in the model"):
+        PuzzleAugMix(num_classes=K, mean=[0.5], std=[0.5])
+
+
+@pytest.mark.parametrize("channels", [1, 2, 4])
+def test_any_number_of_channels_will_do(images, channels):
+    """Each channel as it would be alone: no operation looks at two."""
+    augmentation, images = Augmentation(), images.repeat(1, 2, 1, 1)[:, :channels]
+    chains = augmentation.draw(len(images), seeded())
+    augmented = augmentation(images, chains)
+    alone = [augmentation(images[:, [channel]], chains) for channel in range(channels)]
+    torch.testing.assert_close(augmented, torch.cat(alone, 1))
+
+
+@pytest.mark.parametrize("bad", [{"coefficient": -1}, {"coefficient": "12"}, {"loss": "mse"}, {"augmentation": "abc"}])
 @pytest.mark.parametrize("method", [AugMix, PuzzleAugMix])
 def test_a_term_that_cannot_be_is_named(method, bad):
     with pytest.raises(InputError, match=next(iter(bad))):

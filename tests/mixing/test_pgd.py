@@ -125,6 +125,45 @@ def test_what_cannot_be_is_named(method, bad, named):
         method(num_classes=K, **bad)
 
 
+class InPlace(torch.nn.Module):
+    """A network that begins in place, which no leaf that needs a gradient may be given."""
+
+    def __init__(self, network):
+        super().__init__()
+        self.network = network
+
+    def forward(self, images):
+        return self.network(images.sub_(0.1))
+
+
+@pytest.mark.parametrize("method", [PGDTraining, PuzzlePGD])
+def test_a_network_that_begins_in_place_is_attacked(network, images, labels, method):
+    mixed, _ = method(num_classes=K)(InPlace(network), images, labels)
+    assert mixed.isfinite().all()
+
+
+@pytest.mark.parametrize(
+    ("answer", "message"),
+    [
+        (lambda scores: (scores,), "the model must answer with class scores"),
+        (lambda scores: scores.detach(), "the model detaches its scores"),
+        (lambda scores: scores[:, :2], "labels go up to 4, but the model has scores for 2 classes"),
+    ],
+)
+@pytest.mark.parametrize("method", [PGDTraining, PuzzlePGD])
+def test_a_model_that_cannot_be_attacked_is_named(network, images, labels, method, answer, message):
+    network.register_forward_hook(lambda module, inputs, scores: answer(scores))
+    with pytest.raises(InputError, match=message):
+        method(num_classes=K)(network, images, labels)
+
+
+@pytest.mark.parametrize("noise", [None, torch.zeros(6, 3, 8, 8)])
+def test_noise_of_another_shape_is_named(network, images, labels, noise):
+    for method in (PGDTraining, PuzzlePGD):
+        with pytest.raises(InputError, match="start_noise must"):
+            method(num_classes=K)(network, images, labels, start_noise=noise)
+
+
 def test_pixels_outside_0_to_1_are_named(network, images, labels):
     with pytest.raises(InputError, match=r"pixels in \[0, 1\]"):
         PGDTraining(num_classes=K)(network, 2 * images, labels)

@@ -650,6 +650,12 @@ def test_coins_and_scales_of_each_pair_are_drawn_apart(images):
     assert mixer.draw(images, {})["noise_scale"].shape == (4, 1, 1, 1)
 
 
+@pytest.mark.parametrize("noisy", [True, (True,), (True, False, True), torch.ones(4), (torch.ones(4), True)])
+def test_coins_that_are_none_are_named(network, images, labels, noisy):
+    with pytest.raises(InputError, match="noisy must"):
+        PuzzleMix(num_classes=K)(network, images, labels, noisy=noisy)
+
+
 def test_a_coin_of_the_batch_beside_those_of_pairs(network, images, labels):
     mixer = PuzzleMix(num_classes=K)
     given = {"lam": 0.5, "partner": PARTNER, "blocks": 4, "noise_scale": 0.7}

@@ -18,11 +18,12 @@ METHOD = "puzzlemix"
 
 
 @pytest.fixture
-def evaluated(runs, script, hydra_configs):
-    """The runs, of which both seeds of one method were evaluated."""
+def evaluated(runs, script, request):
+    """The runs, of which both seeds of one method were evaluated; inside the fixture `hydra_configs`."""
     for seed in (0, 1):
         checkpoint = run_of(runs, METHOD, seed) / "checkpoints" / "last.pt"
         script("evaluate", f"checkpoint={checkpoint}", "attack=fgsm,fgsm_curve,pgd7_eps8", "device=cpu")
+    request.getfixturevalue("hydra_configs")  # a script starts Hydra itself
     return runs
 
 

@@ -7,7 +7,7 @@ import torch
 from torch import nn
 
 from puzzlemix.errors import InputError
-from puzzlemix.evaluation import Evaluator, clean_errors
+from puzzlemix.evaluation import Evaluator, Images, clean_errors
 from puzzlemix.robustness.attacked import attack_errors, attack_options
 from puzzlemix.robustness.attacks import attack
 from puzzlemix.saved_sums import SavedSums, Sums
@@ -43,7 +43,7 @@ def saved(tmp_path):
 
 
 def test_errors_are_those_of_a_plain_loop(network, data):
-    images, labels = (torch.cat(parts) for parts in zip(*data.test_batches(300), strict=True))
+    images, labels = (torch.cat(parts) for parts in zip(*data.test_batches([range(300)]), strict=True))
     ranked = network(images).argsort(1, descending=True)
     wrong1 = sum(int(order[0] != label) for order, label in zip(ranked, labels, strict=True))
     wrong5 = sum(int(label not in order[:5]) for order, label in zip(ranked, labels, strict=True))
@@ -127,7 +127,8 @@ def test_random_starts_follow_from_the_seed(network, data):
     ("change", "message"),
     [
         ({"steps": 0}, "attack 'mine': steps must be a whole number, at least 1, not 0"),
-        ({"eps_255": 300}, "attack 'mine': eps is in"),
+        ({"eps_255": 300}, "attack 'mine': eps_255, in 1/255 of the pixel range, must be a number"),
+        ({"eps_255": "8"}, "attack 'mine': eps_255, in 1/255 of the pixel range, must be a number"),
         ({"step_255": None}, "attack 'mine' must not have null"),
         ({"restarts": 3, "random_start": False}, "attack 'mine': restarts need random_start"),
         ({"norm": 2}, "attack 'mine' must have"),
@@ -142,3 +143,27 @@ def test_the_file_is_plain_json(tmp_path, saved):
     saved().keep("evaluation", Sums(1, torch.tensor([1.0, 2.0], dtype=torch.float64)), complete=True)
     content = json.loads((tmp_path / "unfinished.json").read_text())
     assert content == {"of": {"of": "network"}, "sums": {"evaluation": [1, [1.0, 2.0]]}}
+
+
+def test_of_a_measurement_that_is_whole_nothing_is_read_again(network, data, saved):
+    evaluator = Evaluator(network, data, 100, saved=saved())
+    wanted = evaluator.errors("fog 1", images=Images(range(300), data.test_batches), of="one set")
+
+    def unreadable(shards):
+        yield from ([] if len(shards) == 0 else [pytest.fail("read again")])
+
+    again = Evaluator(network, data, 100, saved=saved())
+    assert again.errors("fog 1", images=Images(range(300), unreadable), of="one set") == wanted
+
+
+def test_one_sets_sums_are_not_anothers(network, data, saved):
+    """As where a released set comes in place of a regenerated one between a kill and the next start."""
+
+    def wrong(shards):
+        return ((images, 9 - labels) for images, labels in data.test_batches(shards))
+
+    def error(read, of):
+        return Evaluator(network, data, 100, saved=saved()).errors("fog 1", images=Images(range(300), read), of=of)[0]
+
+    assert error(data.test_batches, "a set") < 20
+    assert error(wrong, "another") > 80

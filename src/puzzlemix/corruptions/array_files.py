@@ -36,24 +36,26 @@ class ArrayFiles:
         y = _read(labels, remedy)
         self.images = _check_labels(labels, y, data, remedy)
         shape = (len(y), *data.image_size, len(data.mean))
-        self._arrays = {name: _read(path, remedy) for name, path in paths.items()}
-        for name, x in self._arrays.items():
-            require(
-                x.shape == shape and x.dtype == np.uint8,
-                f"{paths[name]}: {x.dtype}{list(x.shape)}, but by {labels.name} and the dataset it should be "
-                f"uint8{list(shape)}: {remedy}",
-            )
+        self._arrays: dict[str, np.ndarray] = {}
+        self.incomplete: dict[str, str] = {}
+        for name, path in paths.items():
+            try:
+                self._arrays[name] = _read_images(path, shape, remedy)
+            except InputError as error:
+                self.incomplete[name] = str(error)
+        require(bool(self._arrays), "; ".join(list(self.incomplete.values())[:1]))
         self._labels = torch.from_numpy(y.astype(np.int64)).to(data.device)
         self._device = data.device
-        self.severities = dict.fromkeys(paths, SEVERITIES)
-        self.incomplete: dict[str, str] = {}  # an array is whole, or refused
+        self.severities = dict.fromkeys(self._arrays, SEVERITIES)  # an array is whole, or not to be used
 
-    def batches(self, corruption: str, severity: int, shards: Sequence[range]) -> Iterator[tuple[Tensor, Tensor]]:
+    def batches(
+        self, corruption: str, severity: int, shards: Sequence[Sequence[int]]
+    ) -> Iterator[tuple[Tensor, Tensor]]:
         """Images (B, C, H, W) in [0, 1] and labels (B,), of the places in `shards`."""
         first = (severity - 1) * self.images
         for shard in shards:
-            own = slice(first + shard.start, first + shard.stop, shard.step)
-            x = torch.from_numpy(np.array(self._arrays[corruption][own])).to(self._device)  # (B, H, W, C)
+            own = first + np.array(shard)
+            x = torch.from_numpy(self._arrays[corruption][own]).to(self._device)  # (B, H, W, C)
             yield x.permute(0, 3, 1, 2).contiguous().float().div_(255), self._labels[own]
 
 
@@ -64,13 +66,19 @@ def _check_labels(path: Path, y: np.ndarray, data: Any, remedy: str) -> int:
         f"{path}: {y.dtype}{list(y.shape)} are not whole numbers, (5 N,), for N images at 5 severities: {remedy}",
     )
     images = len(y) // len(SEVERITIES)
-    expected = data.test_images
-    require(
-        expected in (None, images),
-        f"{path}: labels of {images} images, but {data.name} has {expected} test images: {remedy}",
-    )
+    own = data.test_count
+    require(images == own, f"{path}: labels of {images} images, but {data.name} has {own} test images: {remedy}")
     check_labels(str(path), y, data.num_classes, remedy)
     return images
+
+
+def _read_images(path: Path, shape: tuple[int, ...], remedy: str) -> np.ndarray:
+    """A corruption's array, where it is that of the labels and the dataset; else `InputError`."""
+    x = _read(path, remedy)
+    fits = x.shape == shape and x.dtype == np.uint8
+    wanted = f"but by the labels and the dataset it should be uint8{list(shape)}"
+    require(fits, f"{path}: {x.dtype}{list(x.shape)}, {wanted}: {remedy}")
+    return x
 
 
 def _read(path: Path, remedy: str) -> np.ndarray:

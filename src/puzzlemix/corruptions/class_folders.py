@@ -26,8 +26,8 @@ from puzzlemix.errors import require
 class ClassFolders:
     """A set of such folders; attributes as those of `sets.CorruptedImages`.
 
-    Classes go by their names, however the dataset numbers them. How many images make a severity whole is what the
-    dataset's config says or, where it says nothing, what the largest has.
+    Classes go by their names, however the dataset numbers them. A severity is whole that has as many images as the
+    dataset has to test on.
 
     Args:
         paths: of the corruptions' folders.
@@ -41,7 +41,7 @@ class ClassFolders:
     def __init__(self, paths: Mapping[str, Path], data: Any, remedy: str):
         self._paths, self._data, self._remedy = paths, data, remedy
         held = {(name, severity): self._held(name, severity) for name in paths for severity in SEVERITIES}
-        whole = _Held(data.test_images or max(images for images, _ in held.values()), len(data.classes))
+        whole = _Held(data.test_count, len(data.classes))
         self.images = whole.images
         self.severities: dict[str, tuple[int, ...]] = {}
         self.incomplete: dict[str, str] = {}
@@ -58,7 +58,9 @@ class ClassFolders:
         examples = [f"{paths[name]}: {lacking}" for name, lacking in self.incomplete.items()]
         require(bool(self.severities), f"no severity of any corruption is whole ({''.join(examples[:1])}): {remedy}")
 
-    def batches(self, corruption: str, severity: int, shards: Sequence[range]) -> Iterator[tuple[Tensor, Tensor]]:
+    def batches(
+        self, corruption: str, severity: int, shards: Sequence[Sequence[int]]
+    ) -> Iterator[tuple[Tensor, Tensor]]:
         """Images (B, C, H, W) in [0, 1] and labels (B,), of the places in `shards`."""
         files = find_images(self._folder(corruption, severity), self._remedy)
         number = {name: label for label, name in enumerate(self._data.classes)}

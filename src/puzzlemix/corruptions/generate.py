@@ -93,6 +93,8 @@ def _record(name: str, new: _Arrays | _Folders, seed: int) -> dict[str, Any]:
         "seed": seed,
         "severities": release,
         "definition": DEFINITION,
+        "image_size": list(new.size),
+        **new.options,
         "test_images": new.count,
         "test_images_crc32": new.checksum,
         "how": f"made here of {new.count} test images of {name}, with severities of {release}; not the released set",
@@ -108,7 +110,7 @@ class _Arrays:
         channels = self.x.shape[3]
         require(channels == 3, f"corruptions are defined for red, green and blue; {data.name} has {channels} channels")
         self.folder, self.classes = folder, classes.tolist()
-        self.count, self.size = len(self.y), self.x.shape[1:3]
+        self.count, self.size, self.options = len(self.y), self.x.shape[1:3], {}
         self.checksum = zlib.crc32(self.y.tobytes(), zlib.crc32(self.x.tobytes()))
 
     def remove(self, name: str) -> None:
@@ -142,7 +144,7 @@ class _Folders:
     def __init__(self, data: Any, folder: Path):
         self.files, self.centre = data.test_files(), data.centre
         self.folder, self.classes = folder, self.files.classes
-        self.count, self.size = len(self.files.labels), data.image_size
+        self.count, self.size, self.options = len(self.files.labels), data.image_size, {"test_resize": data.test_resize}
         self.checksum = zlib.crc32(b"\n".join(self.files.names))
 
     def remove(self, name: str) -> None:

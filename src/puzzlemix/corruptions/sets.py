@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+import json
+from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -11,7 +12,6 @@ from torch import Tensor
 from puzzlemix.corruptions.array_files import ArrayFiles
 from puzzlemix.corruptions.names import RELEASED
 from puzzlemix.corruptions.record import read_record
-from puzzlemix.data.sharding import evaluation_shards
 from puzzlemix.errors import require, require_choice
 
 RELEASES = {  # dataset -> the folder that its release unpacks to
@@ -52,6 +52,7 @@ class CorruptedImages:
         incomplete: of each corruption that is there but for some part, what is missing, in words.
         missing: the corruptions that are not there at all.
         regenerated: in words, how the set was made, if it is not the released one; else None.
+        identity: text that differs between sets.
 
     Raises:
         InputError: the folder is not there, or holds no such set, a damaged one, or another dataset's.
@@ -60,10 +61,13 @@ class CorruptedImages:
     def __init__(self, folder: Path, data: Any):
         own = "" if data.name in (*RELEASES, "digits") else "image_folder dataset.name="
         make = f"run `python scripts/prepare_data.py dataset={own}{data.name} corruptions=all`"
+        on = data.evaluated_on
+        require(on == "test", f"corrupted images are of the test images, but this run is evaluated on {on} images")
         require(folder.is_dir(), f"{folder} is not there: put {RELEASES.get(data.name, 'such a set')} there, or {make}")
         record = read_record(folder)
         self.folder = folder
         self.regenerated = record and record["how"]
+        self.identity = f"{folder.resolve()} {json.dumps(record)}"
         remedy = f"delete it and {make}" if record else "unpack the released set again"
         require(
             record is None or record["classes"] == data.classes,
@@ -79,14 +83,10 @@ class CorruptedImages:
         """What is not there of the released corruptions, in words: `missing`, and the parts of `incomplete`."""
         return [*self.missing, *(f"{name} ({what})" for name, what in self.incomplete.items())]
 
-    def steps(self, batch_size: int) -> int:
-        """How many batches `batches` gives."""
-        return len(evaluation_shards(self.images, batch_size))
-
-    def batches(self, corruption: str, severity: int, batch_size: int) -> Iterator[tuple[Tensor, Tensor]]:
-        """This process's share: images (B, C, H, W) in [0, 1] and labels (B,) int64.
-
-        Every image is in exactly one process's share, as in the dataset's `test_batches`.
+    def batches(
+        self, corruption: str, severity: int, shards: Sequence[Sequence[int]]
+    ) -> Iterator[tuple[Tensor, Tensor]]:
+        """Images (B, C, H, W) in [0, 1] and labels (B,) int64, of the places in each shard.
 
         Raises:
             InputError: the set does not have these images.
@@ -95,7 +95,7 @@ class CorruptedImages:
         require_choice("corruption", corruption, self.severities)
         whole = self.severities[corruption]
         require(severity in whole, f"severity {severity} of {corruption} is not there: take one of {list(whole)}")
-        return self._files.batches(corruption, severity, evaluation_shards(self.images, batch_size))
+        return self._files.batches(corruption, severity, shards)
 
 
 def _open(folder: Path, data: Any, remedy: str) -> Any:

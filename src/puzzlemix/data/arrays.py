@@ -5,7 +5,7 @@ On disk they are `<root>/<name>/{train,test}.npz` (`npz.py`), made by `scripts/p
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -15,7 +15,7 @@ from torch import Tensor
 from puzzlemix.data.augment import crop_and_flip, draw_crops
 from puzzlemix.data.checks import check_dataset, check_image_size
 from puzzlemix.data.npz import Arrays, read_arrays
-from puzzlemix.data.sharding import epoch_shards, evaluation_shards, places_in_batch
+from puzzlemix.data.sharding import epoch_shards, places_in_batch
 from puzzlemix.errors import require, require_whole
 from puzzlemix.streams import torch_seed
 
@@ -100,9 +100,9 @@ class ArrayData:
         return "validation" if self.validation_per_class else "test"
 
     @property
-    def test_images(self) -> int | None:
-        """How many test images there are by the config; None: any number."""
-        return self.expected_images["test"]
+    def test_count(self) -> int:
+        """How many images there are to evaluate on, of the loaded dataset."""
+        return len(self._test[1])
 
     def steps(self, batch_size: int, drop_last: bool) -> int:
         """Training steps an epoch."""
@@ -132,15 +132,11 @@ class ArrayData:
             crops = draw_crops(batch_size, self.crop_padding, self.flip, generator)[places_in_batch(len(index))]
             yield crop_and_flip(x[index], self.crop_padding, crops).float().div_(255), y[index]
 
-    def test_steps(self, batch_size: int) -> int:
-        """How many batches `test_batches` gives."""
-        return len(evaluation_shards(len(self._test[1]), batch_size))
-
-    def test_batches(self, batch_size: int) -> Iterator[tuple[Tensor, Tensor]]:
-        """This process's share of the test images, as they are; every image is in exactly one process's share."""
+    def test_batches(self, shards: Iterable[Sequence[int]]) -> Iterator[tuple[Tensor, Tensor]]:
+        """Test images, as they are, and labels, of the places in each shard."""
         x, y = self._test
-        for shard in evaluation_shards(len(y), batch_size):
-            own = slice(shard.start, shard.stop, shard.step)
+        for shard in shards:
+            own = torch.tensor(shard, device=y.device)
             yield x[own].float().div_(255), y[own]
 
     @property

@@ -16,7 +16,7 @@ from puzzlemix.data.checks import check_image_size, check_labels
 from puzzlemix.data.image_files import ImageFiles, find_images, read_rgb
 from puzzlemix.data.lighting import Lighting
 from puzzlemix.data.resized_copies import resized_folder
-from puzzlemix.data.sharding import epoch_shards, evaluation_shards
+from puzzlemix.data.sharding import epoch_shards
 from puzzlemix.errors import InputError, RunError, require, require_whole
 from puzzlemix.streams import torch_seed
 
@@ -125,25 +125,20 @@ class ImageFolders:
         images = _Images(files, self._augmentation(size, min_scale), seed, epoch)
         yield from read_batches(images, shards[first_step:], self.workers, self.device)
 
-    def test_steps(self, batch_size: int) -> int:
-        """How many batches `test_batches` gives."""
-        return len(evaluation_shards(len(self._test.labels), batch_size))
+    @property
+    def test_count(self) -> int:
+        """How many images there are to evaluate on, of the loaded dataset."""
+        return len(self._test.labels)
 
-    def test_batches(self, batch_size: int) -> Iterator[tuple[Tensor, Tensor]]:
-        """This process's share of the test images' centres; every image is in exactly one process's share.
+    def test_batches(self, shards: Sequence[Sequence[int]]) -> Iterator[tuple[Tensor, Tensor]]:
+        """The centres of test images, and labels, of the places in each shard.
 
         Raises:
             RunError: an image cannot be read.
         """
         pixels = v2.Compose([self.centre, v2.PILToTensor()])
-        shards = evaluation_shards(len(self._test.labels), batch_size)
         images = _Images(self._test, pixels, seed=0, epoch=0)  # nothing is drawn
         yield from read_batches(images, shards, self.workers, self.device)
-
-    @property
-    def test_images(self) -> int | None:
-        """How many test images there are by the config; None: any number."""
-        return self.expected_images["val"]
 
     def test_files(self) -> ImageFiles:
         """The test images, checked.

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import numpy as np
 
 from puzzlemix import distributed
@@ -38,7 +40,12 @@ def places_in_batch(share: int) -> slice:
     return slice(distributed.rank(), share * world, world)
 
 
-def evaluation_shards(images: int, batch_size: int) -> list[range]:
-    """This process's indices of images to evaluate on, batch by batch; every image is in one process's shards."""
-    own = range(distributed.rank(), images, distributed.world_size())
+def evaluation_shards(places: Sequence[int], batch_size: int) -> list[Sequence[int]]:
+    """This process's share of images to evaluate on, batch by batch; every image is in one process's shards.
+
+    Args:
+        places: of the images in the dataset.
+        batch_size: of each process.
+    """
+    own = places[distributed.rank() :: distributed.world_size()]
     return [own[start : start + batch_size] for start in range(0, len(own), batch_size)]

@@ -7,7 +7,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from puzzlemix.errors import require_choice, require_number
+from puzzlemix.errors import require, require_choice, require_number, require_pixels, values_are_looked_at
 from puzzlemix.losses import LOSSES, jensen_shannon, weight_of_cross_entropy
 from puzzlemix.mixing.augmentation import Augmentation
 from puzzlemix.mixing.base import Loss, Mixer
@@ -25,11 +25,21 @@ class _WithViews(Mixer):
     def _add_views(self, augmentation: Augmentation | None, coefficient: float, loss: str) -> None:
         require_number("coefficient", coefficient)
         require_choice("loss", loss, LOSSES)
+        given = type(augmentation).__name__
+        fits = augmentation is None or isinstance(augmentation, Augmentation)
+        require(fits, f"augmentation must be an Augmentation, or None for the paper's, not {given}")
         self.augmentation = augmentation or Augmentation()
         self.weight = coefficient * weight_of_cross_entropy(loss, self.num_classes)
 
     def __call__(self, model: nn.Module, images: Tensor, labels: Tensor, **given: Any) -> tuple[Tensor, Tensor]:
-        """As `Mixer`'s; the images come back with two augmented views of each, (3 B, C, H, W), view by view."""
+        """As `Mixer`'s; the images come back with two augmented views of each, (3 B, C, H, W), view by view.
+
+        Raises:
+            InputError: (a ValueError) also on pixels outside [0, 1], where values are looked at.
+        """
+        self._check_labels(images, labels)
+        if values_are_looked_at(images.device.type):
+            require_pixels(images)
         mixed, targets = super().__call__(model, images, labels, **given)
         augmented = VIEWS - 1
         chains = self.augmentation.draw(augmented * len(mixed), self.draws)
@@ -94,4 +104,5 @@ class PuzzleAugMix(_WithViews, PuzzleMix):
         **options: Any,
     ):
         super().__init__(loss=loss, **options)
+        require(self.mean is None, "views are of pixels in [0, 1]: normalise in the model, without mean= and std=")
         self._add_views(augmentation, coefficient, loss)

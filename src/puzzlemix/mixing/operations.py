@@ -1,7 +1,8 @@
 """The operations of AugMix's chains on batches of uint8 images, each image with a strength of its own.
 
 Those of the authors' code (google-research/augmix, `augmentations.py`) that resemble no corruption of ImageNet-C, with
-its strengths, `level` in tenths of the strongest, and with what Pillow, which it calls, makes of them.
+its strengths, `level` in tenths of the strongest, and with what Pillow, which it calls, makes of them: by torchvision
+where that does the same to a whole batch, else in plain torch.
 """
 
 from __future__ import annotations
@@ -48,10 +49,8 @@ def change_values(name: str, images: Tensor, level: np.ndarray) -> Tensor:
     from torchvision.transforms.v2 import functional  # here, since only AugMix needs torchvision
 
     match name:
-        case "autocontrast":
-            return functional.autocontrast(images)
-        case "equalize":
-            return functional.equalize(images)
+        case "autocontrast" | "equalize":  # channel by channel, of which torchvision takes 1 or 3
+            return getattr(functional, name)(images.flatten(0, 1)[:, None]).view_as(images)
         case "posterize":
             bits = 4 - (level * 4 / LEVELS).astype(int)  # (N,)
             return images & _of_images(images, 256 - 2 ** (8 - bits))
@@ -82,15 +81,15 @@ def source_matrices(names: np.ndarray, level: np.ndarray, sign: np.ndarray, heig
 def warp(images: Tensor, matrices: np.ndarray) -> Tensor:
     """Images (N, C, H, W) uint8, each pixel taken from where (N, 2, 3) says, between its neighbours; black beyond."""
     height, width = images.shape[-2:]
-    x, y = np.meshgrid(np.arange(width) + 0.5, np.arange(height) + 0.5)  # (H, W), pixels' centres
-    places = np.stack([x, y, np.ones_like(x)], -1).reshape(-1, 3)  # (H W, 3)
-    source = on_device(images.device, torch.from_numpy(places @ matrices.transpose(0, 2, 1)).float())  # (N, H W, 2)
-    size = source.new_tensor([width, height])
-    inside = ((source >= 0) & (source < size)).all(-1).view(-1, 1, height, width)
-    grid = (source / size * 2 - 1).view(-1, height, width, 2)  # in [-1, 1] inside
+    x, y = (torch.arange(side, device=images.device, dtype=torch.float64) + 0.5 for side in (width, height))
+    places = torch.stack([x.expand(height, -1), y[:, None].expand(-1, width), torch.ones_like(x).expand(height, -1)])
+    source = on_device(images.device, torch.from_numpy(matrices)) @ places.flatten(1)  # (N, 2, H W), pixels' centres
+    x, y = source.view(-1, 2, height, width).unbind(1)  # (N, H, W)
+    inside = (x >= 0) & (x < width) & (y >= 0) & (y < height)
+    grid = torch.stack([x * (2 / width) - 1, y * (2 / height) - 1], -1).float()  # (N, H, W, 2), in [-1, 1] inside
     moved = F.grid_sample(images.float(), grid, mode="bilinear", padding_mode="border", align_corners=False)
     # Cut off, as Pillow does, who has float64: in float32 a whole number may be missed by a little.
-    return ((moved + 1e-3) * inside).to(torch.uint8)
+    return ((moved + 1e-3) * inside[:, None]).to(torch.uint8)
 
 
 def _of_images(images: Tensor, numbers: np.ndarray, dtype: torch.dtype = torch.uint8) -> Tensor:

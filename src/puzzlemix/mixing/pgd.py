@@ -11,11 +11,12 @@ from typing import Any
 
 from torch import Tensor, nn
 
-from puzzlemix.errors import require, require_number, require_whole, values_are_looked_at
+from puzzlemix.errors import require, require_number, require_pixels, require_whole, values_are_looked_at
+from puzzlemix.gradients import frozen, network_of
 from puzzlemix.mixing.base import Mixer
 from puzzlemix.mixing.puzzle import PuzzleMix
-from puzzlemix.mixing.saliency import frozen, network_of
-from puzzlemix.robustness.attacks import ascend, check_pixels
+from puzzlemix.mixing.puzzle_parameters import check_tensor
+from puzzlemix.robustness.attacks import ascend
 
 
 class PGDTraining(Mixer):
@@ -62,6 +63,8 @@ class PuzzlePGD(PuzzleMix):
         **options: `PuzzleMix`'s.
     """
 
+    given_names = ("lam", "partner", "blocks", "noisy", "start_noise")
+
     def __init__(
         self, *, adv_p: float = 1.0, adv_eps: float = 8.0, adv_step: float = 2.0, adv_steps: int = 7, **options: Any
     ):
@@ -70,6 +73,10 @@ class PuzzlePGD(PuzzleMix):
         require_number("adv_step, in 1/255 of the pixel range,", adv_step, 0, 255)
         require_whole("adv_steps", adv_steps, least=1)
         self.adv_step, self.adv_steps = adv_step, adv_steps
+
+    def draw_noise(self, images: Tensor) -> dict[str, Any]:
+        """`start_noise` alone."""
+        return {"start_noise": super().draw_noise(images)["start_noise"]}
 
     def noise_before_saliency(
         self, model: nn.Module, pixels: Tensor, labels: Tensor, drawn: Mapping[str, Any]
@@ -90,10 +97,11 @@ def attacked(model: nn.Module, images: Tensor, labels: Tensor, start_noise: Tens
         **ball: `eps`, `step` and `steps` of `ascend`.
 
     Raises:
-        InputError: pixels outside [0, 1], where values are looked at.
+        InputError: pixels outside [0, 1], where values are looked at; noise that is not of the images' shape.
     """
+    check_tensor("start_noise", start_noise, images, images.shape)
     if values_are_looked_at(images.device.type):
-        check_pixels(images)
+        require_pixels(images)
     network = network_of(model)
     with frozen(network):
         return ascend(network, images.float(), labels, start_noise.float(), **ball).to(images.dtype)

@@ -17,7 +17,15 @@ from puzzlemix.errors import require, require_choice, require_number, require_wh
 from puzzlemix.losses import LOSSES, weight_of_cross_entropy
 from puzzlemix.mixing.base import PairMixer
 from puzzlemix.mixing.blocks import Grid
-from puzzlemix.mixing.puzzle_parameters import PuzzleParameters, as_grid, as_grids, check_pairs, some_are
+from puzzlemix.mixing.puzzle_parameters import (
+    PuzzleParameters,
+    as_grid,
+    as_grids,
+    check_noisy,
+    check_pairs,
+    check_tensor,
+    some_are,
+)
 from puzzlemix.mixing.puzzle_steps import puzzle_mix
 from puzzlemix.mixing.saliency import input_gradient, input_gradient_and_backward, saliency_of
 
@@ -114,10 +122,16 @@ class PuzzleMix(PairMixer):
         if self.per_sample:
             drawn["lam"] = self.draws.betas(self.alpha, len(images), images.device)
             drawn["blocks"] = self.draws.choices(self.blocks, len(images), images.device)
-        if some_are(given.get("noisy", drawn["noisy"])):
-            eps = self.adv_eps / 255
-            drawn |= {"noise_scale": self._scale(images), "start_noise": self.draws.uniform_like(images, -eps, eps)}
+        noisy = given.get("noisy", drawn["noisy"])
+        check_noisy(noisy, images)
+        if some_are(noisy):
+            drawn |= self.draw_noise(images)
         return drawn
+
+    def draw_noise(self, images: Tensor) -> dict[str, Any]:
+        """`noise_scale`, from U(0, 1), for a batch or for each image, and `start_noise`, U(-adv_eps, adv_eps) / 255."""
+        eps = self.adv_eps / 255
+        return {"noise_scale": self._scale(images), "start_noise": self.draws.uniform_like(images, -eps, eps)}
 
     def mix(self, model: nn.Module, images: Tensor, labels: Tensor, drawn: Mapping[str, Any]) -> tuple[Tensor, Tensor]:
         pixels, noise = self._to_pixels(images), None
@@ -125,6 +139,7 @@ class PuzzleMix(PairMixer):
         if not isinstance(drawn["blocks"], Tensor):
             self.parameters.check_grid(as_grid(drawn["blocks"]), *pixels.shape[2:])
         if some_are(drawn["noisy"]):
+            check_tensor("start_noise", drawn["start_noise"], images, images.shape)
             noise = _where_shown(self.noise_before_saliency(model, pixels, labels, drawn), drawn["noisy"])
         with self.stopwatch("saliency"):
             gradient = self._gradient(model, images if noise is None else self._from_pixels(pixels + noise), labels)

@@ -57,10 +57,10 @@ class PuzzleParameters:
 
 def check_pairs(images: Tensor, partner: Tensor, lam: float | Tensor) -> None:
     """Raise `InputError` on images that are not pixels, and partners and shares that do not fit them."""
-    _check_tensor("images", images)
+    check_tensor("images", images)
     require(images.ndim == 4, f"images must have shape (B, C, H, W), not {tuple(images.shape)}")
     require(images.numel() > 0, f"images of shape {tuple(images.shape)} hold no pixels")
-    _check_tensor("partner", partner, images, images.shape[:1], torch.int64)
+    check_tensor("partner", partner, images, images.shape[:1], torch.int64)
     require_lam(lam, images)
     if values_are_looked_at(images.device.type):
         dark, bright = (float(value) for value in images.detach().aminmax())
@@ -74,21 +74,26 @@ def check_pairs(images: Tensor, partner: Tensor, lam: float | Tensor) -> None:
 
 def check_saliency(saliency: Tensor, images: Tensor) -> None:
     """Raise `InputError` unless it is that of images (B, C, H, W)."""
-    _check_tensor("saliency", saliency, images, (len(images), *images.shape[2:]))
+    check_tensor("saliency", saliency, images, (len(images), *images.shape[2:]))
     if values_are_looked_at(images.device.type):
         least = float(saliency.detach().nan_to_num(0).min())
         require(least >= 0, f"saliency must not be negative, not {least:.3g}: take its magnitude")
 
 
-def check_noise(noise: Tensor | None, noisy: Sequence[bool | Tensor], images: Tensor) -> None:
-    """Raise `InputError` unless there is noise of the images' shape where one is `noisy`, and that is said of both."""
+def check_noisy(noisy: Sequence[bool | Tensor], images: Tensor) -> None:
+    """Raise `InputError` unless it is said of both sides of a pair, in one word or of each image."""
     both = isinstance(noisy, Sequence) and len(noisy) == 2
     require(both, f"noisy must say of the first and of the second image, such as (True, False), not {noisy}")
     for side in noisy:
         if isinstance(side, Tensor):
-            _check_tensor("noisy", side, images, images.shape[:1], torch.bool)
+            check_tensor("noisy", side, images, images.shape[:1], torch.bool)
+
+
+def check_noise(noise: Tensor | None, noisy: Sequence[bool | Tensor], images: Tensor) -> None:
+    """Raise `InputError` unless there is noise of the images' shape where one is `noisy`, and that is said of both."""
+    check_noisy(noisy, images)
     if noise is not None:
-        _check_tensor("noise", noise, images, images.shape)
+        check_tensor("noise", noise, images, images.shape)
     require(noise is not None or not some_are(noisy), "noisy asks for noise: give noise=, of the images' shape")
 
 
@@ -97,7 +102,7 @@ def some_are(noisy: Sequence[bool | Tensor]) -> bool:
     return any(isinstance(side, Tensor) or side for side in noisy)
 
 
-def _check_tensor(
+def check_tensor(
     name: str, given: Tensor, images: Tensor | None = None, shape: Sequence[int] = (), dtype: torch.dtype | None = None
 ) -> None:
     """Raise `InputError` unless it is a tensor of this shape on the images' device, of `dtype` or floating point."""

@@ -6,18 +6,14 @@ network that takes pixels and normalises inside gives g_pixel; g = g_pixel * std
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from contextlib import contextmanager
 from functools import lru_cache
 
 import torch
-import torch.nn.functional as F
 from torch import Tensor, nn
 
 from puzzlemix.distributed import unwrap
-from puzzlemix.errors import require, values_are_looked_at
-
-DETACHED = "saliency is a gradient by the images, but the model detaches its scores from them"
+from puzzlemix.errors import require
+from puzzlemix.gradients import DETACHED, cross_entropies, frozen, network_of
 
 
 def input_gradient(model: nn.Module, images: Tensor, labels: Tensor) -> Tensor:
@@ -32,7 +28,7 @@ def input_gradient(model: nn.Module, images: Tensor, labels: Tensor) -> Tensor:
     network = network_of(model)
     images = images.detach().requires_grad_()
     with frozen(network):
-        loss = _cross_entropy(network, images, labels)  # (B,)
+        loss = cross_entropies(network, images, labels)  # (B,)
     # Each image's gradient sets out at 1 and is brought to scale at the end: half precision would round that of an
     # image that the network is sure of to nothing.
     scale = 1 / (-torch.expm1(-loss.detach())).clamp(min=1e-7)  # 1 / (1 - p of the label)
@@ -48,35 +44,10 @@ def input_gradient_and_backward(model: nn.Module, images: Tensor, labels: Tensor
     mixed loss's. Batch norm statistics move once here and once in the mixed pass.
     """
     images = images.detach().requires_grad_()
-    loss = _cross_entropy(network_of(model), images, labels)  # (B,)
+    loss = cross_entropies(network_of(model), images, labels)  # (B,)
     loss.backward(torch.full_like(loss, weight / len(loss)))
     require(images.grad is not None, DETACHED)
     return images.grad
-
-
-def network_of(model: nn.Module) -> nn.Module:
-    """The network itself, to be differentiated.
-
-    Raises:
-        InputError: it is no module.
-    """
-    require(isinstance(model, nn.Module), f"the model must be a torch.nn.Module, not {type(model).__name__}")
-    return unwrap(model)
-
-
-def _cross_entropy(network: nn.Module, images: Tensor, labels: Tensor) -> Tensor:
-    """Of each image, (B,) float32, for a gradient."""
-    require(not torch.is_inference_mode_enabled(), "saliency is a gradient: call this outside torch.inference_mode()")
-    with torch.enable_grad():
-        scores = network(images * 1)  # a copy, since a network may begin in place
-        known = isinstance(scores, Tensor) and scores.ndim == 2
-        given = tuple(scores.shape) if isinstance(scores, Tensor) else type(scores).__name__
-        require(known, f"the model must answer with class scores (B, K), not {given}: wrap it in one that does")
-        require(scores.requires_grad, DETACHED)
-        if values_are_looked_at(labels.device.type):
-            classes, last = scores.shape[1], int(labels.max())
-            require(last < classes, f"labels go up to {last}, but the model has scores for {classes} classes")
-        return F.cross_entropy(scores.float(), labels, reduction="none")
 
 
 def saliency_of(gradient: Tensor, model: nn.Module) -> Tensor:
@@ -100,23 +71,3 @@ def saliency_of(gradient: Tensor, model: nn.Module) -> Tensor:
 def _kept_on(device: torch.device, numbers: tuple[float, ...]) -> Tensor:
     """The numbers as a tensor, moved there once: a GPU is waited for."""
     return torch.tensor(numbers, device=device)
-
-
-@contextmanager
-def frozen(network: nn.Module) -> Iterator[None]:
-    """Eval mode and weights that need no gradient inside; afterwards each module and weight is as it was.
-
-    Of weights that need one, a compiled network would compute it, asked for or not: half of its backward pass.
-    """
-    training = [module for module in network.modules() if module.training]
-    weights = [weight for weight in network.parameters() if weight.requires_grad]
-    network.eval()
-    try:
-        for weight in weights:
-            weight.requires_grad = False
-        yield
-    finally:
-        for weight in weights:
-            weight.requires_grad = True
-        for module in training:
-            module.training = True

@@ -25,7 +25,7 @@ def draw_mixed(path: Path, network: nn.Module, mixer: Mixer, data: Any, seed: in
     Args:
         path: of the PNG.
         network: whose saliency Puzzle Mix uses; stays as it is.
-        mixer: any method; stays as it is. Manifold mixup shows its mixing at the input, depth 0.
+        mixer: any method; stays as it is. Manifold mixup shows its mixing at the input, AugMix an augmented view.
         data: a dataset of `puzzlemix.data`, loaded onto the network's device.
         seed: picks the images and what is drawn.
 
@@ -67,6 +67,8 @@ def _mix(network: nn.Module, mixer: Mixer, batch: Batch, seed: int) -> tuple[Ten
     mixer = copy.copy(mixer)
     mixer.draws, mixer.stopwatch, mixer.counts = Draws(), untimed, {}
     mixer.draws.seed(seed, 0)
-    drawn = {**mixer.draw(batch.images, {}), "partner": batch.partner, "layer": 0}
-    mixed, targets = mixer.mix(network, batch.images, batch.labels, drawn)
-    return mixed, targets.gather(1, batch.labels[:, None])[:, 0]
+    mixer.prob = 1.0
+    given = {name: value for name, value in (("partner", batch.partner), ("layer", 0)) if name in mixer.given_names}
+    mixed, targets = mixer(network, batch.images, batch.labels, **given)
+    last = mixed[-len(targets) :]  # of a method that adds views, the last of them
+    return last, targets.gather(1, batch.labels[:, None])[:, 0]

@@ -6,15 +6,14 @@ from collections import defaultdict
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from typing import Any
 
-from puzzlemix.reporting.measures import ATTACKED, CORRUPTED15, CORRUPTED19
+from puzzlemix.reporting.measures import ATTACKED, CORRUPTED15, CORRUPTED19, PGD20X5_EPS8
 from puzzlemix.reporting.runs import Row, Run
 from puzzlemix.reporting.tables import Table, spread
 from puzzlemix.robustness.self_checks import words
 
-RESTARTED = {"eps_255": 8, "step_255": 2, "steps": 20, "random_start": True, "restarts": 5}
 AUTO_ATTACK_EPS_255 = 8
 HEADER = (
-    *("run", "seeds", "clean %", *(measure.title for measure in ATTACKED), f"{words(RESTARTED)} %"),
+    *("run", "seeds", "clean %", *(measure.title for measure in (*ATTACKED, PGD20X5_EPS8))),
     *(f"AutoAttack {AUTO_ATTACK_EPS_255}/255 %", CORRUPTED19.title, CORRUPTED15.title, "ECE %", "NLL", "failed checks"),
 )
 REGENERATED = " (regenerated)"
@@ -91,8 +90,7 @@ def _cells(label: str, runs: Sequence[Run]) -> tuple[str, ...]:
         label,
         str(len(runs)),
         _spread(run.robustness["top1_error"] for run in runs),
-        *(_spread(run.error(measure) for run in runs) for measure in ATTACKED),
-        _spread(_error_under(RESTARTED, run) for run in runs),
+        *(_spread(run.error(measure) for run in runs) for measure in (*ATTACKED, PGD20X5_EPS8)),
         _spread(_error_under_auto_attack(run) for run in runs),
         *(cell if cell == "-" else cell + made_anew for cell in corrupted),
         _spread(run.robustness["calibration"]["ece"] for run in runs),
@@ -104,10 +102,6 @@ def _cells(label: str, runs: Sequence[Run]) -> tuple[str, ...]:
 def _spread(values: Iterable[float | None]) -> str:
     given = list(values)
     return spread([value for value in given if value is not None], of=len(given))
-
-
-def _error_under(attack: Mapping[str, Any], run: Run) -> float | None:
-    return next((error for other, error in run.under_attack if other == attack), None)
 
 
 def _error_under_auto_attack(run: Run) -> float | None:

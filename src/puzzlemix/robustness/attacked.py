@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 
 from puzzlemix import distributed
-from puzzlemix.errors import InputError, require, require_whole
+from puzzlemix.errors import InputError, require, require_number, require_whole
 from puzzlemix.evaluation import Evaluator
 from puzzlemix.robustness.attacks import attack, check_attack
 from puzzlemix.streams import torch_seed
@@ -39,8 +39,7 @@ def attack_errors(evaluator: Evaluator, attacks: Mapping[str, Settings]) -> dict
             generator.manual_seed(torch_seed("attack", evaluator.seed, distributed.rank(), batch))
             return attack(evaluator.network, images, labels, **options, generator=generator)
 
-        measured = f"{name} {json.dumps(dict(settings))}" if evaluator.saved else name
-        errors[f"{name}_error"] = evaluator.errors(measured, perturb)[0]
+        errors[f"{name}_error"] = evaluator.errors(name, perturb, of=json.dumps(dict(settings)))[0]
     return errors
 
 
@@ -53,6 +52,8 @@ def attack_options(name: str, settings: Settings) -> dict[str, Any]:
     given = set(settings) - {"restarts"}
     require(given == SETTINGS, f"attack '{name}' must have {sorted(SETTINGS)}, not {sorted(settings)}")
     require(None not in settings.values(), f"attack '{name}' must not have null in {dict(settings)}")
+    for key in ("eps_255", "step_255"):
+        require_number(f"attack '{name}': {key}, in 1/255 of the pixel range,", settings[key], 0, 255)
     others = {key: settings[key] for key in ("steps", "random_start", "restarts") if key in settings}
     options = {"eps": settings["eps_255"] / 255, "step": settings["step_255"] / 255, **others}
     try:

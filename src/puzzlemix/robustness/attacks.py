@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import torch
-import torch.nn.functional as F
 from torch import Tensor, nn
 
-from puzzlemix.errors import require, require_whole
+from puzzlemix.errors import require, require_pixels, require_whole
+from puzzlemix.gradients import DETACHED, cross_entropies
 
 
 def attack(
@@ -48,7 +48,7 @@ def attack(
     require(not network.training, "attacks need the network in eval mode: call network.eval() first")
     check_attack(eps, step, steps, random_start, restarts)
     require(images.dtype == torch.float32, f"attacks need images in float32, not {images.dtype}: gradients vanish")
-    check_pixels(images)
+    require_pixels(images)
 
     def start(images: Tensor) -> Tensor:
         return torch.empty_like(images).uniform_(-eps, eps, generator=generator)
@@ -85,14 +85,10 @@ def gradient_of_loss(network: nn.Module, images: Tensor, labels: Tensor) -> Tens
     """Gradient of each image's cross-entropy by its pixels, (B, C, H, W)."""
     images = images.detach().requires_grad_()
     with torch.enable_grad():
-        loss = F.cross_entropy(network(images), labels, reduction="sum")
-    return torch.autograd.grad(loss, images)[0]
-
-
-def check_pixels(images: Tensor) -> None:
-    """Raise `InputError` unless all values lie in [0, 1]; a GPU is waited for."""
-    in_range = images.numel() == 0 or (images.min() >= 0 and images.max() <= 1)
-    require(bool(in_range), "images must be pixels in [0, 1]: normalisation belongs inside the network")
+        loss = cross_entropies(network, images, labels).sum()
+    (gradient,) = torch.autograd.grad(loss, images, allow_unused=True)
+    require(gradient is not None, DETACHED)
+    return gradient
 
 
 def check_attack(eps: float, step: float, steps: int, random_start: bool, restarts: int = 1) -> None:

@@ -8,26 +8,35 @@ from __future__ import annotations
 
 import importlib.util
 import logging
+from collections.abc import Callable, Sequence
+from functools import partial
 from importlib.metadata import version
 from typing import Any
 
 import torch
 from torch import Tensor
 
+from puzzlemix.data.sharding import evaluation_shards
 from puzzlemix.errors import require, require_number, require_whole
-from puzzlemix.evaluation import Batches, Evaluator
+from puzzlemix.evaluation import Evaluator, Images
 from puzzlemix.streams import torch_seed
+
+Perturb = Callable[[Tensor, Tensor], Tensor]  # images, labels -> images
 
 ATTACKS = ("apgd-ce", "apgd-t", "fab-t", "square")
 TARGETS = 9  # classes that an image is driven towards, where there are as many others
 LEAST_CLASSES = 4  # that the loss of APGD-T is defined for
 
 
-def check_auto_attack(eps_255: float | None, every: int) -> None:
-    """Raise `InputError` unless it can be run so: ask before an hour of evaluation."""
+def check_auto_attack(eps_255: float | None, every: int, classes: int) -> None:
+    """Raise `InputError` unless it can be run so on a network of so many classes: ask before an hour of evaluation."""
     require_whole("auto_attack.every", every, least=1)
     if eps_255 is None:
         return
+    require(
+        classes >= LEAST_CLASSES,
+        f"AutoAttack needs {LEAST_CLASSES} classes or more, not {classes}: leave it out with auto_attack.eps_255=null",
+    )
     require_number("auto_attack.eps_255, in 1/255 of the pixel range,", eps_255, 0, 255)
     there = importlib.util.find_spec("pyautoattack") is not None
     remedy = "pip install '.[robustness]', or leave it out with auto_attack.eps_255=null"
@@ -35,10 +44,10 @@ def check_auto_attack(eps_255: float | None, every: int) -> None:
 
 
 def auto_attack(evaluator: Evaluator, eps_255: float, every: int = 1) -> dict[str, Any]:
-    """The standard version of AutoAttack, L-infinity, a batch at a time.
+    """The standard version of AutoAttack, L-infinity: one attack after the other, each a batch at a time.
 
-    Each attack on each batch starts from the evaluator's seed, so that an evaluation that goes on finds what it would
-    have found. The global random state stays as it was.
+    What an attack leaves is shared evenly among the processes for the next. Each starts on each batch from the
+    evaluator's seed, so that an evaluation that goes on finds what it would have found. The global random state stays.
 
     Args:
         evaluator: of the network.
@@ -48,50 +57,50 @@ def auto_attack(evaluator: Evaluator, eps_255: float, every: int = 1) -> dict[st
     Returns:
         `eps_255`; top-1 `error` in percent; `clean`, that of the same images unchanged; `after`, the error after each
         attack; how many `images`; `package`, with its version.
-
-    Raises:
-        InputError: the network has too few classes.
     """
-    check_auto_attack(eps_255, every)
-    classes = evaluator.data.num_classes
-    require(classes >= LEAST_CLASSES, f"AutoAttack needs {LEAST_CLASSES} classes or more, not {classes}: leave it out")
-    adversary = _adversary(evaluator, eps_255 / 255, classes)
-
-    def measure(batch: int, images: Tensor, labels: Tensor) -> Tensor:
-        images, labels = images[::every], labels[::every]
-        with torch.no_grad():
-            robust = evaluator.network(images).argmax(1) == labels  # (B,)
-        left = [robust.sum()]
-        for attack in ATTACKS:
-            if robust.any():
-                found = _attacked(adversary, attack, images[robust], labels[robust])
-                with torch.no_grad():
-                    robust[robust.clone()] = evaluator.network(found).argmax(1) == labels[robust]
-            left.append(robust.sum())
-        return torch.stack([*left, torch.tensor(len(labels), device=robust.device)])
-
-    at_once = every * evaluator.batch_size  # so that a batch is attacked at a time
-    all_images = Batches(evaluator.data.test_batches(at_once), evaluator.data.test_steps(at_once))
-    *left, count = evaluator.total(f"AutoAttack {eps_255:g}/255, every {every}", len(ATTACKS) + 2, measure, all_images)
-    clean, *after = (100 * (1 - known / count) for known in left)
+    adversary = _adversary(evaluator, eps_255 / 255)
+    places = range(0, evaluator.data.test_count, every)
+    bound, known = f"AutoAttack {eps_255:g}/255", [list(places)]
+    known.append(_still_known(evaluator, f"{bound}, clean", places, lambda images, labels: images))
+    for attack in ATTACKS:
+        known.append(_still_known(evaluator, f"{bound}, {attack}", known[-1], partial(_attacked, adversary, attack)))
+    clean, *after = (100 * (1 - len(left) / len(places)) for left in known[1:])
     return {
         "eps_255": eps_255,
         "error": after[-1],
         "clean": clean,
         "after": dict(zip(ATTACKS, after, strict=True)),
-        "images": int(count),
+        "images": len(places),
         "package": f"pyautoattack {version('pyautoattack')}",
     }
 
 
-def _adversary(evaluator: Evaluator, eps: float, classes: int) -> Any:
+def _still_known(evaluator: Evaluator, title: str, places: Sequence[int], perturb: Perturb) -> list[int]:
+    """Of the test images at these places, those that the network knows once they are perturbed; of all processes."""
+    positions = evaluation_shards(range(len(places)), evaluator.batch_size)  # in `places`, of each batch
+
+    def measure(batch: int, images: Tensor, labels: Tensor) -> Tensor:
+        with torch.no_grad():
+            right = evaluator.network(perturb(images, labels)).argmax(1) == labels  # (B,)
+        known = torch.zeros(len(places), dtype=torch.float64, device=right.device)
+        known[torch.tensor(positions[batch], device=right.device)] = right.double()
+        return known
+
+    images = Images(places, evaluator.data.test_batches)
+    known = evaluator.total(title, len(places), measure, images, of=f"of {len(places)}")
+    return [place for place, right in zip(places, known, strict=True) if right]
+
+
+def _adversary(evaluator: Evaluator, eps: float) -> Any:
     from pyautoattack import AutoAttack  # here, since it is an optional package
 
     logging.getLogger("auto-attack").setLevel(logging.ERROR)  # it warns of each batch; see self_checks.py
     seed = torch_seed("auto attack", evaluator.seed) % 2**32
     network, device = evaluator.network, evaluator.device
     adversary = AutoAttack(network, norm="Linf", eps=eps, version="standard", seed=seed, device=device)
-    adversary.apgd_targeted.n_target_classes = adversary.fab.n_target_classes = min(TARGETS, classes - 1)
+    adversary.apgd_targeted.n_target_classes = adversary.fab.n_target_classes = min(
+        TARGETS, evaluator.data.num_classes - 1
+    )
     return adversary
 
 

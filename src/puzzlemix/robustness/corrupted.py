@@ -6,12 +6,13 @@ Never an mCE: that is divided by AlexNet's errors (Hendrycks and Dietterich, 201
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from functools import partial
 from statistics import mean
 from typing import Any
 
 from puzzlemix.corruptions.names import RELEASED, SEVERITIES, STANDARD
 from puzzlemix.corruptions.sets import CorruptedImages
-from puzzlemix.evaluation import Batches, Evaluator
+from puzzlemix.evaluation import Evaluator, Images
 
 
 def corruption_errors(evaluator: Evaluator, images: CorruptedImages) -> dict[str, Any]:
@@ -26,8 +27,9 @@ def corruption_errors(evaluator: Evaluator, images: CorruptedImages) -> dict[str
     for name, whole in images.severities.items():
         errors[name] = [None] * len(SEVERITIES)
         for severity in whole:
-            of_these = Batches(images.batches(name, severity, evaluator.batch_size), images.steps(evaluator.batch_size))
-            errors[name][SEVERITIES.index(severity)] = evaluator.errors(f"{name} {severity}", images=of_these)[0]
+            of_these = Images(range(images.images), partial(images.batches, name, severity))
+            found, _ = evaluator.errors(f"{name} {severity}", images=of_these, of=images.identity)
+            errors[name][SEVERITIES.index(severity)] = found
     return {
         "folder": str(images.folder),
         "regenerated": images.regenerated,

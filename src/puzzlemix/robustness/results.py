@@ -10,9 +10,10 @@ from typing import Any
 
 from puzzlemix.checkpoint import beside
 from puzzlemix.corruptions.names import SEVERITIES
+from puzzlemix.errors import require
 
 NAME = "robustness.json"
-SAME = ("weights", "evaluated_on", "seed", "top1_error")  # of one network, one set of images, one seed
+SAME = ("weights", "evaluated_on")  # of one network, one set of images
 NOT_AS_EXPECTED = (KeyError, TypeError, ValueError, AttributeError)
 
 
@@ -32,11 +33,22 @@ def read_results(path: Path) -> dict[str, Any]:
         return {}
 
 
+def check_seed(results: Mapping[str, Any], earlier: Mapping[str, Any], path: Path) -> None:
+    """Raise `InputError` where earlier results of the same network are of another seed, and would be lost."""
+    other = _same(results, earlier) and earlier["seed"] != results["seed"]
+    remedy = "give another output=, or delete it"
+    require(not other, f"{path} holds results of seed={earlier.get('seed')}, not {results['seed']}: {remedy}")
+
+
 def with_earlier(results: Mapping[str, Any], earlier: Mapping[str, Any]) -> dict[str, Any]:
     """New results, and those of earlier ones that were not measured again, if they are of the same network."""
-    if any(earlier.get(key) != results[key] for key in SAME):
+    if not _same(results, earlier):
         return dict(results)
     return {**earlier, **results, "attacks": {**earlier["attacks"], **results["attacks"]}}
+
+
+def _same(results: Mapping[str, Any], earlier: Mapping[str, Any]) -> bool:
+    return all(earlier.get(key) == results[key] for key in SAME)
 
 
 def is_of_run(results: Mapping[str, Any], metrics: Mapping[str, Any]) -> bool:
@@ -47,13 +59,21 @@ def is_of_run(results: Mapping[str, Any], metrics: Mapping[str, Any]) -> bool:
 def is_whole(results: Mapping[str, Any]) -> bool:
     """Whether all that is shown of results is there; what is not as expected may also raise."""
     calibration, corruptions = results["calibration"], results.get("corruptions")
+    auto_attack = results.get("auto_attack")
     numbers = (calibration["ece"], calibration["nll"], results["zero_gradients"])
     parts = [
         all(map(isfinite, numbers)) and is_percentage(results["top1_error"]),
         all({"from", "images", "confidence", "accuracy"} <= set(one) for one in calibration["bins"]),
+        all({"at_least", "accuracy"} <= set(one) for one in calibration["by_confidence"]),
         all({"check", "fired", "found"} <= set(check) for check in results["self_checks"]),
-        corruptions is None or all(len(errors) == len(SEVERITIES) for errors in corruptions["errors"].values()),
-        "auto_attack" not in results or is_percentage(results["auto_attack"]["error"]),
+        corruptions is None
+        or (
+            {"folder", "regenerated", "missing"} <= set(corruptions)
+            and all(len(errors) == len(SEVERITIES) for errors in corruptions["errors"].values())
+        ),
+        auto_attack is None
+        or ({"eps_255", "images", "clean", "after"} <= set(auto_attack) and is_percentage(auto_attack["error"])),
+        isinstance(results["seed"], int),
     ]
     return all(parts) and attacks_are_whole(results)
 

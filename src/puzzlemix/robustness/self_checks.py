@@ -89,12 +89,13 @@ def self_checks(results: Mapping[str, Any]) -> list[SelfCheck]:
 
 
 def words(settings: Mapping[str, Any]) -> str:
-    """An attack in a few words: `FGSM 8/255`, `PGD-20 4/255`."""
+    """An attack in a few words: `FGSM 8/255`, `PGD-20 4/255 (step 2)`."""
     one = settings["steps"] == 1
     name = "FGSM" if one else f"PGD-{settings['steps']}"
     restarts = f" x {settings['restarts']}" if settings.get("restarts", 1) > 1 else ""
+    step = "" if one and settings["step_255"] == settings["eps_255"] else f" (step {settings['step_255']:g})"
     start = "" if settings["random_start"] != one else (" with random start" if one else " without random start")
-    return f"{name}{restarts} {settings['eps_255']:g}/255{start}"
+    return f"{name}{restarts} {settings['eps_255']:g}/255{step}{start}"
 
 
 def _worst(check: str, candidates: list[tuple[float, str]], allowed: float = 0.0) -> SelfCheck:

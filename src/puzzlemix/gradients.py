@@ -1,0 +1,64 @@
+"""Gradients of a network's loss by its images, which saliency and attacks are made of."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from puzzlemix.distributed import unwrap
+from puzzlemix.errors import require, values_are_looked_at
+
+DETACHED = "a gradient by the images is needed, but the model detaches its scores from them"
+
+
+def network_of(model: nn.Module) -> nn.Module:
+    """The network itself, to be differentiated.
+
+    Raises:
+        InputError: it is no module.
+    """
+    require(isinstance(model, nn.Module), f"the model must be a torch.nn.Module, not {type(model).__name__}")
+    return unwrap(model)
+
+
+def cross_entropies(network: nn.Module, images: Tensor, labels: Tensor) -> Tensor:
+    """Of each image, (B,) float32, for a gradient by the images, which the caller has made a leaf.
+
+    Raises:
+        InputError: the network does not answer with scores of the labels' classes, or no gradient can be taken.
+    """
+    require(not torch.is_inference_mode_enabled(), "a gradient is needed: call this outside torch.inference_mode()")
+    with torch.enable_grad():
+        scores = network(images * 1)  # a copy, since a network may begin in place
+        known = isinstance(scores, Tensor) and scores.ndim == 2
+        given = tuple(scores.shape) if isinstance(scores, Tensor) else type(scores).__name__
+        require(known, f"the model must answer with class scores (B, K), not {given}: wrap it in one that does")
+        require(scores.requires_grad, DETACHED)
+        if values_are_looked_at(labels.device.type) and len(labels):
+            classes, last = scores.shape[1], int(labels.max())
+            require(last < classes, f"labels go up to {last}, but the model has scores for {classes} classes")
+        return F.cross_entropy(scores.float(), labels, reduction="none")
+
+
+@contextmanager
+def frozen(network: nn.Module) -> Iterator[None]:
+    """Eval mode and weights that need no gradient inside; afterwards each module and weight is as it was.
+
+    Of weights that need one, a compiled network would compute it, asked for or not: half of its backward pass.
+    """
+    training = [module for module in network.modules() if module.training]
+    weights = [weight for weight in network.parameters() if weight.requires_grad]
+    network.eval()
+    try:
+        for weight in weights:
+            weight.requires_grad = False
+        yield
+    finally:
+        for weight in weights:
+            weight.requires_grad = True
+        for module in training:
+            module.training = True
