@@ -86,7 +86,7 @@ DAMAGE = {
     "of an older version of this code": of_an_older_version,
     "config.yaml is damaged": lambda path: path.with_name("config.yaml").write_text("name: [x\n"),
     "has no config.yaml beside it": lambda path: path.with_name("config.yaml").unlink(),
-    "robustness.json is damaged, or of another network than the run's last: it is not shown": lambda path: (
+    "robustness.json is damaged, or of another version of this code: it is not shown": lambda path: (
         path.parent / "robustness.json"
     ).write_text("{"),
     "repeats seed 0 of": lambda path: shutil.copytree(path.parents[1], path.parents[2] / "copy"),
@@ -169,11 +169,23 @@ def test_attacks_of_training_and_of_a_later_evaluation_are_found(runs, script):
     evaluation = run_of(runs) / "robustness.json"
     change(evaluation, fgsm8_error=99.0)
     assert only(runs).error(FGSM8) == only(runs).metrics["fgsm8_error"] != 99.0
-    for other in ({"epochs": 1}, {"evaluated_on": "validation"}, {"attacks": []}, {"fgsm2_error": None}):
+    of_another = "is of another network than the run's last: it is not shown"
+    damaged = "is damaged, or of another version of this code"
+    for other, problem in (
+        ({"epochs": 1}, of_another),
+        ({"evaluated_on": "validation"}, of_another),
+        ({"attacks": []}, damaged),
+        ({"fgsm2_error": None}, damaged),
+        ({"auto_attack": {"error": 4.0}}, damaged),
+        ({"corruptions": {"errors": {}}}, damaged),
+    ):
         text = evaluation.read_text()
         change(evaluation, **other)
-        assert len(only(runs).under_attack) == 1  # that of another network, of other images, and damaged ones
+        assert len(only(runs).under_attack) == 1
+        assert any(problem in line for line in find_runs(runs).problems)
         evaluation.write_text(text)
+    (evaluation.parent / "metrics.json").unlink()
+    assert any("is of a run that is not finished" in line for line in find_runs(runs).problems)
 
 
 def test_an_attack_of_other_settings_is_another_error(runs):

@@ -101,6 +101,20 @@ def test_no_more_classes_are_aimed_at_than_there_are(digits):
     assert results["clean"] < results["error"] < 100
 
 
+def test_where_nothing_is_left_the_other_attacks_have_nothing_to_do(network, data):
+    results = auto_attack(Evaluator(network, data, 30), 255, EVERY)
+    assert results["after"] == dict.fromkeys(ATTACKS, 100.0)
+
+
+def test_other_images_are_another_measurement(network, data, tmp_path):
+    def clean(every):
+        saved = SavedSums(tmp_path / "unfinished.json", {"of": "network"})
+        return auto_attack(Evaluator(network, data, 300, saved=saved), 255, every)["clean"]
+
+    assert clean(2) == pytest.approx(auto_attack(Evaluator(network, data, 300), 255, 2)["clean"])
+    assert clean(3) == pytest.approx(auto_attack(Evaluator(network, data, 300), 255, 3)["clean"])
+
+
 @pytest.mark.parametrize(
     ("options", "message"), [((300, 1), "eps_255"), ((-1, 1), "eps_255"), ((8, 0), "every"), ((None, 0.5), "every")]
 )

@@ -158,13 +158,22 @@ def find_runs(results_dir: Path) -> Found:
         except InputError as error:
             problems.append(str(error))
             continue
-        evaluation = folder / robustness_file.NAME
-        if evaluation.is_file() and not runs[-1].robustness:
-            problems.append(f"{evaluation} is damaged, or of another network than the run's last: it is not shown")
+        problems += _problem_of_evaluation(runs[-1])
     for path in sorted(results_dir.rglob("seed*/metrics.json")):
         if not path.with_name("config.yaml").is_file():
             problems.append(f"{path} has no config.yaml beside it: not shown")
     return _without_repetitions(runs, problems)
+
+
+def _problem_of_evaluation(run: Run) -> list[str]:
+    """A line on a run's evaluation, where there is one and it cannot be shown."""
+    path = run.folder / robustness_file.NAME
+    if not path.is_file() or run.robustness:
+        return []
+    if not robustness_file.read_results(path):
+        return [f"{path} is damaged, or of another version of this code: it is not shown; evaluate.py writes it again"]
+    of = "another network than the run's last" if run.metrics else "a run that is not finished"
+    return [f"{path} is of {of}: it is not shown"]
 
 
 def read_run(folder: Path) -> Run:

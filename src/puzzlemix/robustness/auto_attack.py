@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import importlib.util
 import logging
+import zlib
 from collections.abc import Callable, Sequence
 from functools import partial
 from importlib.metadata import version
@@ -60,11 +61,13 @@ def auto_attack(evaluator: Evaluator, eps_255: float, every: int = 1) -> dict[st
     """
     adversary = _adversary(evaluator, eps_255 / 255)
     places = range(0, evaluator.data.test_count, every)
-    bound, known = f"AutoAttack {eps_255:g}/255", [list(places)]
-    known.append(_still_known(evaluator, f"{bound}, clean", places, lambda images, labels: images))
+    bound = f"AutoAttack {eps_255:g}/255"
+    known = _still_known(evaluator, f"{bound}, clean", places, lambda images, labels: images)
+    left = [len(known)]
     for attack in ATTACKS:
-        known.append(_still_known(evaluator, f"{bound}, {attack}", known[-1], partial(_attacked, adversary, attack)))
-    clean, *after = (100 * (1 - len(left) / len(places)) for left in known[1:])
+        known = _still_known(evaluator, f"{bound}, {attack}", known, partial(_attacked, adversary, attack))
+        left.append(len(known))
+    clean, *after = (100 * (1 - count / len(places)) for count in left)
     return {
         "eps_255": eps_255,
         "error": after[-1],
@@ -86,8 +89,8 @@ def _still_known(evaluator: Evaluator, title: str, places: Sequence[int], pertur
         known[torch.tensor(positions[batch], device=right.device)] = right.double()
         return known
 
-    images = Images(places, evaluator.data.test_batches)
-    known = evaluator.total(title, len(places), measure, images, of=f"of {len(places)}")
+    images, of = Images(places, evaluator.data.test_batches), zlib.crc32(str(list(places)).encode())
+    known = evaluator.total(title, len(places), measure, images, of=f"{of:08x}")
     return [place for place, right in zip(places, known, strict=True) if right]
 
 
