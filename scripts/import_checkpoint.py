@@ -15,6 +15,8 @@ from puzzlemix.errors import InputError, require, require_choice
 from puzzlemix.experiment import build_part, check_torchvision
 from puzzlemix.files import output_file, write_text
 from puzzlemix.foreign_checkpoint import Claim, ForeignCheckpoint, read_foreign
+from puzzlemix.foreign_log import NAME as LOG
+from puzzlemix.foreign_log import claims_of_log
 
 CONFIGS = Path(__file__).resolve().parents[1] / "configs"
 DATASETS = {10: "cifar10", 100: "cifar100", 200: "tiny_imagenet", 1000: "imagenet"}  # of the releases, by classes
@@ -34,8 +36,9 @@ def main() -> None:
         --output FILE     without it models/<name of the file>.pt; a JSON file with what the file claims goes beside it
 
     The file is read as data: nothing that it names is imported or called, and one that would run anything is refused.
-    What it claims of its accuracy is printed as a claim. It does not say with which method, recipe and seed it was
-    trained; the written config holds this repository's Puzzle Mix in their place, and lists them as not said.
+    What it and a log.txt beside it claim of accuracies is printed as claims. They do not say in a form that could be
+    trusted with which method, recipe and seed it was trained; the written config holds this repository's Puzzle Mix in
+    their place, and lists them as not said.
     """
     options = arguments()
     check_torchvision()
@@ -48,7 +51,7 @@ def main() -> None:
     check_classes(foreign, dataset, config["dataset"]["num_classes"])
     weights = foreign.weights_for(build_part(config["network"]))
 
-    claims = foreign.claims()
+    claims = foreign.claims() | claims_of_log(path.with_name(LOG))
     output = new_file(options.output, default=Path("models") / f"{stem(path)}.pt")
     card = {**config["imported_from"], "network": options.network, "dataset": dataset, "claims": claims}
     save_checkpoint(output, {"config": config, "network": weights})
@@ -151,6 +154,13 @@ def told(claims: Mapping[str, Claim]) -> list[str]:
         best = f"best {claims['best_accuracy']:.2f} % after {claims['best_accuracy_epochs']}"
         lines.append(f"{of}, accuracy {claims['last_accuracy']:.2f} % after the last of them, {best}")
     lines += [f"{key} {value:.2f} %" for key, value in claims.items() if key.startswith(("best_err", "best_prec"))]
+    if "log_last" in claims:
+        others = f"median of the last ten {claims['log_median10']:.2f} %, best {claims['log_best']:.2f} %"
+        lines.append(
+            f"{LOG}: {claims['log_epochs']} epochs, accuracy {claims['log_last']:.2f} % after the last, {others}"
+        )
+    attacked = {key: value for key, value in claims.items() if key.startswith("log_under ")}
+    lines += [f"{LOG}: accuracy {key.removeprefix('log_')} {value:.2f} %" for key, value in attacked.items()]
     return lines or ["nothing"]
 
 

@@ -184,6 +184,46 @@ def test_the_card_and_the_config_say_where_it_comes_from_and_what_nobody_knows(r
     assert {key: card[key] for key in said} == said
 
 
+LOG = """Random Seed: 0
+
+==>>[2020-01-27 05:40:49] [Epoch=000/1200] [Need: 00:00:00] [learning_rate=0.1000] [Best : Accuracy=0.00, Error=100.00]
+  **Train** Prec@1 3.124 Prec@5 11.798 Error@1 96.876
+{tests}
+FSGM attack (eps 8, step 8, iter: 1): 42.89
+FSGM attack (eps 8, step 2, iter: 6): 7.13
+FSGM attack (eps 8, step 2, iter: 7): 5.85
+PGD attack (eps 8, step 2, iter: 6): 7.25
+PGD attack (eps 8, step 2, iter: 7): 5.96
+PGD attack (eps 8, step 2, iter: 8): 596
+"""
+TEST = "  **Test** Prec@1 {} Prec@5 23.730 Error@1 93.110 Loss: 4.092 \n"
+
+
+def test_the_log_beside_it_is_told_too(release, bring, tmp_path):
+    """As `checkpoint/preactresnet18/` of the release has both."""
+    path = release(narrow())
+    accuracies = [80.69, *(80 + i / 100 for i in range(9)), 80.34]
+    path.with_name("log.txt").write_text(LOG.format(tests="".join(map(TEST.format, accuracies))))
+    told = bring(path, "--network=preactresnet18_narrow", "--dataset=digits")
+    claims = json.loads((tmp_path / "models" / "checkpoint.json").read_text())["claims"]
+    assert {key: value for key, value in claims.items() if key.startswith("log_")} == {
+        "log_seed": 0,
+        "log_epochs": 11,
+        "log_last": 80.34,
+        "log_median10": pytest.approx(80.045),
+        "log_best": 80.69,
+        "log_under FGSM 8/255": 42.89,
+        "log_under FGSM-7 8/255 (step 2)": 5.85,
+        "log_under PGD-7 8/255 (step 2)": 5.96,
+    }
+    assert "claims: log.txt: 11 epochs, accuracy 80.34 % after the last, median of the last ten 80.0" in told
+    assert "claims: log.txt: accuracy under PGD-7 8/255 (step 2) 5.96 %" in told
+    (tmp_path / "models" / "checkpoint.pt").unlink()
+    (tmp_path / "models" / "checkpoint.json").unlink()
+    path.with_name("log.txt").write_bytes(b"\xff\x00 **Test** Prec@1 nonsense")
+    assert "log.txt" not in bring(path, "--network=preactresnet18_narrow", "--dataset=digits")
+
+
 def test_evaluate_takes_it(script, release, bring, digits, capsys):
     network = narrow()
     bring(release(network), "--network", "preactresnet18_narrow", "--dataset", "digits")
