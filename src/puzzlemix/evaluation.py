@@ -110,10 +110,10 @@ class Evaluator:
 
 def _bar(title: str, count: int, done: int) -> tqdm:
     """How far a measurement is and what time is left; in a log a line a minute, of those that take so long."""
-    every_s = 0.1 if sys.stderr.isatty() else 60.0
-    delay_s = 0.0 if sys.stderr.isatty() else every_s
-    options = {"leave": False, "mininterval": every_s, "delay": delay_s, "disable": not distributed.is_main()}
-    return tqdm(desc=title, total=count, initial=done, unit="batch", **options)
+    on_terminal = sys.stderr.isatty()
+    every = {"mininterval": 0.1} if on_terminal else {"mininterval": 60.0, "delay": 60.0}  # seconds
+    shown = {"leave": not on_terminal, "disable": not distributed.is_main()}
+    return tqdm(desc=title, total=count, initial=done, unit="batch", **every, **shown)
 
 
 def clean_errors(evaluator: Evaluator) -> dict[str, float]:
