@@ -1,7 +1,7 @@
 """Measure what training costs, and what Puzzle Mix's exact versions cost and gain; prints a Markdown table.
 
     python scripts/benchmark.py training    # milliseconds of a step by part, of every setting of arithmetic
-    python scripts/benchmark.py training --methods=augmix,puzzlemix_augmix    # the same of other methods
+    python scripts/benchmark.py training --methods=augmix --settings=default    # of another method, some of them
     python scripts/benchmark.py scale       # seconds of an epoch against what it is made of, also as a picture
     python scripts/benchmark.py data        # images a second, beside torchvision's DataLoader
     python scripts/benchmark.py mixing      # milliseconds of mixing by part, beside a plain reference
@@ -46,6 +46,7 @@ def main() -> None:
     parser.add_argument("--repeats", type=int, default=15, help="of each measurement in training, data and mixing")
     parser.add_argument("--checkpoint", help="results/runs/NAME/seed0/checkpoints/last.pt")
     parser.add_argument("--methods", default="puzzlemix", help="in training, beside vanilla: of configs/mixup/")
+    parser.add_argument("--settings", default="", help="in training, beside plain: such as default,bf16; empty: all")
     parser.add_argument("--batches", type=int, default=20, help="of 100 images of the checkpoint's dataset")
     parser.add_argument("--device", default="cpu")
     parser.add_argument("--picture", default="training_scale.png", help="of scale")
@@ -65,7 +66,8 @@ def main() -> None:
 def rows(options: argparse.Namespace) -> Iterator[tuple[str, ...]]:
     """The table that is asked for."""
     if options.what == "training":
-        return training.benchmark(composed, options.device, options.repeats, options.methods.split(","))
+        methods, settings = options.methods.split(","), [name for name in options.settings.split(",") if name]
+        return training.benchmark(composed, options.device, options.repeats, methods, settings)
     if options.what == "data":
         return data.benchmark(options.device, options.repeats)
     if options.what == "scale":

@@ -10,6 +10,7 @@ from typing import Any
 import torch
 
 from puzzlemix.arithmetic import compute_in_float32
+from puzzlemix.errors import require_choice
 from puzzlemix.experiment import build
 from puzzlemix.progress import ProgressBar
 from puzzlemix.runlog import RunLog
@@ -51,10 +52,12 @@ def photographs(images: int, pixels: int, batch_size: int, channels: int) -> lis
     ]
 
 
-def benchmark(compose: Compose, device: str, repeats: int, methods: Sequence[str]) -> Iterator[tuple[str, ...]]:
+def benchmark(
+    compose: Compose, device: str, repeats: int, methods: Sequence[str], settings: Sequence[str]
+) -> Iterator[tuple[str, ...]]:
     """Rows as in `HEADER`: medians of `repeats` epochs of `STEPS` steps, all settings in turn, after one to warm up.
 
-    Vanilla training first, then each of `methods`.
+    Plain vanilla training first; of the other `settings`, none given for all, those that are for the device.
 
     First digits, in batches of 50 on their small network; then images of CIFAR-100's shape, in batches of 100 on
     PreActResNet-18 with, on a CPU, 16 initial channels, on a GPU the paper's 64.
@@ -62,8 +65,11 @@ def benchmark(compose: Compose, device: str, repeats: int, methods: Sequence[str
     digits = [f"dataset.train_per_class={5 * STEPS}"]
     channels = 64 if device == "cuda" else 16
     large = photographs(100 * STEPS, 32, 100, channels)
-    few = {name: SETTINGS[name] for name in ("plain", "default")}
-    all_here = {name: SETTINGS[name] for name in SETTINGS if device == "cuda" or name not in OF_GPUS}
+    for name in settings:
+        require_choice("setting", name, SETTINGS)
+    here = [name for name in SETTINGS if device == "cuda" or name not in OF_GPUS]
+    all_here = {name: SETTINGS[name] for name in here if name == "plain" or name in settings or not settings}
+    few = {name: all_here[name] for name in ("plain", "default") if name in all_here}
     for title, run, settings in (("digits, 50", digits, few), (f"100, {channels} channels", large, all_here)):
         times = measure(compose, [*run, f"device={device}"], settings, ("vanilla", *methods), repeats)
         sums = {key: median(sum(epoch.values()) for epoch in epochs) for key, epochs in times.items()}
@@ -102,7 +108,7 @@ def _trainer(config: Mapping[str, Any]) -> Trainer:
 
 def _epoch_ms(trainer: Trainer) -> dict[str, float]:
     """Train an epoch; milliseconds a step by part."""
-    with ProgressBar("", trainer.recipe.epochs, trainer.state.epoch) as bar:
+    with ProgressBar("", trainer.recipe.epochs, 0) as bar:  # 0: each epoch as a first one, of which nothing is printed
         trainer.train_epoch(bar)
     seconds, steps = trainer.state.stopwatch.pop(), trainer.state.steps_done
     trainer.state.begin_next_epoch()
