@@ -152,7 +152,7 @@ def test_figures_are_of_what_was_measured(evaluated, runs):
     attacked = robustness_figures.under_attack(rows(evaluated))
     assert len(attacked) == 2  # all at 8/255, and FGSM against its bound
     assert all(text in attacked[0].content for text in ("not attacked", "FGSM 8/255", "PGD-7 8/255"))
-    assert "error under FGSM, %" in attacked[1].content
+    assert "eps of FGSM, 1/255" in attacked[1].content
     assert attacked[1].caption.startswith("FGSM. ")
     assert len(robustness_figures.calibration(rows(evaluated))) == 2
     assert robustness_figures.on_corrupted_images(rows(evaluated)) == []

@@ -9,6 +9,7 @@ from typing import Any, NamedTuple
 
 import matplotlib as mpl
 from markupsafe import Markup
+from matplotlib.ticker import MaxNLocator
 
 from puzzlemix.corruptions.names import SEVERITIES, STANDARD
 from puzzlemix.reporting.figures import COLOURS, STYLE, TEXT, PageFigure, axes, mean_and_span, svg
@@ -57,7 +58,7 @@ def under_attack(rows: Mapping[str, Row]) -> list[PageFigure]:
     figures = [_figure(draw_dots({"not attacked": clean, **weakest_first}, rows, "error, %"), f"{caption} {SPANS}")]
     for family, by_row in curves.items():
         caption = "Top-1 error of the last epoch's network against the attack's bound; 0: not attacked."
-        drawn = draw_lines(by_row, "eps, 1/255", f"error under {family}, %", top=102)
+        drawn = draw_lines(by_row, f"eps of {family}, 1/255", "error, %", top=102)
         figures.append(_figure(drawn, f"{family}. {caption} {SPANS}"))
     return figures
 
@@ -144,6 +145,7 @@ def draw_lines(curves: Lines, xlabel: str, ylabel: str, top: float | None = None
                 x = sorted(by_x)
                 y, spans = zip(*(mean_and_span(by_x[place]) for place in x), strict=True)
                 ax.errorbar(x, y, spans, color=colour, label=label, capsize=2, marker="o", markersize=3)
+        ax.xaxis.set_major_locator(MaxNLocator(integer=True))
         ax.set_xlabel(xlabel)
         ax.set_ylabel(ylabel)
         if top is not None:
