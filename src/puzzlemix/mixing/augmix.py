@@ -37,15 +37,18 @@ class _WithViews(Mixer):
         Raises:
             InputError: (a ValueError) also on pixels outside [0, 1], where values are looked at.
         """
-        self._check_labels(images, labels)
-        if values_are_looked_at(images.device.type):
-            require_pixels(images)
         mixed, targets = super().__call__(model, images, labels, **given)
         augmented = VIEWS - 1
         chains = self.augmentation.draw(augmented * len(mixed), self.draws)
         with torch.no_grad():
             views = self.augmentation(mixed.repeat(augmented, 1, 1, 1), chains)
         return torch.cat([mixed, views]), targets
+
+    def _check_batch(self, images: Tensor, labels: Tensor) -> None:
+        """Also of the pixels."""
+        super()._check_batch(images, labels)
+        if values_are_looked_at(images.device.type):
+            require_pixels(images)
 
     def loss(self, criterion: Loss, logits: Tensor, targets: Tensor) -> Tensor:
         """The loss of the first views, plus the weighted Jensen-Shannon divergence of all three's answers."""

@@ -80,7 +80,7 @@ class Mixer:
         """
         for name in sorted(set(given) - set(self.given_names)):
             raise InputError(f"unknown argument '{name}'{nearest(name, self.given_names)}")
-        self._check_labels(images, labels)
+        self._check_batch(images, labels)
         if "lam" in given:
             require_lam(given["lam"], images)
         if self.draws.coin(self.prob):
@@ -119,7 +119,7 @@ class Mixer:
         share = share.float()[:, None] if isinstance(share, Tensor) else share  # (B, 1)
         return share * self.one_hot(labels) + (1 - share) * self.one_hot(labels[partner])
 
-    def _check_labels(self, images: Tensor, labels: Tensor) -> None:
+    def _check_batch(self, images: Tensor, labels: Tensor) -> None:
         """Raise `InputError` unless there is a class for each image; their range where values are looked at."""
         for name, tensor in (("images", images), ("labels", labels)):
             require(isinstance(tensor, Tensor), f"{name} must be a tensor, not {type(tensor).__name__}")
