@@ -35,6 +35,24 @@ def test_milestones_agree_with_pytorchs_scheduler():
         scheduler.step()
 
 
+def test_a_cosine_agrees_with_pytorchs_scheduler():
+    steps = 7
+    recipe = Recipe(epochs=3, batch_size=100, lr=0.2, schedule="cosine")
+    optimizer = recipe.optimizer(nn.Linear(2, 2))
+    scheduler = torch.optim.lr_scheduler.CosineAnnealingLR(optimizer, T_max=3 * steps)
+    for step in range(3 * steps):
+        assert recipe.lr_at(step / steps) == pytest.approx(scheduler.get_last_lr()[0])
+        optimizer.step()
+        scheduler.step()
+    assert recipe.lr_at(3) == pytest.approx(0, abs=1e-12)
+
+
+@pytest.mark.parametrize("other", [{"lr_milestones_epochs": [2]}, {"phases": FAST}])
+def test_a_cosine_has_neither_milestones_nor_phases(other):
+    with pytest.raises(InputError, match=r"recipe.schedule=cosine has no milestones or phases"):
+        Recipe(epochs=3, batch_size=100, lr=0.2, schedule="cosine", **other)
+
+
 def test_phases_interpolate_the_rate_and_change_batch_and_view():
     recipe = Recipe(epochs=100, batch_size=448, lr=1.0, phases=FAST)
     epochs = [0, 4, 8, 11.5, 15, 27.5, 40, 65, 95]

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from itertools import pairwise
+from math import cos, pi
 from typing import Any
 
 import torch
@@ -18,14 +19,16 @@ from puzzlemix.losses import LOSSES
 class Recipe:
     """A recipe of `configs/recipe/`.
 
-    The learning rate is `lr`, times `lr_factor` from each milestone on; with `phases` it is `lr` times what the phase's
-    `lr_points`, pairs (epoch, factor), give by linear interpolation, anew at every step. Each phase has
-    `until_epoch` and `lr_points`, and may have a `batch_size` and a `view`, how its images are cut.
+    The learning rate is `lr`, times `lr_factor` from each milestone on; with `schedule="cosine"` it falls from `lr` to
+    0 along half a cosine (Loshchilov and Hutter, 2017, without restarts); with `phases` it is `lr` times what the
+    phase's `lr_points`, pairs (epoch, factor), give by linear interpolation. The latter two give another rate at every
+    step. Each phase has `until_epoch` and `lr_points`; it may have a `batch_size` and a `view`, how its images are cut.
     """
 
     epochs: int
     batch_size: int  # of all processes together
     lr: float
+    schedule: str = "steps"
     lr_milestones_epochs: Sequence[int] = ()
     lr_factor: float = 0.1
     momentum: float = 0.9
@@ -48,6 +51,9 @@ class Recipe:
         require(0 <= self.momentum < 1, f"recipe.momentum must lie in [0, 1), not {self.momentum}")
         require(self.momentum > 0 or not self.nesterov, "recipe.nesterov needs momentum: set recipe.nesterov=false")
         require_choice("recipe.loss", self.loss, LOSSES)
+        require_choice("recipe.schedule", self.schedule, ("steps", "cosine"))
+        stepless = self.schedule == "steps" or not (self.lr_milestones_epochs or self.phases)
+        require(stepless, "recipe.schedule=cosine has no milestones or phases: add 'recipe.lr_milestones_epochs=[]'")
         ends = [phase["until_epoch"] for phase in self.phases]
         require(ends == sorted(ends), f"the phases of a recipe come in order, not {ends}")
         require(
@@ -73,6 +79,8 @@ class Recipe:
 
     def lr_at(self, epoch: float) -> float:
         """The learning rate at a point of training, in epochs."""
+        if self.schedule == "cosine":
+            return self.lr * (1 + cos(pi * epoch / self.epochs)) / 2
         if not self.phases:
             return self.lr * self.lr_factor ** sum(epoch >= milestone for milestone in self.lr_milestones_epochs)
         points = self.phase(epoch)["lr_points"]

@@ -40,6 +40,7 @@ from puzzlemix.stopwatch import mean_seconds
 
 RESULT_DEPENDS_ON = ("dataset", "network", "mixup", "recipe")  # and on the precision and the seed
 WITHOUT_EFFECT = ("dataset.root", "dataset.workers")
+CAME_LATER = {"recipe.schedule": "steps"}  # keys of which earlier configs and hashes say nothing, with what they did
 
 
 class RunLog:
@@ -216,6 +217,7 @@ def settings(config: Mapping[str, Any]) -> dict[str, Any]:
     """All of a config that its results depend on but the seed, flat."""
     flat = flatten({key: config[key] for key in RESULT_DEPENDS_ON})
     flat["precision"] = config.get("precision", "fp32")  # which runs of earlier versions do not say
+    flat |= {key: value for key, value in CAME_LATER.items() if key not in flat}
     return {key: value for key, value in flat.items() if key not in WITHOUT_EFFECT}
 
 
@@ -227,7 +229,8 @@ def differences(first: Mapping[str, Any], second: Mapping[str, Any]) -> dict[str
 
 def fingerprint(config: Mapping[str, Any]) -> str:
     """A hash of `settings`: equal for runs that are repetitions of each other."""
-    return hashlib.sha256(canonical(settings(config)).encode()).hexdigest()
+    found = {key: value for key, value in settings(config).items() if CAME_LATER.get(key) != value}
+    return hashlib.sha256(canonical(found).encode()).hexdigest()
 
 
 def canonical(value: Any) -> str:

@@ -148,7 +148,7 @@ def benchmarks_of(
         benchmarks: as `read_benchmarks` gives them.
     """
     network = NETWORKS.get(choices["network"], choices["network"])
-    schedule = "phases" if settings["recipe.phases"] else "steps"
+    schedule = "phases" if settings["recipe.phases"] else settings["recipe.schedule"]
     ours = {**settings, "network": network, "schedule": schedule}
     dataset, method = DATASETS.get(settings["dataset.name"]), METHODS.get(choices["mixup"])
     nearest: dict[str, tuple[tuple[int, int], Benchmark]] = {}
