@@ -142,8 +142,9 @@ class ArrayData:
 
     @property
     def _prepare(self) -> str:
-        own = f"for images of your own with `dataset=image_folder source=FOLDER dataset.name={self.name}`"
-        return f"run `python scripts/prepare_data.py dataset={self.name}`, {own}"
+        files = self.folder.name
+        own = f"for images of your own with `dataset=image_folder source=FOLDER dataset.name={files}`"
+        return f"run `python scripts/prepare_data.py dataset={files}`, {own}"
 
     def _hold_out(self, train: Arrays) -> tuple[Arrays, Arrays]:
         k = self.validation_per_class

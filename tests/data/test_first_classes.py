@@ -1,0 +1,60 @@
+"""The first classes of a dataset, out of its files."""
+
+import numpy as np
+import pytest
+import torch
+
+from puzzlemix.data.first_classes import FirstClasses
+from puzzlemix.errors import InputError
+
+PER_CLASS = {"train": 6, "test": 3}
+
+
+@pytest.fixture
+def root(tmp_path):
+    """A dataset of five classes, its images in no order."""
+    folder = tmp_path / "five"
+    folder.mkdir()
+    generator = np.random.default_rng(0)
+    for split, count in PER_CLASS.items():
+        labels = generator.permutation(np.repeat(np.arange(5), count))
+        x = generator.integers(0, 256, (len(labels), 8, 8, 3), np.uint8)
+        np.savez(folder / f"{split}.npz", x=x, y=labels, classes=np.array(list("abcde")))
+    return tmp_path
+
+
+def first_classes(root, **options):
+    counts = {"train_images": 12, "test_images": 6} | options
+    shape = {"num_classes": 2, "image_size": (8, 8), "mean": [0] * 3, "std": [1] * 3}
+    return FirstClasses("five", name="two", root=root, **shape, **counts)
+
+
+@pytest.mark.parametrize("split", PER_CLASS)
+def test_it_is_all_images_of_those_classes_class_by_class(root, split):
+    with np.load(root / "five" / f"{split}.npz") as whole:
+        wanted = [image for label in (0, 1) for image, own in zip(whole["x"], whole["y"], strict=True) if own == label]
+    found = first_classes(root).read(split)
+    assert np.array_equal(found.x, np.stack(wanted))
+    assert found.y.tolist() == [0] * PER_CLASS[split] + [1] * PER_CLASS[split]
+    assert found.classes.tolist() == ["a", "b"]
+
+
+def test_it_is_checked_and_loaded_as_every_dataset_is(root):
+    data = first_classes(root)
+    data.load(torch.device("cpu"))
+    assert (data.name, data.classes, data.test_count) == ("two", ["a", "b"], 6)
+    with pytest.raises(InputError, match=r"two train: 12 images instead of 13: delete .*five and run .*dataset=five`"):
+        first_classes(root, train_images=13).load(torch.device("cpu"))
+
+
+def test_missing_files_are_prepared_as_the_dataset_that_they_are_of(root):
+    (root / "five" / "test.npz").unlink()
+    with pytest.raises(InputError, match=r"five/test.npz is not there: run `.*prepare_data.py dataset=five`"):
+        first_classes(root).load(torch.device("cpu"))
+
+
+def test_more_classes_than_there_are_are_refused(root):
+    data = first_classes(root)
+    data.num_classes = 6
+    with pytest.raises(InputError, match=r"dataset.num_classes is 6, but five has 5 classes: give fewer"):
+        data.read("train")
