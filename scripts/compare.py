@@ -2,6 +2,7 @@ r"""Set runs beside the published numbers, and list them.
 
 python scripts/compare.py                                        # every table that has runs
 python scripts/compare.py table=cifar100_preactresnet18 output=table.tex
+python scripts/compare.py curves table=cifar100_preactresnet18 output=curves.png     # errors at each epoch
 python scripts/compare.py runs method=puzzlemix sort=error       # all runs, whatever state they are in
 python scripts/compare.py add experiment=cifar100_preactresnet18_vanilla value=VALUE table=3 \
     source="Kim et al., ICML 2020" seen_in="the paper, page N"     # a published number
@@ -21,8 +22,9 @@ from puzzlemix.reporting.adding import add_published, columns_to_add
 from puzzlemix.reporting.collected import split_collected
 from puzzlemix.reporting.experiments import experiment_files
 from puzzlemix.reporting.listing import listing
+from puzzlemix.reporting.measures import TOP1
 from puzzlemix.reporting.published import COLUMNS
-from puzzlemix.reporting.results import as_tables, read_results
+from puzzlemix.reporting.results import as_tables, results_of
 from puzzlemix.reporting.runs import find_runs
 from puzzlemix.reporting.tables import FORMATS, print_tables
 from puzzlemix.runlog import git_commit
@@ -36,14 +38,26 @@ PUBLISHED = ROOT / "results" / "paper"
 def compare(config: DictConfig) -> None:
     config = plain(config)
     output = None if config["output"] is None else output_file(config["output"], None, FORMATS)
-    folders = Path(config["results_dir"]), ROOT / config["published"]
-    results = read_results(*folders, experiment_files(EXPERIMENTS), config["tolerance"], config["table"])
+    results = results_of(config, ROOT)
     cli.warn(results.problems)
-    tables = as_tables(results.tables, git_commit())
-    print_tables(tables)
+    print_tables(as_tables(results.tables, git_commit()))
     if output is not None:
-        write_text(output, FORMATS[output.suffix.lower()](tables))
+        write_text(output, FORMATS[output.suffix.lower()](as_tables(results.tables)))
         print(output)
+
+
+@cli.script("compare_curves")
+def draw_errors(config: DictConfig) -> None:
+    from puzzlemix.reporting.figures import curves_of, save_curves  # here, since matplotlib takes a second to load
+
+    config = plain(config)
+    output = output_file(config["output"], None, (".png",))
+    results = results_of(config, ROOT)
+    cli.warn(results.problems)
+    drawn = {table.name: curves for table in results.tables if (curves := curves_of(table.short_rows, TOP1.key))}
+    require(len(drawn) == 1, f"the picture is of one table's runs, not of {' and '.join(drawn) or 'none'}: add table=")
+    save_curves(output, *drawn.values(), TOP1.title)
+    print(output)
 
 
 @cli.script("compare_runs")
@@ -83,7 +97,7 @@ def import_collected() -> None:
         print(f"{path}: {rows} rows")
 
 
-main = cli.commands(compare, {"runs": list_runs, "add": add, "import": import_collected})
+main = cli.commands(compare, {"curves": draw_errors, "runs": list_runs, "add": add, "import": import_collected})
 
 if __name__ == "__main__":
     main()

@@ -13,7 +13,7 @@ from pictures import crops, write_class_folders
 from puzzlemix import distributed
 from puzzlemix.experiment import build, plain
 from puzzlemix.progress import ProgressBar
-from puzzlemix.runlog import RunLog, fingerprint
+from puzzlemix.runlog import RunLog, fingerprint, settings
 from puzzlemix.training import Trainer
 
 EXPERIMENTS = sorted(path.stem for path in (CONFIGS / "experiment").glob("*.yaml"))
@@ -124,6 +124,16 @@ def test_where_the_data_lies_and_who_reads_it_is_no_other_experiment():
         for overrides in ((), ("dataset.root=/elsewhere", "dataset.workers=2", "seed=3"), ("dataset.lighting=0.1",))
     )
     assert fingerprint(here) == fingerprint(there) != fingerprint(other)
+
+
+def test_a_run_from_before_there_were_schedules_is_the_same_experiment():
+    config = plain(compose("name=any", "recipe=cifar100_preactresnet18"))
+    earlier = config | {"recipe": {key: value for key, value in config["recipe"].items() if key != "schedule"}}
+    assert settings(earlier) == settings(config)
+    assert fingerprint(earlier) == fingerprint(config)
+    cosine = plain(compose("name=any", "recipe=cifar100_preactresnet18", "recipe.schedule=cosine"))
+    assert fingerprint(cosine) != fingerprint(config)
+    assert fingerprint(earlier).startswith("faf00e4a9374cb9d")  # as commit 593bb39 has it
 
 
 def test_checkpoints_of_many_processes_build_on_any_number(monkeypatch):

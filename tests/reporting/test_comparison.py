@@ -8,11 +8,14 @@ import shutil
 from statistics import mean, stdev
 
 import pytest
+import torch
 from made_runs import EXPERIMENTS, PAPER, change, make_run, results_of, run_of
+from PIL import Image, ImageColor
 
 from puzzlemix.errors import InputError
 from puzzlemix.reporting.comparison import compare_row
 from puzzlemix.reporting.experiments import ExperimentFile, experiment_files
+from puzzlemix.reporting.figures import COLOURS
 from puzzlemix.reporting.measures import FGSM8, PGD7_EPS8, STATISTICS, TOP1
 from puzzlemix.reporting.published import read_published
 from puzzlemix.reporting.results import as_tables
@@ -104,6 +107,15 @@ def test_benchmarks_stand_beside_with_what_differs(runs, hydra_configs):
     assert result.benchmarks[PUZZLE]["mixing-augmentation"].published.variant == "p=1.0"
 
 
+def test_a_benchmarks_own_schedule_is_no_difference(runs, hydra_configs):
+    name = make_run(runs, PUZZLE, 0, 19.6, "recipe=cifar100_200_cosine").parent.name
+    (result,) = results_of(runs, "cifar100_preactresnet18").tables
+    assert result.benchmarks[name]["OpenMixup"].differences == ["network ResNet-18 (here PreActResNet-18)"]
+    shown = {line.label: str(line.verdict) for line in result.lines}
+    assert shown[name].startswith("recipe differs: ")
+    assert "recipe.epochs 200, not 1200, recipe.schedule cosine, not steps" in shown[name]
+
+
 def test_an_unknown_table_is_answered_with_the_nearest(runs, hydra_configs):
     with pytest.raises(InputError, match="did you mean 'cifar100_wrn28_10'"):
         results_of(runs, "cifar100_wrn28_1")
@@ -121,11 +133,36 @@ def test_the_script_writes_what_the_runs_say(runs, script, tmp_path, capsys):
     assert all(value in told.out for value in wanted)
     assert "digits_preactresnet18_narrow_vanilla seed 0: of commit 0123456, this code is" in told.out
     assert "vanilla/seed1/metrics.json is damaged: delete it" in told.err
-    header, row, _ = csv.reader(io.StringIO((tmp_path / "table.csv").read_text()))
+    header, row, *_ = csv.reader(io.StringIO((tmp_path / "table.csv").read_text()))
     assert header[:7] == ["table", "run", "seeds", "epochs", "top-1 error %", "last", "best"]
     assert row[:7] == ["digits_preactresnet18_narrow", "puzzlemix", "2", "2", *wanted]
     assert f"| puzzlemix | 2 | 2 | {' | '.join(wanted)} |" in (tmp_path / "table.md").read_text()
     assert rf"puzzlemix & 2 & 2 & {' & '.join(wanted)} &".replace("±", r"$\pm$") in (tmp_path / "table.tex").read_text()
+
+
+def test_a_table_that_is_written_names_commits_and_machines_whatever_code_writes_it(runs, script, tmp_path):
+    for folder in (run_of(runs), run_of(runs, seed=1)):
+        change(folder / "metrics.json", git_commit="0123456789")
+    machine = json.loads((run_of(runs) / "metrics.json").read_text())["machine"]
+    change(run_of(runs) / "metrics.json", machine=machine | {"gpu": "NVIDIA H100"})
+    script("compare", f"results_dir={runs}", f"output={tmp_path}/table.md", f"published={PAPER}")
+    text = (tmp_path / "table.md").read_text()
+    puzzles = [f"digits_preactresnet18_narrow_puzzlemix seed {seed}" for seed in (0, 1)]
+    assert f"- {', '.join(puzzles)}: of commit 0123456\n" in text
+    assert f"- {puzzles[0]}: on NVIDIA H100, torch {torch.__version__}\n" in text
+    assert f": on {machine['processor']}, {machine['cores']} cores, torch {torch.__version__}\n" in text
+
+
+def test_curves_are_drawn_of_one_table(runs, script, tmp_path, capsys):
+    script("compare", "curves", f"results_dir={runs}", f"output={tmp_path}/curves.png")
+    assert capsys.readouterr().out == f"{tmp_path}/curves.png\n"
+    with Image.open(tmp_path / "curves.png") as picture:
+        assert picture.width > picture.height > 300
+        colours = {colour for _, colour in picture.convert("RGB").getcolors(2**20)}
+    assert {ImageColor.getrgb(colour) for colour in COLOURS[:2]} <= colours  # of two methods
+    change(run_of(runs, "vanilla", 0) / "config.yaml", table="another")
+    with pytest.raises(SystemExit, match="of one table's runs, not of another and digits_preactresnet18_narrow: add"):
+        script("compare", "curves", f"results_dir={runs}", f"output={tmp_path}/curves.png")
 
 
 def test_columns_of_attacks_hold_their_own_settings_alone(runs, hydra_configs):

@@ -1,4 +1,4 @@
-"""The report's figures, as SVG that takes the page's font and text colour. Needs matplotlib."""
+"""The report's figures, as SVG that takes the page's font and text colour; curves also as PNG. Needs matplotlib."""
 
 from __future__ import annotations
 
@@ -7,6 +7,7 @@ import re
 from collections.abc import Mapping, Sequence
 from html import escape
 from itertools import takewhile
+from pathlib import Path
 from statistics import mean, stdev
 from typing import Any, NamedTuple
 
@@ -18,8 +19,8 @@ from matplotlib.axis import Axis
 from matplotlib.figure import Figure
 from matplotlib.ticker import LogLocator, NullFormatter
 
+from puzzlemix.reporting.puzzles import save_picture
 from puzzlemix.reporting.runs import Row, Run
-from puzzlemix.stopwatch import mean_seconds
 
 TEXT = "#010203"  # stands for the page's text colour
 COLOURS = ("#4477aa", "#ee6677", "#228833", "#ccbb44", "#66ccee", "#aa3377", "#bbbbbb", "#ee7733", "#009988", "#8c6d31")
@@ -75,29 +76,43 @@ def logged_numbers(run: Run, key: str) -> list[float]:
 
 
 def draw_curves(curves: Sequence[Curve], ylabel: str) -> str:
-    """Mean over seeds, with the span from the least to the largest as a band; a wide span on a logarithmic axis."""
+    """Curves over epochs, for the page."""
     with mpl.rc_context(STYLE):
-        figure, ax = axes()
-        for curve in curves:
-            ax.plot(curve.epochs, curve.values.mean(0), color=curve.colour, label=curve.label, linewidth=1.5)
-            if len(curve.values) > 1:
-                band = curve.values.min(0), curve.values.max(0)
-                ax.fill_between(curve.epochs, *band, color=curve.colour, alpha=0.2, linewidth=0)
-        means = np.concatenate([curve.values.mean(0) for curve in curves])
-        if means.min() > 0 and means.max() > WIDE * means.min():
-            ax.set_yscale("log")
-            _label_in_numbers(ax.yaxis)
-        ax.set_xlabel("epoch")
-        ax.set_ylabel(ylabel)
-        return svg(figure, ax)
+        return svg(*_curves(curves, ylabel))
+
+
+def save_curves(path: Path, curves: Sequence[Curve], ylabel: str) -> None:
+    """The same as a PNG.
+
+    Raises:
+        RunError: it cannot be written.
+    """
+    with mpl.rc_context(STYLE):
+        figure, ax = _curves(curves, ylabel)
+        _add_legend(figure, ax)
+        save_picture(figure, path)
+
+
+def _curves(curves: Sequence[Curve], ylabel: str) -> tuple[Figure, Axes]:
+    """Mean over seeds, with the span from the least to the largest as a band; a wide span on a logarithmic axis."""
+    figure, ax = axes()
+    for curve in curves:
+        ax.plot(curve.epochs, curve.values.mean(0), color=curve.colour, label=curve.label, linewidth=1.5)
+        if len(curve.values) > 1:
+            band = curve.values.min(0), curve.values.max(0)
+            ax.fill_between(curve.epochs, *band, color=curve.colour, alpha=0.2, linewidth=0)
+    means = np.concatenate([curve.values.mean(0) for curve in curves])
+    if means.min() > 0 and means.max() > WIDE * means.min():
+        ax.set_yscale("log")
+        _label_in_numbers(ax.yaxis)
+    ax.set_xlabel("epoch")
+    ax.set_ylabel(ylabel)
+    return figure, ax
 
 
 def draw_seconds(rows: Mapping[str, Row]) -> str:
     """Seconds of an epoch by part, a stacked bar a row."""
-    records = {
-        label: [run.metrics["seconds_per_epoch"] for run in row.finished] for label, row in rows.items() if row.finished
-    }
-    seconds = {label: mean_seconds(of_row) for label, of_row in records.items()}
+    seconds = {label: row.seconds for label, row in rows.items() if row.finished}
     parts = list(dict.fromkeys(part for of_row in seconds.values() for part in of_row if part != "total"))
     with mpl.rc_context(STYLE):
         figure, ax = axes(height=1.2 + 0.35 * len(seconds))
@@ -132,6 +147,11 @@ def draw_ablation(key: str, points: Sequence[tuple[Any, Sequence[float]]]) -> st
         return svg(figure, ax, legend=False)
 
 
+def _add_legend(figure: Figure, ax: Axes) -> None:
+    if ax.get_legend_handles_labels()[0]:
+        figure.legend(loc="outside lower center", ncols=2, fontsize=8)
+
+
 def mean_and_span(errors: Sequence[float]) -> tuple[float, float]:
     """Mean and standard deviation, 0 of one value."""
     return mean(errors), stdev(errors) if len(errors) > 1 else 0.0
@@ -152,8 +172,8 @@ def axes(height: float = 3.2) -> tuple[Figure, Axes]:
 
 def svg(figure: Figure, ax: Axes, legend: bool = True) -> str:
     """An SVG to stand in a page with others: without ids of its own groups, which would be those of the others too."""
-    if legend and ax.get_legend_handles_labels()[0]:
-        figure.legend(loc="outside lower center", ncols=2, fontsize=8)
+    if legend:
+        _add_legend(figure, ax)
     text = io.StringIO()
     figure.savefig(text, format="svg", transparent=True)
     before, _, drawing = text.getvalue().partition("<metadata>")

@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 from puzzlemix.errors import nearest, require, require_number
 from puzzlemix.reporting.comparison import (
@@ -18,11 +18,12 @@ from puzzlemix.reporting.comparison import (
     read_benchmarks,
     without_run,
 )
-from puzzlemix.reporting.experiments import ExperimentFile
+from puzzlemix.reporting.experiments import ExperimentFile, experiment_files
 from puzzlemix.reporting.measures import ATTACKED, STATISTICS, TOP1
 from puzzlemix.reporting.published import read_published
 from puzzlemix.reporting.robustness import robustness_table
 from puzzlemix.reporting.runs import Row, Run, find_runs, rows_of, short_commit
+from puzzlemix.reporting.seconds import seconds_table
 from puzzlemix.reporting.tables import Table, spread
 
 RUNS_HEADER = ("run", "seeds", "epochs", TOP1.title, "last", "best", *(m.title for m in ATTACKED), "s / epoch")
@@ -45,6 +46,11 @@ class TableResults(NamedTuple):
     lines: list[Line]
     benchmarks: dict[str, dict[str, Benchmark]]
 
+    @property
+    def short_rows(self) -> dict[str, Row]:
+        """The rows, by their labels as `short` has them."""
+        return {self.short(row.label): row for row in self.rows}
+
     def short(self, label: str) -> str:
         """A row's label without the name of the table that it stands in, unless another row is called that."""
         short = label.removeprefix(f"{self.name}_")
@@ -56,6 +62,13 @@ class Results(NamedTuple):
 
     tables: list[TableResults]
     problems: list[str]
+
+
+def results_of(config: Mapping[str, Any], repository: Path) -> Results:
+    """What a config of `configs/compare.yaml` asks for; see `read_results` for what it raises."""
+    folders = Path(config["results_dir"]), repository / config["published"]
+    experiments = experiment_files(repository / "configs" / "experiment")
+    return read_results(*folders, experiments, config["tolerance"], config["table"])
 
 
 def read_results(
@@ -102,16 +115,17 @@ def read_results(
     return Results(tables, found.problems + unread)
 
 
-def as_tables(results: Iterable[TableResults], commit: str | None) -> list[Table]:
-    """The tables to show; `commit` is that of this code, of which runs of others are told apart."""
+def as_tables(results: Iterable[TableResults], commit: str | None = None) -> list[Table]:
+    """The tables to show; `commit` is that of this code, of which runs of others are told apart; None: it is not."""
     tables = []
     for result in results:
         if result.rows:
             notes = notes_on([run for row in result.rows for run in row.runs], commit)
-            cells = [run_cells(row, result.short(row.label)) for row in result.rows]
+            rows = result.short_rows
+            cells = [run_cells(row, label) for label, row in rows.items()]
             tables.append(Table(result.name, RUNS_HEADER, cells, notes))
-            robustness = robustness_table(result.name, {result.short(row.label): row for row in result.rows})
-            tables += [] if robustness is None else [robustness]
+            further = robustness_table(result.name, rows), seconds_table(result.name, rows)
+            tables += [table for table in further if table is not None]
         if result.lines:
             tables.append(beside_published(result))
     return tables
@@ -131,16 +145,19 @@ def run_cells(row: Row, label: str) -> tuple[str, ...]:
 
 
 def notes_on(runs: Sequence[Run], commit: str | None) -> list[str]:
-    """A line on each run that is not finished, each other commit that runs are of, and each number of processes."""
+    """A line on each run that is not finished, each other commit, each machine and each number of processes."""
     notes = [f"{run.name} seed {run.seed}: {run.status}, {run.state}" for run in runs if run.status != "finished"]
-    commits, processes, here = defaultdict(list), defaultdict(list), short_commit(commit)
+    commits, machines, processes = defaultdict(list), defaultdict(list), defaultdict(list)
     for run in runs:
         if run.status == "finished":
             commits[run.commit].append(run)
+            machines[run.machine].append(run)
             processes[run.metrics["machine"]["processes"]].append(run)
+    here = short_commit(commit)
     for other in sorted(set(commits) - {here}):
-        found = named(commits[other], len(runs))
-        notes.append(f"{found}: of commit {other or 'unknown'}, this code is {here or 'of none'}")
+        apart = "" if commit is None else f", this code is {here}"
+        notes.append(f"{named(commits[other], len(runs))}: of commit {other or 'unknown'}{apart}")
+    notes += [f"{named(found, len(runs))}: on {machine}" for machine, found in sorted(machines.items())]
     if len(processes) > 1:  # batch norm and augmentation differ
         notes += [f"{named(found, len(runs))}: of {count} process(es)" for count, found in sorted(processes.items())]
     return notes

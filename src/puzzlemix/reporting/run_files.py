@@ -78,7 +78,7 @@ def _has_what_is_shown(metrics: Mapping[str, Any]) -> bool:
         numbers = [*seconds, metrics["seconds_per_epoch"]["total"], *(metrics[TOP1.key][s] for s in STATISTICS)]
         machine, commit = metrics["machine"], metrics["git_commit"] or ""
         texts = all(isinstance(text, str) for text in (metrics["evaluated_on"], commit, machine["processor"]))
-        whole = texts and {"gpu", "processes"} <= set(machine)
+        whole = texts and {"gpu", "cores", "processes"} <= set(machine) and "torch" in metrics["versions"]
         return whole and all(map(isfinite, numbers)) and attacks_are_whole(metrics)
     except NOT_AS_EXPECTED:
         return False

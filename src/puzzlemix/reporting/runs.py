@@ -16,6 +16,7 @@ from puzzlemix.robustness import results as robustness_file
 from puzzlemix.robustness.corrupted import mean_error
 from puzzlemix.run_lock import holder_of
 from puzzlemix.runlog import fingerprint, settings
+from puzzlemix.stopwatch import mean_seconds
 
 STATUSES = ("finished", "running", "unfinished", "failed")
 
@@ -72,6 +73,13 @@ class Run:
     def commit(self) -> str:
         """Of the code that finished it, in 7 digits, `-dirty` where files differed; empty where that is not known."""
         return short_commit(self.metrics.get("git_commit"))
+
+    @property
+    def machine(self) -> str:
+        """On which it ended, with torch's version."""
+        machine = self.metrics["machine"]
+        processor = machine["gpu"] or f"{machine['processor']}, {machine['cores']} cores"
+        return f"{processor}, torch {self.metrics['versions']['torch']}"
 
     @cached_property
     def log(self) -> list[dict[str, Any]]:
@@ -135,6 +143,12 @@ class Row(NamedTuple):
     def settings(self) -> dict[str, Any]:
         """What their results depend on, flat."""
         return settings(self.runs[0].config)
+
+    @property
+    def seconds(self) -> dict[str, float]:
+        """Of an epoch, by part and in `total`, mean over the finished runs; empty where there is none."""
+        of_runs = [run.metrics["seconds_per_epoch"] for run in self.finished]
+        return mean_seconds(of_runs) if of_runs else {}
 
     def errors(self, measure: Measure, statistic: str = "last") -> list[float]:
         """Of each finished run that has it, in percent."""

@@ -1,0 +1,42 @@
+"""The table of where an epoch's seconds go, against sums over the logs."""
+
+import json
+from statistics import mean
+
+import pytest
+from made_runs import change, results_of, run_of
+
+from puzzlemix.reporting.seconds import HEADER, seconds_table
+
+
+def cells(runs, label):
+    (result,) = results_of(runs).tables
+    rows = seconds_table("digits", result.short_rows).rows
+    return next(dict(zip(HEADER, row, strict=True)) for row in rows if row[0] == label)
+
+
+def test_it_says_what_the_logs_say(runs, hydra_configs):
+    logs = [
+        [json.loads(line) for line in (run_of(runs, seed=seed) / "log.jsonl").read_text().splitlines()]
+        for seed in (0, 1)
+    ]
+    found = cells(runs, "puzzlemix")
+    assert found["seeds"] == "2"
+
+    def seconds(part):
+        return mean(mean(record["seconds"][part] for record in log) for log in logs)
+
+    for part in ("data", "saliency", "mixing", "network", "optimizer", "evaluation", "total"):
+        assert float(found[part]) == pytest.approx(seconds(part), abs=0.006)
+    training = seconds("total") - seconds("evaluation")
+    share = 100 * (seconds("saliency") + seconds("mixing")) / training
+    assert float(found["saliency and mixing, % of training"]) == pytest.approx(share, abs=0.06)
+    assert float(found["images / s"]) == pytest.approx(logs[0][0]["images"] / training, abs=0.6)
+
+
+def test_a_run_without_its_log_has_seconds_all_the_same(runs, hydra_configs):
+    for seed in (0, 1):
+        (run_of(runs, seed=seed) / "log.jsonl").write_text("{")
+        change(run_of(runs, seed=seed) / "metrics.json", seconds_per_epoch={"network": 1.5, "total": 2.0})
+    found = cells(runs, "puzzlemix")
+    assert (found["network"], found["saliency"], found["images / s"]) == ("1.50", "0.00", "-")
