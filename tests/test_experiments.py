@@ -22,7 +22,7 @@ CLASSES = 4  # instead of 100, 200 or 1000
 
 def compose(*overrides):
     with hydra.initialize_config_dir(str(CONFIGS), version_base="1.3"):
-        return hydra.compose("train", [*overrides, "choices.network=any", "choices.mixup=any"])
+        return hydra.compose("train", [*overrides, "choices.network=any", "choices.mixup=any", "overrides=[]"])
 
 
 def write_arrays(folder, size):

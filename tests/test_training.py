@@ -1,8 +1,11 @@
 """Whole runs: what they write, that they resume exactly, and what stops them."""
 
+import hashlib
 import json
 import os
 import re
+import shlex
+import shutil
 import subprocess
 import sys
 import time
@@ -224,6 +227,22 @@ def test_kept_weights_go_to_models_with_their_card(train, script, tmp_path, monk
     assert json.loads((tmp_path / "models" / "run_seed0_robustness.json").read_text())["top1_error"] == pytest.approx(
         last
     )
+
+
+def test_the_card_of_kept_weights_says_what_they_are_and_makes_them_again(train, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    folder = train("keep_weights=true", "mixup=cutmix", "mixup.alpha=0.75", "recipe.lr=0.05")
+    weights, metrics = tmp_path / "models" / "run_seed0.pt", json.loads((folder / "metrics.json").read_text())
+    card = weights.with_suffix(".md").read_text()
+    assert f"SHA-256 `{hashlib.sha256(weights.read_bytes()).hexdigest()}`" in card
+    assert "| mixup | alpha 0.75, prob 1.0" in card
+    assert "lr 0.05, schedule steps" in card
+    assert f"| errors, last epoch | top1 {metrics['top1_error']['last']:.2f} %" in card
+    (command,) = re.findall(r"^python scripts/train.py (.*)$", card, re.MULTILINE)
+    first = load_checkpoint(weights)["network"]
+    shutil.rmtree(folder)
+    train(*shlex.split(command))
+    assert all(torch.equal(value, first[key]) for key, value in load_checkpoint(weights)["network"].items())
 
 
 def test_a_validation_split_replaces_the_test_images(train):

@@ -14,6 +14,7 @@ from torch import nn
 
 from puzzlemix.errors import InputError, require
 from puzzlemix.files import cannot_be_written, unfinished_of, whole_file, write_text
+from puzzlemix.model_card import model_card
 
 
 def save_checkpoint(path: Path, content: Mapping[str, Any], previous: Path | None = None) -> None:
@@ -104,11 +105,12 @@ def load_weights(network: nn.Module, weights: Mapping[str, torch.Tensor], path: 
 
 
 def keep_weights(checkpoint: Path, metrics: Mapping[str, Any], folder: Path = Path("models")) -> Path:
-    """Copy a run's network, without what only training needs, to `models/`, with its metrics as a card beside it."""
+    """Copy a run's network, without what only training needs, to `models/`, its metrics and a card beside it."""
     content = load_checkpoint(checkpoint)
     path = folder / f"{metrics['name']}_seed{metrics['seed']}.pt"
     save_checkpoint(path, {"config": content["config"], "network": content["network"]})
     write_text(path.with_suffix(".json"), json.dumps(dict(metrics), indent=2) + "\n")
+    write_text(path.with_suffix(".md"), model_card(path, content["config"], metrics))
     return path
 
 

@@ -1,0 +1,60 @@
+"""What goes beside kept weights: what they are, what they reach, and how to make them again."""
+
+from __future__ import annotations
+
+import hashlib
+import shlex
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from puzzlemix.nested import flatten
+
+LEFT_OUT = ("_target_", "name", "root", "workers")
+
+
+def model_card(weights: Path, config: Mapping[str, Any], metrics: Mapping[str, Any]) -> str:
+    """A card in Markdown.
+
+    Args:
+        weights: the file.
+        config: of the run that it came from.
+        metrics: of that run.
+    """
+    on, choices = metrics["evaluated_on"], config["choices"]
+    rows = "".join(f"| {what} | {value} |\n" for what, value in _lines(weights, config, metrics).items())
+    command = f"python scripts/evaluate.py checkpoint={weights} suite=full"
+    return (
+        f"# {metrics['name']}, seed {metrics['seed']}\n\n"
+        f"{choices['network']} trained on {config['dataset']['name']} with {choices['mixup']}. Pixels in [0, 1] in, "
+        f"logits out. Weights of one seed; `best` was chosen on the {on} images, so it estimates nothing.\n\n"
+        f"| what | |\n|---|---|\n{rows}\n"
+        f"To evaluate them:\n\n```sh\n{command}\n```\n\n{_to_make_again(config)}"
+    )
+
+
+def _lines(weights: Path, config: Mapping[str, Any], metrics: Mapping[str, Any]) -> dict[str, str]:
+    machine, versions, file = metrics["machine"], metrics["versions"], weights.read_bytes()
+    clean = {key: metrics[f"{key}_error"]["last"] for key in ("top1", "top5")}
+    attacked = {name: metrics[f"{name}_error"] for name in metrics["attacks"]}
+    top1 = metrics["top1_error"]
+    return {
+        "file": f"`{weights.name}`, {len(file) / 1e6:.1f} MB, SHA-256 `{hashlib.sha256(file).hexdigest()}`",
+        **{part: _in_words(config[part]) for part in ("network", "dataset", "mixup", "recipe")},
+        "precision": config["precision"],
+        "errors, last epoch": ", ".join(f"{name} {error:.2f} %" for name, error in (clean | attacked).items()),
+        "top1, other epochs": f"median of the last ten {top1['median10']:.2f} %, best {top1['best']:.2f} %",
+        "made on": f"{machine['gpu'] or machine['processor']}, {machine['processes']} process(es)",
+        "made by": f"commit `{metrics['git_commit']}`, torch {versions['torch']}, Python {versions['python']}",
+    }
+
+
+def _to_make_again(config: Mapping[str, Any]) -> str:
+    if "overrides" not in config:  # of earlier versions
+        return "The run's `config.yaml` has all of its settings.\n"
+    return f"To make them again:\n\n```sh\npython scripts/train.py {shlex.join(config['overrides'])}\n```\n"
+
+
+def _in_words(part: Mapping[str, Any]) -> str:
+    """Settings as `alpha 1.0, beta 1.2`."""
+    return ", ".join(f"{key} {value}" for key, value in flatten(part).items() if key not in LEFT_OUT)
