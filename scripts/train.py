@@ -9,6 +9,7 @@ python scripts/train.py -m mixup=vanilla,puzzlemix seed=0,1,2
 from collections.abc import Mapping
 from typing import Any
 
+from hydra.core.hydra_config import HydraConfig
 from omegaconf import DictConfig, OmegaConf
 
 from puzzlemix import cli, distributed
@@ -33,6 +34,8 @@ def main(config: DictConfig) -> None:
     check_torchvision()
     config = plain(config)
     device = distributed.join(config["device"])
+    if distributed.is_main():
+        cli.warn(made_for_digits(HydraConfig.get().runtime.choices))
     log = RunLog(config)
     check_evaluation(config["test_batch_size"], config["attack"])
     if distributed.from_first_process(log.metrics is not None):  # which alone has to see the folder
@@ -54,6 +57,16 @@ def main(config: DictConfig) -> None:
         shown = {"top1_error (median10)": metrics["top1_error"]["median10"], **errors}
         print(f"{log.folder}: " + ", ".join(f"{name} {value:.2f} %" for name, value in shown.items()))
     distributed.wait_for_all()
+
+
+def made_for_digits(chosen: Mapping[str, str]) -> list[str]:
+    """A line where another dataset meets the defaults of digits, which nobody would choose for it."""
+    defaults = {"network": "preactresnet18_narrow", "recipe": "digits"}
+    left = [f"{group}={option}" for group, option in defaults.items() if chosen[group] == option]
+    if chosen["dataset"] == "digits" or not left:
+        return []
+    keys = " and ".join(f"{one.partition('=')[0]}=" for one in left)
+    return [f"{chosen['dataset']} with {' and '.join(left)}, made for digits: add {keys}, or take an experiment="]
 
 
 def leave_finished(log: RunLog, config: Mapping[str, Any]) -> None:

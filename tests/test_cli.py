@@ -134,6 +134,24 @@ def test_errors_reach_the_shell_as_one_line_and_status_1(tmp_path):
     assert done.stdout == ""
 
 
+@pytest.mark.parametrize(
+    ("overrides", "told"),
+    [
+        ([], "network=preactresnet18_narrow and recipe=digits, made for digits: add network= and recipe=, or take"),
+        (["network=wrn28_10"], "recipe=digits, made for digits: add recipe=, or take an experiment="),
+        (["recipe=cifar100_60", "network=preactresnet18"], None),
+        (["experiment=cifar100_wrn28_10_vanilla"], None),
+        (["recipe=cifar100_small"], None),
+    ],
+)
+def test_another_dataset_with_the_defaults_of_digits_is_warned_of(script, tmp_path, capsys, overrides, told):
+    where = (f"dataset.root={tmp_path}", f"results_dir={tmp_path}", "device=cpu")
+    with pytest.raises(SystemExit, match=r"cifar100/train\.npz is not there"):
+        script("train", "dataset=cifar100", *overrides, *where)
+    warned = capsys.readouterr().err
+    assert (f"warning: cifar100 with {told}" in warned) if told else not warned
+
+
 @pytest.mark.parametrize("name", ["train", "evaluate", "prepare_data", "visualize", "compare", "report"])
 def test_help_is_what_the_script_and_its_config_say(script, capsys, name):
     script(name, "--help")
