@@ -25,6 +25,7 @@ from puzzlemix.corruptions.names import RELEASED
 from puzzlemix.corruptions.sets import regenerated_folder
 from puzzlemix.data.arrays import ArrayData
 from puzzlemix.data.cifar import read_cifar
+from puzzlemix.data.first_classes import FirstClasses
 from puzzlemix.data.image_folder import channel_statistics, read_image_folder
 from puzzlemix.data.npz import Arrays, write_arrays
 from puzzlemix.data.resized_copies import resized_folder, write_resized_copies
@@ -45,6 +46,8 @@ def main(config: DictConfig) -> None:
         require(source is None, "corruptions are of a dataset that is prepared: leave out source=")
         prepare_corruptions(data, config["corruptions"], config["seed"], config["force"])
         return
+    of_others = isinstance(data, FirstClasses)
+    require(not of_others, f"{data.name} is read from {data.folder}: give dataset={data.folder.name}, which makes that")
     match HydraConfig.get().runtime.choices["dataset"]:
         case "digits":
             require(source is None, "digits come with scikit-learn: nothing is read from source=")

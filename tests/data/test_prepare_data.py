@@ -260,6 +260,13 @@ def test_corruptions_without_their_libraries(digits, tmp_path, monkeypatch):
     assert not list(tmp_path.iterdir())
 
 
+def test_a_part_of_a_dataset_is_not_prepared_itself(prepare, tmp_path):
+    wanted = r"^error: cifar100_20classes is read from .*data/cifar100: give dataset=cifar100, which makes that$"
+    with pytest.raises(SystemExit, match=wanted):
+        prepare("cifar100_20classes", f"source={tmp_path}")
+    assert not (tmp_path / "data").exists()
+
+
 def test_a_dataset_must_be_named(script):
     with pytest.raises(SystemExit, match=r"error: You must specify 'dataset'.* cifar100 .* tiny_imagenet"):
         script("prepare_data")

@@ -20,6 +20,7 @@ RELEASES = {  # dataset -> the folder that its release unpacks to
     "tiny_imagenet": "Tiny-ImageNet-C",
     "imagenet": "ImageNet-C",
 }
+WITH_CONFIGS = (*RELEASES, "digits", "cifar100_20classes")  # datasets that are options of `dataset`
 
 
 def corruption_folder(data: Any) -> Path | None:
@@ -59,7 +60,7 @@ class CorruptedImages:
     """
 
     def __init__(self, folder: Path, data: Any):
-        own = "" if data.name in (*RELEASES, "digits") else "image_folder dataset.name="
+        own = "" if data.name in WITH_CONFIGS else "image_folder dataset.name="
         make = f"run `python scripts/prepare_data.py dataset={own}{data.name} corruptions=all`"
         on = data.evaluated_on
         require(on == "test", f"corrupted images are of the test images, but this run is evaluated on {on} images")
