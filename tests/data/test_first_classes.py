@@ -39,6 +39,20 @@ def test_it_is_all_images_of_those_classes_class_by_class(root, split):
     assert found.classes.tolist() == ["a", "b"]
 
 
+def test_it_has_as_few_images_a_class_as_wanted(root):
+    whole = first_classes(root)
+    few = first_classes(root, train_images=8, train_per_class=4)
+    for split, count in (("train", 4), ("test", PER_CLASS["test"])):
+        every, some = whole.read(split), few.read(split)
+        wanted = np.concatenate([np.flatnonzero(every.y == label)[:count] for label in (0, 1)])
+        assert np.array_equal(some.x, every.x[wanted])
+        assert np.array_equal(some.y, every.y[wanted])
+    with pytest.raises(InputError, match=r"dataset.train_per_class is 7, but a class has 6 images"):
+        first_classes(root, train_per_class=7).read("train")
+    with pytest.raises(InputError, match=r"dataset.train_per_class must be a whole number, at least 1, not 0"):
+        first_classes(root, train_per_class=0)
+
+
 def test_it_is_checked_and_loaded_as_every_dataset_is(root):
     data = first_classes(root)
     data.load(torch.device("cpu"))

@@ -20,7 +20,7 @@ RELEASES = {  # dataset -> the folder that its release unpacks to
     "tiny_imagenet": "Tiny-ImageNet-C",
     "imagenet": "ImageNet-C",
 }
-WITH_CONFIGS = (*RELEASES, "digits", "cifar100_20classes")  # datasets that are options of `dataset`
+WITH_CONFIGS = (*RELEASES, "digits", "cifar100_20classes", "cifar100_20classes_100images")  # options of `dataset`
 
 
 def corruption_folder(data: Any) -> Path | None:
