@@ -2,7 +2,7 @@
 
 python scripts/visualize.py checkpoint=results/runs/NAME/seed0/checkpoints/last.pt
 python scripts/visualize.py checkpoint=... dataset=cifar10 blocks=8
-python scripts/visualize.py checkpoint=... 'images=[cat.jpg,dog.jpg]' animation=puzzle.gif
+python scripts/visualize.py checkpoint=... 'images=[cat.jpg,dog.jpg]' 'blocks=[2,4,8,16]' animation=puzzle.gif
 """
 
 from collections.abc import Mapping
@@ -46,14 +46,25 @@ def main(config: DictConfig) -> None:
 
     batch = batch_of(experiment.data, IMAGES, config["seed"]) if its_own else batch_to_guess(config, experiment, device)
     pairs = config["pairs"] if images is None else 1  # the other is the same pair the other way round
-    saliency, parameters = batch.saliency(network), {"blocks": config["blocks"], **vars(mixer.parameters)}
-    puzzle = puzzle_mix(batch.images, saliency, batch.partner, lam=config["lam"], **parameters)
-    shown = most_moved(puzzle)[:pairs]
-    draw_puzzles(output, batch, saliency, puzzle, shown)
+    saliency, grids, parameters = batch.saliency(network), grids_of(config["blocks"]), vars(mixer.parameters)
+    puzzles = [
+        puzzle_mix(batch.images, saliency, batch.partner, lam=config["lam"], blocks=grid, **parameters)
+        for grid in grids
+    ]
+    shown = most_moved(puzzles[-1])[:pairs]
+    draw_puzzles(output, batch, saliency, [(puzzle, pair) for pair in shown for puzzle in puzzles])
     print(output)
     if animation is not None:
-        draw_animation(animation, batch, saliency, shown[0], parameters)
+        draw_animation(animation, batch, saliency, shown[0], {"blocks": grids[-1], **parameters})
         print(animation)
+
+
+def grids_of(blocks: Any) -> list[int]:
+    """Blocks a side of each puzzle of a pair."""
+    grids = [16] if blocks is None else blocks if isinstance(blocks, list) else [blocks]
+    whole = all(isinstance(grid, int) and not isinstance(grid, bool) for grid in grids)
+    require(bool(grids) and whole, f"blocks must be a whole number or several, such as [4,16], not {blocks}")
+    return grids
 
 
 def batch_to_guess(config: Mapping[str, Any], experiment: Experiment, device: torch.device) -> Batch:

@@ -52,6 +52,22 @@ def test_two_image_files_are_one_pair(draw, photographs, tmp_path, capsys):
     assert colour[1] < 0.01  # grey
 
 
+def test_several_grids_are_a_row_each_of_one_pair(draw, photographs, tmp_path):
+    masks = []
+    for blocks in ("2", "8", "[2,8]"):
+        draw(photographs, f"blocks={blocks}", f"output={tmp_path}/pair.png")
+        picture = imread(tmp_path / "pair.png")[..., 0]
+        width = picture.shape[1]
+        masks.append(picture[:, width // 2 : 5 * width // 8])
+    coarse, fine, both = masks
+    assert len(coarse) == len(fine) < len(both) / 1.7
+    means = {"coarse": coarse[60:150].mean(), "fine": fine[60:150].mean()}  # inside the mask
+    below = len(both) - len(fine)  # where the second row has what the first had
+    assert abs(means["coarse"] - means["fine"]) > 0.02
+    assert both[60:150].mean() == pytest.approx(means["coarse"], abs=0.005)
+    assert both[60 + below : 150 + below].mean() == pytest.approx(means["fine"], abs=0.005)
+
+
 def test_another_dataset_than_its_own(draw, tmp_path):
     draw("dataset=digits", f"output={tmp_path}/other.png")
     assert imread(tmp_path / "other.png").shape[0] > 1000
@@ -83,6 +99,8 @@ def test_a_film_goes_from_the_partner_to_the_image(draw, photographs, tmp_path, 
         (["dataset=cifar10"], r"cifar10/train\.npz is not there"),
         (["dataset=cifar1"], "unknown dataset 'cifar1'; did you mean 'cifar10"),
         (["blocks=64"], "images of 32 x 32 pixels are smaller than a grid of 64 x 64 blocks"),
+        (["blocks=[2,x]"], r"blocks must be a whole number or several, such as \[4,16\], not \[2, 'x'\]"),
+        (["blocks=[]"], r"blocks must be a whole number or several"),
         (["images=5"], "images must be two files"),
         (["images=[one.jpg,two.jpg]", "dataset=digits"], "images= and dataset= are two sources: give one of them"),
         (["output=v.jpg"], r"unknown ending of output '\.jpg'; did you mean '\.png'"),

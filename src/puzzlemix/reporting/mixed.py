@@ -38,7 +38,7 @@ def draw_mixed(path: Path, network: nn.Module, mixer: Mixer, data: Any, seed: in
         return
     saliency, finest = batch.saliency(network), max(mixer.blocks, key=lambda grid: grid[0] * grid[1])
     puzzle = puzzle_mix(batch.images, saliency, batch.partner, lam=LAM, blocks=finest, **vars(mixer.parameters))
-    draw_puzzles(path, batch, saliency, puzzle, most_moved(puzzle)[:PAIRS])
+    draw_puzzles(path, batch, saliency, [(puzzle, pair) for pair in most_moved(puzzle)[:PAIRS]])
 
 
 def draw_pairs(path: Path, batch: Batch, mixed: Tensor, share: Tensor) -> None:
@@ -58,7 +58,7 @@ def draw_pairs(path: Path, batch: Batch, mixed: Tensor, share: Tensor) -> None:
         first, second = batch.names[row], batch.names[other]
         show_image(axes[0], batch.images[row], first)
         show_image(axes[1], batch.images[other], second)
-        show_image(axes[2], mixed[row], f"{part:.2f} {first} + {1 - part:.2f} {second}" if part < 1 else first)
+        show_image(axes[2], mixed[row], f"{part:.2f} {first}\n+ {1 - part:.2f} {second}" if part < 1 else first)
     save_picture(figure, path)
 
 

@@ -19,41 +19,40 @@ from puzzlemix.reporting.batch import Batch
 COLUMNS = ("image", "partner", "its saliency", "partner's", "mask", "image moves", "partner moves", "Puzzle Mix")
 
 
-def draw_puzzles(path: Path, batch: Batch, saliency: Tensor, puzzle: Puzzle, pairs: Sequence[int]) -> None:
-    """Write a PNG with a row a pair; an arrow shows where a visible cell came from, what the mask hides is dimmed.
+def draw_puzzles(path: Path, batch: Batch, saliency: Tensor, rows: Sequence[tuple[Puzzle, int]]) -> None:
+    """Write a PNG of puzzles; an arrow shows where a visible cell came from, what the mask hides is dimmed.
 
     Args:
         path: of the PNG.
         batch: B images with their partners.
         saliency: (B, H, W).
-        puzzle: what `puzzle_mix` made of them.
-        pairs: which of the B to draw.
+        rows: what `puzzle_mix` made of them, and which of the B to draw of that.
 
     Raises:
         RunError: it cannot be written.
     """
-    figure, all_axes = grid_of_images(COLUMNS, len(pairs))
-    for row, axes in zip(pairs, all_axes, strict=True):
-        other, share, mask = int(batch.partner[row]), float(puzzle.share[row]), puzzle.mask[row].cpu()
-        first, second = batch.names[row], batch.names[other]
-        show_image(axes[0], batch.images[row], first)
+    figure, all_axes = grid_of_images(COLUMNS, len(rows))
+    for (puzzle, pair), axes in zip(rows, all_axes, strict=True):
+        other, share, mask = int(batch.partner[pair]), float(puzzle.share[pair]), puzzle.mask[pair].cpu()
+        first, second = batch.names[pair], batch.names[other]
+        show_image(axes[0], batch.images[pair], first)
         show_image(axes[1], batch.images[other], second)
-        axes[2].imshow(saliency[row].cpu().numpy(), cmap="magma")
+        axes[2].imshow(saliency[pair].cpu().numpy(), cmap="magma")
         axes[3].imshow(saliency[other].cpu().numpy(), cmap="magma")
         axes[4].imshow(mask.numpy(), cmap="gray", vmin=0, vmax=1)
         axes[4].set_xlabel(f"keeps {share:.2f}", fontsize=7)
-        sources = (None, None) if puzzle.sources is None else puzzle.sources[:, row]
-        _show_moves(axes[5], batch.images[row], sources[0], mask > 0)
+        sources = (None, None) if puzzle.sources is None else puzzle.sources[:, pair]
+        _show_moves(axes[5], batch.images[pair], sources[0], mask > 0)
         _show_moves(axes[6], batch.images[other], sources[1], mask < 1)
-        show_image(axes[7], puzzle.images[row], f"{share:.2f} {first} + {1 - share:.2f} {second}")
+        show_image(axes[7], puzzle.images[pair], f"{share:.2f} {first}\n+ {1 - share:.2f} {second}")
     save_picture(figure, path)
 
 
 def grid_of_images(titles: Sequence[str], rows: int) -> tuple[Figure, np.ndarray]:
     """A figure with a column a title and axes without ticks, (rows, columns)."""
-    height_in = 1.5 * rows + 0.3
+    height_in = 1.6 * rows + 0.3
     figure = Figure(figsize=(1.3 * len(titles), height_in))
-    figure.subplots_adjust(0.005, 0.25 / height_in, 0.995, 1 - 0.25 / height_in, wspace=0.06, hspace=0.22)
+    figure.subplots_adjust(0.005, 0.35 / height_in, 0.995, 1 - 0.25 / height_in, wspace=0.06, hspace=0.3)
     all_axes = figure.subplots(rows, len(titles), squeeze=False)
     for title, ax in zip(titles, all_axes[0], strict=True):
         ax.set_title(title, fontsize=9)
