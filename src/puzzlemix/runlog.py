@@ -265,6 +265,7 @@ def environment() -> dict[str, Any]:
         "machine": {
             "processor": processor(),
             "cores": os.cpu_count(),
+            "threads": torch.get_num_threads(),
             "gpu": gpu,
             "processes": distributed.world_size(),
         },
