@@ -32,7 +32,7 @@ def check(config: DictConfig) -> None:
 @cli.script("train", check)
 def main(config: DictConfig) -> None:
     check_torchvision()
-    config = plain(config)
+    config = plain(config) | {"overrides": list(HydraConfig.get().overrides.task)}  # what was typed, for the card
     device = distributed.join(config["device"])
     if distributed.is_main():
         cli.warn(made_for_digits(HydraConfig.get().runtime.choices))

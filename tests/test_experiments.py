@@ -22,7 +22,7 @@ CLASSES = 4  # instead of 100, 200 or 1000
 
 def compose(*overrides):
     with hydra.initialize_config_dir(str(CONFIGS), version_base="1.3"):
-        return hydra.compose("train", [*overrides, "choices.network=any", "choices.mixup=any", "overrides=[]"])
+        return hydra.compose("train", [*overrides, "choices.network=any", "choices.mixup=any"])
 
 
 def write_arrays(folder, size):
@@ -126,14 +126,18 @@ def test_where_the_data_lies_and_who_reads_it_is_no_other_experiment():
     assert fingerprint(here) == fingerprint(there) != fingerprint(other)
 
 
-def test_a_run_from_before_there_were_schedules_is_the_same_experiment():
-    config = plain(compose("name=any", "recipe=cifar100_preactresnet18"))
+@pytest.mark.parametrize(
+    ("method", "hash_before"),  # as commit 593bb39 has it; some settings of Puzzle Mix are null
+    [("vanilla", "faf00e4a9374cb9d"), ("puzzlemix", "3e6e251f74922513")],
+)
+def test_a_run_from_before_there_were_schedules_is_the_same_experiment(method, hash_before):
+    config = plain(compose("name=any", "recipe=cifar100_preactresnet18", f"mixup={method}"))
     earlier = config | {"recipe": {key: value for key, value in config["recipe"].items() if key != "schedule"}}
     assert settings(earlier) == settings(config)
     assert fingerprint(earlier) == fingerprint(config)
-    cosine = plain(compose("name=any", "recipe=cifar100_preactresnet18", "recipe.schedule=cosine"))
+    cosine = config | {"recipe": config["recipe"] | {"schedule": "cosine"}}
     assert fingerprint(cosine) != fingerprint(config)
-    assert fingerprint(earlier).startswith("faf00e4a9374cb9d")  # as commit 593bb39 has it
+    assert fingerprint(earlier).startswith(hash_before)
 
 
 def test_checkpoints_of_many_processes_build_on_any_number(monkeypatch):

@@ -5,7 +5,6 @@ import json
 import os
 import re
 import shlex
-import shutil
 import subprocess
 import sys
 import time
@@ -229,7 +228,7 @@ def test_kept_weights_go_to_models_with_their_card(train, script, tmp_path, monk
     )
 
 
-def test_the_card_of_kept_weights_says_what_they_are_and_makes_them_again(train, tmp_path, monkeypatch):
+def test_the_card_of_kept_weights_says_what_they_are_and_makes_them_again(train, script, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     folder = train("keep_weights=true", "mixup=cutmix", "mixup.alpha=0.75", "recipe.lr=0.05")
     weights, metrics = tmp_path / "models" / "run_seed0.pt", json.loads((folder / "metrics.json").read_text())
@@ -239,9 +238,11 @@ def test_the_card_of_kept_weights_says_what_they_are_and_makes_them_again(train,
     assert "lr 0.05, schedule steps" in card
     assert f"| errors, last epoch | top1 {metrics['top1_error']['last']:.2f} %" in card
     (command,) = re.findall(r"^python scripts/train.py (.*)$", card, re.MULTILINE)
+    assert "results_dir" not in command
     first = load_checkpoint(weights)["network"]
-    shutil.rmtree(folder)
-    train(*shlex.split(command))
+    weights.unlink()
+    script("train", *shlex.split(command))
+    assert (tmp_path / "results" / "runs" / "run" / "seed0" / "metrics.json").is_file()
     assert all(torch.equal(value, first[key]) for key, value in load_checkpoint(weights)["network"].items())
 
 

@@ -10,7 +10,8 @@ from typing import Any
 
 from puzzlemix.nested import flatten
 
-LEFT_OUT = ("_target_", "name", "root", "workers")
+SAID_ELSEWHERE = ("_target_", "name", "root", "workers")
+WITHOUT_EFFECT = ("results_dir", "resume", "device", "keep_weights", "log_every", "dataset.root", "dataset.workers")
 
 
 def model_card(weights: Path, config: Mapping[str, Any], metrics: Mapping[str, Any]) -> str:
@@ -21,15 +22,15 @@ def model_card(weights: Path, config: Mapping[str, Any], metrics: Mapping[str, A
         config: of the run that it came from.
         metrics: of that run.
     """
-    on, choices = metrics["evaluated_on"], config["choices"]
+    on, of = metrics["evaluated_on"], config["dataset"]["name"]
     rows = "".join(f"| {what} | {value} |\n" for what, value in _lines(weights, config, metrics).items())
-    command = f"python scripts/evaluate.py checkpoint={weights} suite=full"
+    command = f"python scripts/evaluate.py checkpoint={shlex.quote(str(weights))} suite=full"
     return (
         f"# {metrics['name']}, seed {metrics['seed']}\n\n"
-        f"{choices['network']} trained on {config['dataset']['name']} with {choices['mixup']}. Pixels in [0, 1] in, "
-        f"logits out. Weights of one seed; `best` was chosen on the {on} images, so it estimates nothing.\n\n"
+        f"{_kind(config['network'])} trained on {of} with {_kind(config['mixup'])}. Pixels in [0, 1] in, logits out. "
+        f"Weights of one seed; `best` was chosen on the {on} images, so it estimates nothing.\n\n"
         f"| what | |\n|---|---|\n{rows}\n"
-        f"To evaluate them:\n\n```sh\n{command}\n```\n\n{_to_make_again(config)}"
+        f"To evaluate them:\n\n```sh\n{command}\n```\n\n{_to_make_again(config, metrics)}"
     )
 
 
@@ -41,7 +42,7 @@ def _lines(weights: Path, config: Mapping[str, Any], metrics: Mapping[str, Any])
     return {
         "file": f"`{weights.name}`, {len(file) / 1e6:.1f} MB, SHA-256 `{hashlib.sha256(file).hexdigest()}`",
         **{part: _in_words(config[part]) for part in ("network", "dataset", "mixup", "recipe")},
-        "precision": config["precision"],
+        "precision": config.get("precision", "fp32"),  # which earlier versions do not say
         "errors, last epoch": ", ".join(f"{name} {error:.2f} %" for name, error in (clean | attacked).items()),
         "top1, other epochs": f"median of the last ten {top1['median10']:.2f} %, best {top1['best']:.2f} %",
         "made on": f"{machine['gpu'] or machine['processor']}, {machine['processes']} process(es)",
@@ -49,12 +50,23 @@ def _lines(weights: Path, config: Mapping[str, Any], metrics: Mapping[str, Any])
     }
 
 
-def _to_make_again(config: Mapping[str, Any]) -> str:
+def _to_make_again(config: Mapping[str, Any], metrics: Mapping[str, Any]) -> str:
+    """The command, without what only where and how it ran depends on."""
     if "overrides" not in config:  # of earlier versions
         return "The run's `config.yaml` has all of its settings.\n"
-    return f"To make them again:\n\n```sh\npython scripts/train.py {shlex.join(config['overrides'])}\n```\n"
+    typed = {override: override.lstrip("+").partition("=")[0] for override in config["overrides"]}
+    kept = [override for override, key in typed.items() if key not in WITHOUT_EFFECT and not key.startswith("logger.")]
+    processes = metrics["machine"]["processes"]
+    launcher = "python" if processes == 1 else f"torchrun --nproc-per-node={processes}"
+    command = f"{launcher} scripts/train.py {shlex.join([*kept, 'keep_weights=true'])}"
+    return f"To make them again:\n\n```sh\n{command}\n```\n"
+
+
+def _kind(part: Mapping[str, Any]) -> str:
+    """`puzzlemix.mixing.CutMix` -> `CutMix`."""
+    return part["_target_"].rpartition(".")[2]
 
 
 def _in_words(part: Mapping[str, Any]) -> str:
     """Settings as `alpha 1.0, beta 1.2`."""
-    return ", ".join(f"{key} {value}" for key, value in flatten(part).items() if key not in LEFT_OUT)
+    return ", ".join(f"{key} {value}" for key, value in flatten(part).items() if key not in SAID_ELSEWHERE)

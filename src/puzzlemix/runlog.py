@@ -229,7 +229,7 @@ def differences(first: Mapping[str, Any], second: Mapping[str, Any]) -> dict[str
 
 def fingerprint(config: Mapping[str, Any]) -> str:
     """A hash of `settings`: equal for runs that are repetitions of each other."""
-    found = {key: value for key, value in settings(config).items() if CAME_LATER.get(key) != value}
+    found = {key: value for key, value in settings(config).items() if (key, value) not in CAME_LATER.items()}
     return hashlib.sha256(canonical(found).encode()).hexdigest()
 
 

@@ -40,7 +40,7 @@ def make_run(runs, name, seed, error, *overrides):
     shutil.copytree(run_of(runs), folder)
     (experiment,) = (e for e in experiment_files(EXPERIMENTS) if e.name == name)
     config = hydra.compose("train", [f"experiment={name}", f"seed={seed}", f"table={experiment.table}", *overrides])
-    config.choices, config.overrides = experiment.choices, []
+    config.choices = experiment.choices
     change(folder / "config.yaml", **OmegaConf.to_container(config, resolve=True))
     attacks = {"fgsm8": dict(FGSM8.attack)}
     change(folder / "metrics.json", top1_error=dict.fromkeys(STATISTICS, error), attacks=attacks, fgsm8_error=90.0)
