@@ -49,7 +49,8 @@ def test_a_cosine_agrees_with_pytorchs_scheduler():
 
 @pytest.mark.parametrize("other", [{"lr_milestones_epochs": [2]}, {"phases": FAST}])
 def test_a_cosine_has_neither_milestones_nor_phases(other):
-    with pytest.raises(InputError, match=r"recipe.schedule=cosine has no milestones or phases"):
+    (key,) = other
+    with pytest.raises(InputError, match=rf"recipe.schedule=cosine has no recipe.{key}: add 'recipe.{key}=\[\]'"):
         Recipe(epochs=3, batch_size=100, lr=0.2, schedule="cosine", **other)
 
 

@@ -52,8 +52,9 @@ class Recipe:
         require(self.momentum > 0 or not self.nesterov, "recipe.nesterov needs momentum: set recipe.nesterov=false")
         require_choice("recipe.loss", self.loss, LOSSES)
         require_choice("recipe.schedule", self.schedule, ("steps", "cosine"))
-        stepless = self.schedule == "steps" or not (self.lr_milestones_epochs or self.phases)
-        require(stepless, "recipe.schedule=cosine has no milestones or phases: add 'recipe.lr_milestones_epochs=[]'")
+        for key in ("lr_milestones_epochs", "phases"):
+            fits = self.schedule == "steps" or not getattr(self, key)
+            require(fits, f"recipe.schedule={self.schedule} has no recipe.{key}: add 'recipe.{key}=[]'")
         ends = [phase["until_epoch"] for phase in self.phases]
         require(ends == sorted(ends), f"the phases of a recipe come in order, not {ends}")
         require(

@@ -24,9 +24,8 @@ def root(tmp_path):
 
 
 def first_classes(root, **options):
-    counts = {"train_images": 12, "test_images": 6} | options
-    shape = {"num_classes": 2, "image_size": (8, 8), "mean": [0] * 3, "std": [1] * 3}
-    return FirstClasses("five", name="two", root=root, **shape, **counts)
+    counts = {"num_classes": 2, "train_images": 12, "test_images": 6} | options
+    return FirstClasses("five", name="two", root=root, image_size=(8, 8), mean=[0] * 3, std=[1] * 3, **counts)
 
 
 @pytest.mark.parametrize("split", PER_CLASS)
@@ -57,7 +56,7 @@ def test_it_is_checked_and_loaded_as_every_dataset_is(root):
     data = first_classes(root)
     data.load(torch.device("cpu"))
     assert (data.name, data.classes, data.test_count) == ("two", ["a", "b"], 6)
-    with pytest.raises(InputError, match=r"two train: 12 images instead of 13: delete .*five and run .*dataset=five`"):
+    with pytest.raises(InputError, match=r"two train: 12 images instead of 13: let .* agree, or delete .*five`"):
         first_classes(root, train_images=13).load(torch.device("cpu"))
 
 
@@ -68,7 +67,7 @@ def test_missing_files_are_prepared_as_the_dataset_that_they_are_of(root):
 
 
 def test_more_classes_than_there_are_are_refused(root):
-    data = first_classes(root)
-    data.num_classes = 6
     with pytest.raises(InputError, match=r"dataset.num_classes is 6, but five has 5 classes: give fewer"):
-        data.read("train")
+        first_classes(root, num_classes=6).read("train")
+    with pytest.raises(InputError, match=r"dataset.num_classes must be a whole number, at least 2, not 0"):
+        first_classes(root, num_classes=0)

@@ -76,7 +76,7 @@ class ArrayData:
             InputError: a file is missing or damaged, or the dataset is not what its config says.
         """
         train, test = self.read("train"), self.read("test")
-        self.check(train, test, remedy=f"delete {self.folder} and {self._prepare}")
+        self.check(train, test, self._remedy)
         if self.validation_per_class:
             train, test = self._hold_out(train)
         self.classes = [str(c) for c in train.classes]
@@ -139,6 +139,11 @@ class ArrayData:
             in_steps = isinstance(shard, range)  # then nothing is moved, for which a GPU would be waited for
             own = slice(shard.start, shard.stop, shard.step) if in_steps else torch.tensor(shard, device=y.device)
             yield x[own].float().div_(255), y[own]
+
+    @property
+    def _remedy(self) -> str:
+        """Where the files are not what the config says."""
+        return f"delete {self.folder} and {self._prepare}"
 
     @property
     def _prepare(self) -> str:

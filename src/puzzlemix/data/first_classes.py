@@ -19,6 +19,7 @@ class FirstClasses(ArrayData):
 
     def __init__(self, of: str, train_per_class: int | None = None, **options: object):
         super().__init__(**options)
+        require_whole("dataset.num_classes", self.num_classes, least=2)
         if train_per_class is not None:
             require_whole("dataset.train_per_class", train_per_class, least=1)
         self.folder = self.folder.with_name(of)
@@ -40,3 +41,8 @@ class FirstClasses(ArrayData):
             of_class = [places[:wanted] for places in of_class]
         chosen = np.concatenate(of_class)
         return Arrays(x[chosen], y[chosen], classes[:few])
+
+    @property
+    def _remedy(self) -> str:
+        keys = "num_classes", "train_per_class", "train_images", "test_images"
+        return f"let {', '.join(f'dataset.{key}' for key in keys)} agree, or {super()._remedy}"
