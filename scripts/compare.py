@@ -25,7 +25,7 @@ from puzzlemix.reporting.listing import listing
 from puzzlemix.reporting.measures import TOP1
 from puzzlemix.reporting.published import COLUMNS
 from puzzlemix.reporting.results import as_tables, results_of
-from puzzlemix.reporting.runs import find_runs
+from puzzlemix.reporting.runs import find_runs, short_commit
 from puzzlemix.reporting.tables import FORMATS, print_tables
 from puzzlemix.runlog import git_commit
 
@@ -40,23 +40,29 @@ def compare(config: DictConfig) -> None:
     output = None if config["output"] is None else output_file(config["output"], None, FORMATS)
     results = results_of(config, ROOT)
     cli.warn(results.problems)
-    print_tables(as_tables(results.tables, git_commit()))
+    print_tables(as_tables(results.tables, short_commit(git_commit()) or "of none"))
     if output is not None:
         write_text(output, FORMATS[output.suffix.lower()](as_tables(results.tables)))
         print(output)
 
 
 @cli.script("compare_curves")
-def draw_errors(config: DictConfig) -> None:
-    from puzzlemix.reporting.figures import curves_of, save_curves  # here, since matplotlib takes a second to load
+def draw_curves(config: DictConfig) -> None:
+    from puzzlemix.reporting.figures import COLOURS, curves_of, save_curves  # here, since matplotlib takes a second
 
     config = plain(config)
     output = output_file(config["output"], None, (".png",))
     results = results_of(config, ROOT)
     cli.warn(results.problems)
-    drawn = {table.name: curves for table in results.tables if (curves := curves_of(table.short_rows, TOP1.key))}
-    require(len(drawn) == 1, f"the picture is of one table's runs, not of {' and '.join(drawn) or 'none'}: add table=")
-    save_curves(output, *drawn.values(), TOP1.title)
+    tables = [table for table in results.tables if table.rows]
+    names = " and ".join(table.name for table in tables)
+    require(bool(tables), f"{config['results_dir']} has no runs of this table: train one, or give results_dir=")
+    require(len(tables) == 1, f"the picture is of one table's runs, not of {names}: add table=")
+    rows = tables[0].rows_to_draw(len(COLOURS))
+    curves = curves_of(rows, TOP1.key)
+    require(bool(curves), f"no run of {names} has an epoch in its log.jsonl")
+    cli.warn([f"{len(tables[0].rows) - len(rows)} rows are not drawn"] if len(rows) < len(tables[0].rows) else [])
+    save_curves(output, curves, TOP1.title)
     print(output)
 
 
@@ -97,7 +103,7 @@ def import_collected() -> None:
         print(f"{path}: {rows} rows")
 
 
-main = cli.commands(compare, {"curves": draw_errors, "runs": list_runs, "add": add, "import": import_collected})
+main = cli.commands(compare, {"curves": draw_curves, "runs": list_runs, "add": add, "import": import_collected})
 
 if __name__ == "__main__":
     main()

@@ -29,7 +29,7 @@ def main(config: DictConfig) -> None:
     check_torchvision()
     config = plain(config)
     require(config["pairs"] >= 1, f"pairs must be at least 1, not {config['pairs']}")
-    images, animation = config["images"], config["animation"]
+    images, animation, grids = config["images"], config["animation"], grids_of(config["blocks"])
     pair = isinstance(images, list) and len(images) == 2
     require(images is None or pair, "images must be two files: images=[first.jpg,second.jpg]")
     require(images is None or "dataset" not in config, "images= and dataset= are two sources: give one of them")
@@ -46,7 +46,7 @@ def main(config: DictConfig) -> None:
 
     batch = batch_of(experiment.data, IMAGES, config["seed"]) if its_own else batch_to_guess(config, experiment, device)
     pairs = config["pairs"] if images is None else 1  # the other is the same pair the other way round
-    saliency, grids, parameters = batch.saliency(network), grids_of(config["blocks"]), vars(mixer.parameters)
+    saliency, parameters = batch.saliency(network), vars(mixer.parameters)
     puzzles = [
         puzzle_mix(batch.images, saliency, batch.partner, lam=config["lam"], blocks=grid, **parameters)
         for grid in grids

@@ -6,6 +6,7 @@ import hashlib
 import shlex
 from collections.abc import Mapping
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any
 
 from puzzlemix.nested import flatten
@@ -41,7 +42,8 @@ def _lines(weights: Path, config: Mapping[str, Any], metrics: Mapping[str, Any])
     top1 = metrics["top1_error"]
     return {
         "file": f"`{weights.name}`, {len(file) / 1e6:.1f} MB, SHA-256 `{hashlib.sha256(file).hexdigest()}`",
-        **{part: _in_words(config[part]) for part in ("network", "dataset", "mixup", "recipe")},
+        "dataset": _in_words(config["dataset"]),
+        **{part: _in_words(config[part], besides=config["dataset"]) for part in ("network", "mixup", "recipe")},
         "precision": config.get("precision", "fp32"),  # which earlier versions do not say
         "errors, last epoch": ", ".join(f"{name} {error:.2f} %" for name, error in (clean | attacked).items()),
         "top1, other epochs": f"median of the last ten {top1['median10']:.2f} %, best {top1['best']:.2f} %",
@@ -67,6 +69,7 @@ def _kind(part: Mapping[str, Any]) -> str:
     return part["_target_"].rpartition(".")[2]
 
 
-def _in_words(part: Mapping[str, Any]) -> str:
-    """Settings as `alpha 1.0, beta 1.2`."""
-    return ", ".join(f"{key} {value}" for key, value in flatten(part).items() if key not in SAID_ELSEWHERE)
+def _in_words(part: Mapping[str, Any], besides: Mapping[str, Any] = MappingProxyType({})) -> str:
+    """Settings as `alpha 1.0, beta 1.2`, without those that another part has too, and without empty lists."""
+    said = {*SAID_ELSEWHERE, *besides}
+    return ", ".join(f"{key} {value}" for key, value in flatten(part).items() if key not in said and value != [])

@@ -3,9 +3,11 @@
 import numpy as np
 import pytest
 import torch
+from test_experiments import compose
 
 from puzzlemix.data.first_classes import FirstClasses
 from puzzlemix.errors import InputError
+from puzzlemix.experiment import build, plain
 
 PER_CLASS = {"train": 6, "test": 3}
 
@@ -71,3 +73,22 @@ def test_more_classes_than_there_are_are_refused(root):
         first_classes(root, num_classes=6).read("train")
     with pytest.raises(InputError, match=r"dataset.num_classes must be a whole number, at least 2, not 0"):
         first_classes(root, num_classes=0)
+
+
+@pytest.mark.parametrize(
+    ("option", "train_images"), [("cifar100_20classes", 10000), ("cifar100_20classes_100images", 2000)]
+)
+def test_the_options_take_what_they_say_of_cifar100(tmp_path, option, train_images):
+    folder = tmp_path / "cifar100"
+    folder.mkdir()
+    for split, count in (("train", 500), ("test", 100)):
+        labels = np.tile(np.arange(100), count)  # the classes in turn
+        x = np.zeros((len(labels), 32, 32, 3), np.uint8)
+        np.savez(folder / f"{split}.npz", x=x, y=labels, classes=np.array([f"class {label}" for label in range(100)]))
+    config = plain(compose("name=any", "recipe=cifar100_small", f"dataset={option}", f"dataset.root={tmp_path}"))
+    data = build(config).data
+    data.load(torch.device("cpu"))
+    assert data.name == option
+    assert data.test_count == 2000
+    assert data.steps(100, drop_last=False) == train_images // 100
+    assert data.classes == [f"class {label}" for label in range(20)]

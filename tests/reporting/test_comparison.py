@@ -99,6 +99,7 @@ def test_benchmarks_stand_beside_with_what_differs(runs, hydra_configs):
     assert (beside.published.number, beside.published.epochs) == (20.04, "200")  # the nearest: 79.96 % as printed
     assert set(beside.differences) == {
         "network ResNet-18 (here PreActResNet-18)",
+        "crop into mirrored pixels (here into zeros)",
         "recipe.epochs 200 (here 60)",
         "recipe.loss soft_cross_entropy (here bce_on_softmax)",
         "schedule cosine (here steps)",
@@ -110,7 +111,8 @@ def test_benchmarks_stand_beside_with_what_differs(runs, hydra_configs):
 def test_a_benchmarks_own_schedule_is_no_difference(runs, hydra_configs):
     name = make_run(runs, PUZZLE, 0, 19.6, "recipe=cifar100_200_cosine").parent.name
     (result,) = results_of(runs, "cifar100_preactresnet18").tables
-    assert result.benchmarks[name]["OpenMixup"].differences == ["network ResNet-18 (here PreActResNet-18)"]
+    differences = {"network ResNet-18 (here PreActResNet-18)", "crop into mirrored pixels (here into zeros)"}
+    assert set(result.benchmarks[name]["OpenMixup"].differences) == differences
     shown = {line.label: str(line.verdict) for line in result.lines}
     assert shown[name].startswith("recipe differs: ")
     assert "recipe.epochs 200, not 1200, recipe.schedule cosine, not steps" in shown[name]
@@ -164,13 +166,18 @@ def test_curves_are_drawn_of_one_table(runs, script, tmp_path, capsys):
     change(run_of(runs, "vanilla", 0) / "config.yaml", table="another")
     with pytest.raises(SystemExit, match="of one table's runs, not of another and digits_preactresnet18_narrow: add"):
         script("compare", "curves", f"results_dir={runs}", f"output={tmp_path}/curves.png")
+    with pytest.raises(SystemExit, match="runs has no runs of this table: train one, or give results_dir="):
+        script("compare", "curves", f"results_dir={runs}", "table=imagenet_resnet50", f"output={tmp_path}/curves.png")
+    (run_of(runs, "vanilla", 0) / "log.jsonl").unlink()
+    with pytest.raises(SystemExit, match=r"no run of another has an epoch in its log.jsonl"):
+        script("compare", "curves", f"results_dir={runs}", "table=another", f"output={tmp_path}/curves.png")
 
 
 def test_columns_of_attacks_hold_their_own_settings_alone(runs, hydra_configs):
     attacks = {"fgsm8": {"eps_255": 4, "step_255": 8, "steps": 1, "random_start": False}}
     change(run_of(runs) / "metrics.json", attacks=attacks)
     (result,) = results_of(runs).tables
-    table, *_ = as_tables([result], commit=None)
+    table, *_ = as_tables([result])
     assert result.rows[0].label.endswith("puzzlemix")
     other = json.loads((run_of(runs, seed=1) / "metrics.json").read_text())
     assert table.rows[0][6] == f"{other['fgsm8_error']:.2f} (1 of 2)"
@@ -232,7 +239,7 @@ def test_two_rows_do_not_look_the_same(runs, hydra_configs):
     for seed in (0, 1):
         change(run_of(runs, "vanilla", seed) / "config.yaml", name="puzzlemix")
     (result,) = results_of(runs).tables
-    shown = [row[0] for row in as_tables([result], commit=None)[0].rows]
+    shown = [row[0] for row in as_tables([result])[0].rows]
     assert shown == ["digits_preactresnet18_narrow_puzzlemix", "puzzlemix"]
 
 
@@ -254,7 +261,7 @@ def test_a_run_is_compared_with_the_epochs_that_were_published(runs, hydra_confi
 def test_runs_of_several_numbers_of_processes_are_told(runs, hydra_configs):
     path = run_of(runs) / "metrics.json"
     change(path, machine={**json.loads(path.read_text())["machine"], "processes": 8})
-    table, *_ = as_tables(results_of(runs).tables, json.loads(path.read_text())["git_commit"])
+    table, *_ = as_tables(results_of(runs).tables)
     assert "digits_preactresnet18_narrow_puzzlemix seed 0: of 8 process(es)" in table.notes
 
 

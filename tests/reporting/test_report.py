@@ -15,7 +15,7 @@ from selenium.webdriver.common.keys import Keys
 from puzzlemix.reporting import figures, robustness_figures
 from puzzlemix.reporting.ablations import find_ablations, order_of
 from puzzlemix.reporting.measures import STATISTICS
-from puzzlemix.reporting.report import report_page, rows_to_draw
+from puzzlemix.reporting.report import report_page
 from puzzlemix.reporting.runs import find_runs, rows_of
 from puzzlemix.runlog import fingerprint
 
@@ -229,7 +229,7 @@ def test_the_rows_that_are_drawn_are_those_of_least_error(runs, hydra_configs):
             if i == 0 and seed > 0:
                 (folder / "metrics.json").unlink()
     (result,) = results_of(runs).tables
-    drawn = rows_to_draw(result)
+    drawn = result.rows_to_draw(len(figures.COLOURS))
     assert len(drawn) == len(figures.COLOURS)
     assert "row0" not in drawn
 

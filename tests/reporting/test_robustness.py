@@ -52,7 +52,7 @@ def fire(runs, seed):
 
 def robustness_table(runs):
     (result,) = results_of(runs).tables
-    return next((table for table in as_tables([result], None) if "robustness" in table.title), None)
+    return next((table for table in as_tables([result]) if "robustness" in table.title), None)
 
 
 def cells(table, label=METHOD):

@@ -149,7 +149,7 @@ def benchmarks_of(
     """
     network = NETWORKS.get(choices["network"], choices["network"])
     schedule = "phases" if settings["recipe.phases"] else settings["recipe.schedule"]
-    ours = {**settings, "network": network, "schedule": schedule}
+    ours = {**settings, "network": network, "schedule": schedule, "crop": "into zeros"}
     dataset, method = DATASETS.get(settings["dataset.name"]), METHODS.get(choices["mixup"])
     nearest: dict[str, tuple[tuple[int, int], Benchmark]] = {}
     for number in published:

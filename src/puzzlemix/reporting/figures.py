@@ -6,7 +6,6 @@ import io
 import re
 from collections.abc import Mapping, Sequence
 from html import escape
-from itertools import takewhile
 from pathlib import Path
 from statistics import mean, stdev
 from typing import Any, NamedTuple
@@ -20,7 +19,7 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import LogLocator, NullFormatter
 
 from puzzlemix.reporting.puzzles import save_picture
-from puzzlemix.reporting.runs import Row, Run
+from puzzlemix.reporting.runs import Row
 
 TEXT = "#010203"  # stands for the page's text colour
 COLOURS = ("#4477aa", "#ee6677", "#228833", "#ccbb44", "#66ccee", "#aa3377", "#bbbbbb", "#ee7733", "#009988", "#8c6d31")
@@ -60,19 +59,13 @@ def curves_of(rows: Mapping[str, Row], key: str) -> list[Curve]:
     """A number of the logs, for each row that has it: of its finished runs; where none is, as far as all have come."""
     curves = []
     for (label, row), colour in zip(rows.items(), COLOURS, strict=False):
-        logs = [logged for run in row.finished or row.runs if (logged := logged_numbers(run, key))]
+        logs = [logged for run in row.finished or row.runs if (logged := run.logged(key))]
         if logs:
             length = min(map(len, logs))
             chosen = np.unique(np.linspace(0, length - 1, min(length, POINTS)).round().astype(int))
             values = np.array([[log[i] for i in chosen] for log in logs], float)
             curves.append(Curve(label, colour, chosen + 1, values))
     return curves
-
-
-def logged_numbers(run: Run, key: str) -> list[float]:
-    """A number of a run's log at each epoch, up to the first that has none."""
-    values = takewhile(lambda value: isinstance(value, int | float), (record.get(key) for record in run.log))
-    return list(values)
 
 
 def draw_curves(curves: Sequence[Curve], ylabel: str) -> str:

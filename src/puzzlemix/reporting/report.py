@@ -7,9 +7,7 @@ import io
 from collections.abc import Iterable, Mapping
 from datetime import datetime
 from importlib import resources
-from math import inf
 from pathlib import Path
-from statistics import mean
 from typing import NamedTuple
 
 from jinja2 import Environment
@@ -19,7 +17,6 @@ from PIL import Image
 from puzzlemix.reporting import figures, robustness_figures
 from puzzlemix.reporting.ablations import Ablation, find_ablations
 from puzzlemix.reporting.figures import PageFigure
-from puzzlemix.reporting.measures import TOP1
 from puzzlemix.reporting.results import Results, TableResults, as_tables, named
 from puzzlemix.reporting.runs import Row, short_commit
 from puzzlemix.reporting.tables import Table
@@ -57,7 +54,7 @@ def report_page(results: Results, results_dir: Path, commit: str | None) -> str:
         resources.files("puzzlemix.reporting").joinpath("report.html").read_text()
     )
     return page.render(
-        sections=[section_of(result, commit) for result in results.tables],
+        sections=[section_of(result, short_commit(commit) or "of none") for result in results.tables],
         problems=results.problems,
         runs=sum(len(row.runs) for result in results.tables for row in result.rows),
         results_dir=results_dir,
@@ -66,9 +63,9 @@ def report_page(results: Results, results_dir: Path, commit: str | None) -> str:
     )
 
 
-def section_of(result: TableResults, commit: str | None) -> Section:
+def section_of(result: TableResults, commit: str) -> Section:
     """One table's tab; a group without figures is left out."""
-    rows = rows_to_draw(result)
+    rows = result.rows_to_draw(ROWS)
     left_out = len(result.rows) - len(rows)
     note = f"The {ROWS} rows of least error, of each method one first; {left_out} are not drawn." if left_out else ""
     groups = [
@@ -81,22 +78,6 @@ def section_of(result: TableResults, commit: str | None) -> Section:
         Group("Mixed images", mixed_images(result.rows)),
     ]
     return Section(result.name, as_tables([result], commit), [group for group in groups if group.figures])
-
-
-def rows_to_draw(result: TableResults) -> dict[str, Row]:
-    """By label, as many rows as a figure shows: the best of each method, then the best of all."""
-
-    def error(row: Row) -> float:
-        errors = row.errors(TOP1, "median10")
-        return mean(errors) if errors else inf
-
-    ordered = sorted(result.rows, key=error)
-    first_of_method: dict[str, Row] = {}
-    for row in ordered:
-        first_of_method.setdefault(row.runs[0].method, row)
-    first = list(first_of_method.values())
-    chosen = [*first, *(row for row in ordered if all(row is not other for other in first))][:ROWS]
-    return {result.short(row.label): row for row in result.rows if any(row is one for one in chosen)}
 
 
 def learning_curves(rows: Mapping[str, Row]) -> list[PageFigure]:

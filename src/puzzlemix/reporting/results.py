@@ -4,7 +4,9 @@ from __future__ import annotations
 
 from collections import defaultdict
 from collections.abc import Iterable, Mapping, Sequence
+from math import inf
 from pathlib import Path
+from statistics import mean
 from typing import Any, NamedTuple
 
 from puzzlemix.errors import nearest, require, require_number
@@ -22,7 +24,7 @@ from puzzlemix.reporting.experiments import ExperimentFile, experiment_files
 from puzzlemix.reporting.measures import ATTACKED, STATISTICS, TOP1
 from puzzlemix.reporting.published import read_published
 from puzzlemix.reporting.robustness import robustness_table
-from puzzlemix.reporting.runs import Row, Run, find_runs, rows_of, short_commit
+from puzzlemix.reporting.runs import Row, Run, find_runs, rows_of
 from puzzlemix.reporting.seconds import seconds_table
 from puzzlemix.reporting.tables import Table, spread
 
@@ -50,6 +52,16 @@ class TableResults(NamedTuple):
     def short_rows(self) -> dict[str, Row]:
         """The rows, by their labels as `short` has them."""
         return {self.short(row.label): row for row in self.rows}
+
+    def rows_to_draw(self, most: int) -> dict[str, Row]:
+        """By label, as many rows as a figure shows: the best of each method, then the best of all."""
+        ordered = sorted(self.rows, key=_error)
+        first_of_method: dict[str, Row] = {}
+        for row in ordered:
+            first_of_method.setdefault(row.runs[0].method, row)
+        first = list(first_of_method.values())
+        chosen = [*first, *(row for row in ordered if all(row is not other for other in first))][:most]
+        return {label: row for label, row in self.short_rows.items() if any(row is one for one in chosen)}
 
     def short(self, label: str) -> str:
         """A row's label without the name of the table that it stands in, unless another row is called that."""
@@ -115,12 +127,20 @@ def read_results(
     return Results(tables, found.problems + unread)
 
 
-def as_tables(results: Iterable[TableResults], commit: str | None = None) -> list[Table]:
-    """The tables to show; `commit` is that of this code, of which runs of others are told apart; None: it is not."""
+def _error(row: Row) -> float:
+    errors = row.errors(TOP1, "median10")
+    return mean(errors) if errors else inf
+
+
+def as_tables(results: Iterable[TableResults], here: str | None = None) -> list[Table]:
+    """The tables to show; with `here`, the commit of this code, runs of others are told apart from it.
+
+    Without it the tables depend on the runs alone.
+    """
     tables = []
     for result in results:
         if result.rows:
-            notes = notes_on([run for row in result.rows for run in row.runs], commit)
+            notes = notes_on([run for row in result.rows for run in row.runs], here)
             rows = result.short_rows
             cells = [run_cells(row, label) for label, row in rows.items()]
             tables.append(Table(result.name, RUNS_HEADER, cells, notes))
@@ -144,7 +164,7 @@ def run_cells(row: Row, label: str) -> tuple[str, ...]:
     )
 
 
-def notes_on(runs: Sequence[Run], commit: str | None) -> list[str]:
+def notes_on(runs: Sequence[Run], here: str | None) -> list[str]:
     """A line on each run that is not finished, each other commit, each machine and each number of processes."""
     notes = [f"{run.name} seed {run.seed}: {run.status}, {run.state}" for run in runs if run.status != "finished"]
     commits, machines, processes = defaultdict(list), defaultdict(list), defaultdict(list)
@@ -153,9 +173,8 @@ def notes_on(runs: Sequence[Run], commit: str | None) -> list[str]:
             commits[run.commit].append(run)
             machines[run.machine].append(run)
             processes[run.metrics["machine"]["processes"]].append(run)
-    here = short_commit(commit)
+    apart = "" if here is None else f", this code is {here}"
     for other in sorted(set(commits) - {here}):
-        apart = "" if commit is None else f", this code is {here}"
         notes.append(f"{named(commits[other], len(runs))}: of commit {other or 'unknown'}{apart}")
     notes += [f"{named(found, len(runs))}: on {machine}" for machine, found in sorted(machines.items())]
     if len(processes) > 1:  # batch norm and augmentation differ

@@ -6,6 +6,7 @@ from collections import defaultdict
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from functools import cached_property
+from itertools import takewhile
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -86,6 +87,10 @@ class Run:
     def log(self) -> list[dict[str, Any]]:
         """Its epochs' records, as far as they are whole."""
         return read_log(self.folder / "log.jsonl")
+
+    def logged(self, key: str) -> list[float]:
+        """A number of the log at each epoch, up to the first that has none."""
+        return list(takewhile(lambda value: isinstance(value, int | float), (record.get(key) for record in self.log)))
 
     @cached_property
     def robustness(self) -> dict[str, Any]:

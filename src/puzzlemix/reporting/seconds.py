@@ -26,11 +26,11 @@ def _cells(label: str, row: Row) -> tuple[str, ...]:
     seconds = row.seconds
     training_s = seconds["total"] - seconds.get("evaluation", 0.0)
     mixing_s = sum(seconds.get(part, 0.0) for part in ("saliency", "mixing"))
-    images = [run.log[0].get("images") for run in row.finished if run.log]  # of an epoch; the same for every seed
+    images = next((logged[0] for run in row.finished if (logged := run.logged("images"))), 0)  # of an epoch
     return (
         label,
         str(len(row.finished)),
         *(f"{seconds.get(part, 0.0):.2f}" for part in (*PARTS, "total")),
         f"{100 * mixing_s / training_s:.1f}" if training_s else "-",
-        f"{images[0] / training_s:.0f}" if training_s and images and images[0] else "-",
+        f"{images / training_s:.0f}" if training_s and images else "-",
     )
