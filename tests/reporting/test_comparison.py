@@ -152,7 +152,7 @@ def test_a_table_that_is_written_names_commits_and_machines_whatever_code_writes
     puzzles = [f"digits_preactresnet18_narrow_puzzlemix seed {seed}" for seed in (0, 1)]
     assert f"- {', '.join(puzzles)}: of commit 0123456\n" in text
     assert f"- {puzzles[0]}: on NVIDIA H100, torch {torch.__version__}\n" in text
-    processor = f"{machine['processor']}, {machine['cores']} cores, {torch.get_num_threads()} threads"
+    processor = f"{machine['processor']}, {machine['cores']} cores, {torch.get_num_threads()} thread(s)"
     assert f": on {processor}, torch {torch.__version__}\n" in text
 
 

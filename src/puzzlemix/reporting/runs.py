@@ -79,7 +79,7 @@ class Run:
     def machine(self) -> str:
         """On which it ended, with torch's version."""
         machine = self.metrics["machine"]
-        threads = f", {machine['threads']} threads" if "threads" in machine else ""  # earlier versions did not say
+        threads = f", {machine['threads']} thread(s)" if "threads" in machine else ""  # earlier versions did not say
         processor = machine["gpu"] or f"{machine['processor']}, {machine['cores']} cores{threads}"
         return f"{processor}, torch {self.metrics['versions']['torch']}"
 

@@ -1,0 +1,84 @@
+"""What is shown of published runs is what their files say: tables, rows in the READMEs, cards of kept weights."""
+
+import hashlib
+import re
+from pathlib import Path
+from statistics import median
+
+import pytest
+import torch
+from conftest import CONFIGS
+from test_experiments import compose
+
+from puzzlemix.checkpoint import load_checkpoint
+from puzzlemix.experiment import build, plain
+from puzzlemix.reporting.runs import find_runs
+from puzzlemix.runlog import differences, fingerprint, settings
+
+ROOT = CONFIGS.parent
+PUBLISHED, TABLES = ROOT / "results" / "published_runs", ROOT / "results" / "tables"
+TABLE = (TABLES / "cifar100.md").read_text()
+CARDS = re.findall(r"^- `(\w+)`", (ROOT / "models" / "README.md").read_text(), re.MULTILINE)
+
+
+@pytest.fixture(scope="module")
+def found():
+    return find_runs(PUBLISHED)
+
+
+def test_every_run_is_finished_and_whole(found):
+    assert found.problems == []
+    assert {run.status for run in found.runs} == {"finished"}
+    for run in found.runs:
+        assert [record["epoch"] for record in run.log] == list(range(run.config["recipe"]["epochs"]))
+        for key in ("top1_error", "top5_error"):
+            errors = run.logged(key)
+            wanted = {"last": errors[-1], "median10": median(errors[-10:]), "best": min(errors)}
+            assert run.metrics[key] == wanted
+        seconds = [record["seconds"]["total"] for record in run.log]
+        assert run.metrics["seconds_per_epoch"]["total"] == pytest.approx(sum(seconds) / len(seconds))
+        assert not run.metrics["git_commit"].endswith("-dirty")
+        assert not Path(run.config["results_dir"]).is_absolute()
+
+
+def test_every_run_is_what_its_command_line_still_comes_to(found):
+    for run in found.runs:
+        typed = run.config.get("overrides", ["recipe=cifar100_small", f"mixup={run.method}"])  # the first did not say
+        assert differences(settings(plain(compose("name=any", *typed))), settings(run.config)) == {}
+
+
+@pytest.mark.parametrize("ending", ["md", "csv"])
+def test_the_tables_are_those_that_the_runs_make(script, tmp_path, ending):
+    script("compare", f"results_dir={PUBLISHED}", f"output={tmp_path}/tables.{ending}")
+    assert (tmp_path / f"tables.{ending}").read_text() == (TABLES / f"cifar100.{ending}").read_text()
+
+
+@pytest.mark.parametrize("readme", ["README.md", "results/README.md"])
+def test_the_rows_that_are_shown_are_those_of_the_table_that_is_named(readme):
+    text = (ROOT / readme).read_text()
+    shown = re.findall(r"<!-- results/tables/cifar100.md: (.*) -->\n((?:\|.*\n)+)", text)
+    assert shown
+    for title, rows in shown:
+        (table,) = re.findall(rf"^## {re.escape(title)}\n\n((?:\|.*\n)+)", TABLE, re.MULTILINE)
+        assert set(rows.splitlines()) <= set(table.splitlines())
+
+
+@pytest.mark.parametrize("picture", sorted(TABLES.glob("cifar100*.png")), ids=lambda path: path.stem)
+def test_pictures_are_small(picture):
+    assert picture.stat().st_size < 300_000
+
+
+@pytest.mark.parametrize("name", CARDS)
+def test_a_card_is_of_a_published_run_and_of_weights_that_are_there(found, name):
+    card, weights = ((ROOT / "models" / name).with_suffix(ending) for ending in (".md", ".pt"))
+    text, content = card.read_text(), load_checkpoint(weights)
+    (run,) = (run for run in found.runs if f"{run.name}_seed{run.seed}" == name)
+    assert f"top1 {run.metrics['top1_error']['last']:.2f} %" in text
+    assert f"commit `{run.metrics['git_commit']}`" in text
+    assert f"SHA-256 `{hashlib.sha256(weights.read_bytes()).hexdigest()}`" in text
+    assert weights.stat().st_size < 5_000_000
+    assert fingerprint(content["config"]) == run.config_hash
+    network = build(content["config"]).network
+    network.load_state_dict(content["network"])
+    with torch.no_grad():
+        assert network.eval()(torch.rand(2, 3, 32, 32)).shape == (2, run.config["dataset"]["num_classes"])
