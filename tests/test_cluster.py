@@ -46,7 +46,10 @@ def sweep_of_jobs(tmp_path_factory):
     """A sweep of four jobs, the first of which was asked to stop at its first steps; its folder and its jobs' logs."""
     folder = tmp_path_factory.mktemp("sweep")
     launcher = launch(folder, "-m", *SWEEP)
-    os.kill(trainer_of(folder / RUNS[0], launcher), signal.SIGUSR2)
+    trainer, begun = trainer_of(folder / RUNS[0], launcher), folder / RUNS[0] / "config.yaml"
+    while launcher.poll() is None and not begun.is_file():  # until then submitit itself answers signals
+        time.sleep(0.005)
+    os.kill(trainer, signal.SIGUSR2)
     told, errors = launcher.communicate(timeout=200)
     said = [f"each run is a job and writes to {folder}/.submitit/", "sweep: 4 of 4 runs finished"]
     assert (launcher.returncode, told.splitlines(), errors) == (0, said, "")

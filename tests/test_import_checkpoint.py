@@ -658,7 +658,7 @@ def test_a_legacy_file_that_is_cut_short(release, bring, cut):
     ("arguments", "message"),
     [
         (("--network", "resnet19"), "unknown --network 'resnet19'; did you mean 'resnet18'?"),
-        (("--network", "vgg"), "unknown --network 'vgg'; valid: preactresnet18, preactresnet18_narrow, "),
+        (("--network", "vgg"), "unknown --network 'vgg'; valid: preactresnet18, preactresnet18_16channels, "),
         ((*NETWORK, "--dataset", "cifar11"), "unknown --dataset 'cifar11'; did you mean 'cifar10'?"),
         (
             (*NETWORK, "--dataset", "cifar100"),
