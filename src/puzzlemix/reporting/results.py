@@ -185,7 +185,7 @@ def notes_on(runs: Sequence[Run], here: str | None) -> list[str]:
 def named(some: Sequence[Run], of: int) -> str:
     """Which runs these are, of how many; not one by one where that would fill the page."""
     if len(some) == of:
-        return f"all {of} runs"
+        return f"all {of} runs" if of > 1 else "the run"
     names = [f"{run.name} seed {run.seed}" for run in some]
     return ", ".join(names) if len(names) <= NAMED else f"{len(some)} of {of} runs ({', '.join(names[:NAMED])}, ...)"
 
