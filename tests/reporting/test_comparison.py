@@ -135,7 +135,8 @@ def test_the_script_writes_what_the_runs_say(runs, script, tmp_path, capsys):
     assert all(value in told.out for value in wanted)
     assert "digits_preactresnet18_narrow_vanilla seed 0: of commit 0123456, this code is" in told.out
     assert "vanilla/seed1/metrics.json is damaged: delete it" in told.err
-    header, row, *_ = csv.reader(io.StringIO((tmp_path / "table.csv").read_text()))
+    header, row, _, empty, *of_seconds = csv.reader(io.StringIO((tmp_path / "table.csv").read_text()))
+    assert (empty, len(of_seconds)) == ([], 3)  # a header, and a row of each method
     assert header[:7] == ["table", "run", "seeds", "epochs", "top-1 error %", "last", "best"]
     assert row[:7] == ["digits_preactresnet18_narrow", "puzzlemix", "2", "2", *wanted]
     assert f"| puzzlemix | 2 | 2 | {' | '.join(wanted)} |" in (tmp_path / "table.md").read_text()
