@@ -40,7 +40,7 @@ def compare(config: DictConfig) -> None:
     output = None if config["output"] is None else output_file(config["output"], None, FORMATS)
     results = results_of(config, ROOT)
     cli.warn(results.problems)
-    print_tables(as_tables(results.tables, short_commit(git_commit()) or "of none"))
+    print_tables(as_tables(results.tables, short_commit(git_commit())))
     if output is not None:
         write_text(output, FORMATS[output.suffix.lower()](as_tables(results.tables)))
         print(output)

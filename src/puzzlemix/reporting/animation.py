@@ -15,7 +15,7 @@ from torch import Tensor
 from puzzlemix.files import cannot_be_written, whole_file
 from puzzlemix.mixing import puzzle_mix
 from puzzlemix.reporting.batch import Batch
-from puzzlemix.reporting.puzzles import grid_of_images, show_image
+from puzzlemix.reporting.pictures import grid_of_images, show_image
 
 FORMATS = {".gif": "GIF", ".webp": "WEBP"}
 COLUMNS = ("image", "partner", "mask", "Puzzle Mix")

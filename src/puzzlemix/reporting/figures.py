@@ -18,7 +18,7 @@ from matplotlib.axis import Axis
 from matplotlib.figure import Figure
 from matplotlib.ticker import LogLocator, NullFormatter
 
-from puzzlemix.reporting.puzzles import save_picture
+from puzzlemix.reporting.pictures import save_picture
 from puzzlemix.reporting.runs import Row
 
 TEXT = "#010203"  # stands for the page's text colour

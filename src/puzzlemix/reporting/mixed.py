@@ -11,7 +11,8 @@ from torch import Tensor, nn
 from puzzlemix.mixing import Mixer, PuzzleMix, puzzle_mix
 from puzzlemix.mixing.draws import Draws
 from puzzlemix.reporting.batch import Batch, batch_of
-from puzzlemix.reporting.puzzles import draw_puzzles, grid_of_images, most_moved, save_picture, show_image
+from puzzlemix.reporting.pictures import grid_of_images, save_picture, show_image
+from puzzlemix.reporting.puzzles import draw_puzzles, most_moved
 from puzzlemix.stopwatch import untimed
 
 IMAGES, PAIRS = 32, 6

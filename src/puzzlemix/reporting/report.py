@@ -54,7 +54,7 @@ def report_page(results: Results, results_dir: Path, commit: str | None) -> str:
         resources.files("puzzlemix.reporting").joinpath("report.html").read_text()
     )
     return page.render(
-        sections=[section_of(result, short_commit(commit) or "of none") for result in results.tables],
+        sections=[section_of(result, short_commit(commit)) for result in results.tables],
         problems=results.problems,
         runs=sum(len(row.runs) for result in results.tables for row in result.rows),
         results_dir=results_dir,

@@ -133,7 +133,7 @@ def _error(row: Row) -> float:
 
 
 def as_tables(results: Iterable[TableResults], here: str | None = None) -> list[Table]:
-    """The tables to show; with `here`, the commit of this code, runs of others are told apart from it.
+    """The tables to show; with `here`, the commit of this code or "" of none, runs of others are told apart from it.
 
     Without it the tables depend on the runs alone.
     """
@@ -173,8 +173,8 @@ def notes_on(runs: Sequence[Run], here: str | None) -> list[str]:
             commits[run.commit].append(run)
             machines[run.machine].append(run)
             processes[run.metrics["machine"]["processes"]].append(run)
-    apart = "" if here is None else f", this code is {here}"
-    for other in sorted(set(commits) - {here}):
+    apart = "" if here is None else f", this code is {here or 'of none'}"
+    for other in sorted(set(commits) - {here or None}):
         notes.append(f"{named(commits[other], len(runs))}: of commit {other or 'unknown'}{apart}")
     notes += [f"{named(found, len(runs))}: on {machine}" for machine, found in sorted(machines.items())]
     if len(processes) > 1:  # batch norm and augmentation differ
