@@ -50,7 +50,8 @@ def main(config: DictConfig) -> None:
     check_seed(of, read_results(output), output)
     saved = saved_sums(output, {**of, "device": device.type, "batch_size": config["test_batch_size"]})
     evaluator = Evaluator(network, data, config["test_batch_size"], config["seed"], saved)
-    results = {**of, "epochs": epochs, **measure(evaluator, config["attack"], corrupted, config["auto_attack"])}
+    measured = measure(evaluator, config["attack"], corrupted, config["auto_attack"], config["train_images"])
+    results = {**of, "epochs": epochs, **measured}
     if distributed.is_main():
         results |= {"checkpoint": config["checkpoint"], "test_batch_size": config["test_batch_size"], **environment()}
         results = with_earlier(results, read_results(output))

@@ -57,7 +57,8 @@ def test_a_suite_has_every_attack_that_is_asked_of_it(hydra_configs, suite):
 
 
 def test_errors_are_those_of_a_plain_loop_over_the_checkpoints_network(checkpoint, script, capsys):
-    script("evaluate", f"checkpoint={checkpoint}", "attack=fgsm", "device=cpu", "test_batch_size=90")
+    options = ("attack=fgsm", "device=cpu", "test_batch_size=90", "train_images=true")
+    script("evaluate", f"checkpoint={checkpoint}", *options)
     results = results_of(checkpoint)
     (data, network, *_), epochs = load_experiment(checkpoint, torch.device("cpu"))
     wrong, fooled, nll = 0, 0, 0.0
@@ -68,12 +69,18 @@ def test_errors_are_those_of_a_plain_loop_over_the_checkpoints_network(checkpoin
             wrong += int((network(images).argmax(1) != labels).sum())
             fooled += int((network(adversarial).argmax(1) != labels).sum())
             nll += float(torch.nn.functional.cross_entropy(network(images), labels, reduction="sum"))
+    known = torch.from_numpy(data.read("train").x).permute(0, 3, 1, 2) / 255
+    with torch.no_grad():
+        wrong_known = int((network(known).argmax(1) != torch.from_numpy(data.read("train").y)).sum())
     assert results["epochs"] == epochs == 2
+    assert len(known) == 40
+    assert results["train_error"] == pytest.approx(100 * wrong_known / 40)
     assert results["top1_error"] == pytest.approx(wrong / 5)
     assert results["fgsm8_error"] == pytest.approx(fooled / 5, abs=0.21)  # one of 500 images
     assert results["calibration"]["nll"] == pytest.approx(nll / 500)
     shown = capsys.readouterr().out
     assert re.search(rf"^clean +{results['top1_error']:.2f} %$", shown, re.MULTILINE)
+    assert re.search(rf"^training images +{results['train_error']:.2f} %$", shown, re.MULTILINE)
     assert re.search(rf"^FGSM 8/255 +{results['fgsm8_error']:.2f} %$", shown, re.MULTILINE)
 
 

@@ -60,6 +60,11 @@ class Evaluator:
         """All that the dataset has to evaluate on."""
         return Images(range(self.data.test_count), self.data.test_batches)
 
+    @property
+    def train_images(self) -> Images:
+        """All that the dataset has to train on, neither augmented nor mixed."""
+        return Images(range(self.data.train_count), self.data.plain_train_batches)
+
     def errors(
         self, title: str, perturb: Perturb | None = None, images: Images | None = None, of: str = ""
     ) -> tuple[float, float]:
@@ -120,3 +125,8 @@ def clean_errors(evaluator: Evaluator) -> dict[str, float]:
     """Top-1 and top-5 error on unchanged images, in percent."""
     top1, top5 = evaluator.errors("evaluation")
     return {"top1_error": top1, "top5_error": top5}
+
+
+def train_error(evaluator: Evaluator) -> float:
+    """Top-1 error on the training images, neither augmented nor mixed, in percent."""
+    return evaluator.errors("training images", images=evaluator.train_images)[0]

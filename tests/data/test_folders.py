@@ -64,14 +64,21 @@ def test_batches_are_pixels_on_the_device_with_labels(root):
     assert len(list(data.train_batches(4, drop_last=True, seed=0, epoch=0))) == 3
 
 
+@pytest.mark.parametrize("split", ["train", "val"])
 @pytest.mark.parametrize("image_size", [(32, 32), (24, 36)])
-def test_test_images_are_their_resized_centres(root, image_size):
+def test_evaluated_images_are_their_resized_centres(root, image_size, split):
     """Against PIL alone: the short side to 40 pixels, then the middle."""
-    images, labels = joined(evaluated_batches(images_of(root, image_size=image_size), 4))
-    files = sorted((root / "small" / "val").rglob("*.JPEG"))
+    data = images_of(root, image_size=image_size)
+    ways = {"train": (data.train_count, data.plain_train_batches), "val": (data.test_count, data.test_batches)}
+    count, batches = ways[split]
+    images, labels = joined(batches(evaluation_shards(range(count), 4)))
+    files = sorted((root / "small" / split).rglob("*.JPEG"))
+    assert len(labels) == len(files)
     assert labels.tolist() == [CLASSES.index(file.parent.name) for file in files]
     for image, file in zip(images, files, strict=True):
-        resized = Image.fromarray(pixels_of(file)).resize((40, int(40 * 90 / 70)), Image.Resampling.BILINEAR)
+        whole = Image.fromarray(pixels_of(file))
+        sides = [int(40 * side / min(whole.size)) for side in whole.size]
+        resized = whole.resize(sides, Image.Resampling.BILINEAR)
         left, top = ((of - side) / 2 for of, side in zip(resized.size, image_size[::-1], strict=True))
         centre = resized.crop((round(left), round(top), round(left) + image_size[1], round(top) + image_size[0]))
         np.testing.assert_array_equal((image * 255).round().byte().permute(1, 2, 0), np.asarray(centre))

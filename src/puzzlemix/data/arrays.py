@@ -106,7 +106,7 @@ class ArrayData:
 
     def steps(self, batch_size: int, drop_last: bool) -> int:
         """Training steps an epoch."""
-        return len(epoch_shards(len(self._train[1]), batch_size, drop_last, seed=0, epoch=0))
+        return len(epoch_shards(self.train_count, batch_size, drop_last, seed=0, epoch=0))
 
     def check_view(self, **view: object) -> None:
         """Raise `InputError` where a recipe's phase wants images cut: arrays have one size."""
@@ -134,11 +134,16 @@ class ArrayData:
 
     def test_batches(self, shards: Iterable[Sequence[int]]) -> Iterator[tuple[Tensor, Tensor]]:
         """Test images, as they are, and labels, of the places in each shard."""
-        x, y = self._test
-        for shard in shards:
-            in_steps = isinstance(shard, range)  # then nothing is moved, for which a GPU would be waited for
-            own = slice(shard.start, shard.stop, shard.step) if in_steps else torch.tensor(shard, device=y.device)
-            yield x[own].float().div_(255), y[own]
+        return _as_they_are(*self._test, shards)
+
+    @property
+    def train_count(self) -> int:
+        """How many training images there are, of the loaded dataset."""
+        return len(self._train[1])
+
+    def plain_train_batches(self, shards: Iterable[Sequence[int]]) -> Iterator[tuple[Tensor, Tensor]]:
+        """Training images, as they are, and labels, of the places in each shard: how well a network knows them."""
+        return _as_they_are(*self._train, shards)
 
     @property
     def _remedy(self) -> str:
@@ -159,3 +164,11 @@ class ArrayData:
         for label in range(self.num_classes):
             held[np.flatnonzero(train.y == label)[-k:]] = True
         return tuple(Arrays(train.x[part], train.y[part], train.classes) for part in (~held, held))
+
+
+def _as_they_are(x: Tensor, y: Tensor, shards: Iterable[Sequence[int]]) -> Iterator[tuple[Tensor, Tensor]]:
+    """Images (B, C, H, W) in [0, 1] and labels (B,), of the places in each shard."""
+    for shard in shards:
+        in_steps = isinstance(shard, range)  # then nothing is moved, for which a GPU would be waited for
+        own = slice(shard.start, shard.stop, shard.step) if in_steps else torch.tensor(shard, device=y.device)
+        yield x[own].float().div_(255), y[own]

@@ -82,7 +82,7 @@ class ImageFolders:
 
     def steps(self, batch_size: int, drop_last: bool) -> int:
         """Training steps an epoch."""
-        return len(epoch_shards(len(self._train.labels), batch_size, drop_last, seed=0, epoch=0))
+        return len(epoch_shards(self.train_count, batch_size, drop_last, seed=0, epoch=0))
 
     def check_view(self, resized_to: int | None = None, **view: object) -> None:
         """Raise `InputError` where the images that a recipe's phase wants are not there."""
@@ -136,9 +136,20 @@ class ImageFolders:
         Raises:
             RunError: an image cannot be read.
         """
-        pixels = v2.Compose([self.centre, v2.PILToTensor()])
-        images = _Images(self._test, pixels, seed=0, epoch=0)  # nothing is drawn
-        yield from read_batches(images, shards, self.workers, self.device)
+        return self._centres(self._test, shards)
+
+    @property
+    def train_count(self) -> int:
+        """How many training images there are, of the loaded dataset."""
+        return len(self._train.labels)
+
+    def plain_train_batches(self, shards: Sequence[Sequence[int]]) -> Iterator[tuple[Tensor, Tensor]]:
+        """The centres of training images, cut as those of test images: how well a network knows them.
+
+        Raises:
+            RunError: an image cannot be read.
+        """
+        return self._centres(self._train, shards)
 
     def test_files(self) -> ImageFiles:
         """The test images, checked.
@@ -151,6 +162,11 @@ class ImageFolders:
     def centre(self, image: Image.Image) -> Image.Image:
         """What a test image shows a network: its centre, the image resized beforehand."""
         return v2.functional.center_crop(v2.functional.resize(image, [self.test_resize]), list(self.image_size))
+
+    def _centres(self, files: ImageFiles, shards: Sequence[Sequence[int]]) -> Iterator[tuple[Tensor, Tensor]]:
+        pixels = v2.Compose([self.centre, v2.PILToTensor()])
+        images = _Images(files, pixels, seed=0, epoch=0)  # nothing is drawn
+        return read_batches(images, shards, self.workers, self.device)
 
     def _find(self, split: str) -> ImageFiles:
         folder = self.folder / split

@@ -13,7 +13,7 @@ from puzzlemix.robustness.self_checks import words
 
 AUTO_ATTACK_EPS_255 = 8
 HEADER = (
-    *("run", "seeds", "clean %", *(measure.title for measure in (*ATTACKED, PGD20X5_EPS8))),
+    *("run", "seeds", "clean %", "training images %", *(measure.title for measure in (*ATTACKED, PGD20X5_EPS8))),
     *(f"AutoAttack {AUTO_ATTACK_EPS_255}/255 %", CORRUPTED19.title, CORRUPTED15.title, "ECE %", "NLL", "failed checks"),
 )
 REGENERATED = " (regenerated)"
@@ -23,6 +23,8 @@ Results = Mapping[str, Any]  # of `evaluate.py`
 
 def robustness_table(name: str, rows: Mapping[str, Row]) -> Table | None:
     """Errors of the last epochs' networks, mean and standard deviation over seeds; None where none was evaluated.
+
+    A column of what none of them was evaluated on is left out.
 
     Args:
         name: of the table that the rows stand in.
@@ -34,8 +36,10 @@ def robustness_table(name: str, rows: Mapping[str, Row]) -> Table | None:
         return None
     runs = {f"{label} seed {run.seed}": run.robustness for label, runs in evaluated.items() for run in runs}
     cells = [_cells(label, runs) for label, runs in evaluated.items()]
+    filled = [column for column, values in enumerate(zip(*cells, strict=True)) if set(values) != {"-"}]
+    header, *cells = (tuple(row[column] for column in filled) for row in (HEADER, *cells))
     notes, warnings = _with_names(runs, notes_on), _with_names(runs, failed_checks)
-    return Table(f"{name}, robustness of the last epoch", HEADER, cells, notes, warnings)
+    return Table(f"{name}, robustness of the last epoch", header, cells, notes, warnings)
 
 
 def _with_names(runs: Mapping[str, Results], lines_on: Callable[[Results], Iterable[str]]) -> list[str]:
@@ -67,6 +71,8 @@ def failed_checks(results: Results) -> list[str]:
 def summary(results: Results) -> dict[str, str]:
     """An evaluation in lines: what was measured, and the number."""
     lines = {"clean": f"{results['top1_error']:.2f} %", "clean, of five answers": f"{results['top5_error']:.2f} %"}
+    if "train_error" in results:
+        lines["training images"] = f"{results['train_error']:.2f} %"
     for name, settings in results["attacks"].items():
         lines[words(settings)] = f"{results[f'{name}_error']:.2f} %"
     if auto_attack := results.get("auto_attack"):
@@ -90,6 +96,7 @@ def _cells(label: str, runs: Sequence[Run]) -> tuple[str, ...]:
         label,
         str(len(runs)),
         _spread(run.robustness["top1_error"] for run in runs),
+        _spread(run.robustness.get("train_error") for run in runs),
         *(_spread(run.error(measure) for run in runs) for measure in (*ATTACKED, PGD20X5_EPS8)),
         _spread(_error_under_auto_attack(run) for run in runs),
         *(cell if cell == "-" else cell + made_anew for cell in corrupted),

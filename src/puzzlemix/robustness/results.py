@@ -63,6 +63,7 @@ def is_whole(results: Mapping[str, Any]) -> bool:
     numbers = (calibration["ece"], calibration["nll"], results["zero_gradients"])
     parts = [
         all(map(isfinite, numbers)) and is_percentage(results["top1_error"]),
+        is_percentage(results.get("train_error", 0)),
         all({"from", "images", "confidence", "accuracy"} <= set(one) for one in calibration["bins"]),
         all({"at_least", "accuracy"} <= set(one) for one in calibration["by_confidence"]),
         all({"check", "fired", "found"} <= set(check) for check in results["self_checks"]),

@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from puzzlemix.corruptions.sets import CorruptedImages
-from puzzlemix.evaluation import Evaluator, clean_errors
+from puzzlemix.evaluation import Evaluator, clean_errors, train_error
 from puzzlemix.robustness.attacked import attack_errors
 from puzzlemix.robustness.auto_attack import auto_attack
 from puzzlemix.robustness.calibration import calibration
@@ -19,6 +19,7 @@ def measure(
     attacks: Mapping[str, Mapping[str, Any]],
     corrupted: CorruptedImages | None,
     auto: Mapping[str, Any],
+    with_train_images: bool = False,
 ) -> dict[str, Any]:
     """Errors in percent, clean and under each attack, calibration, and what else is asked for; the longest last.
 
@@ -27,10 +28,13 @@ def measure(
         attacks: by name, as in `configs/attack/`.
         corrupted: a set of corrupted images; None: none is measured.
         auto: `eps_255` of AutoAttack, None where it is not run, and of how many images one is attacked, `every`.
+        with_train_images: also the clean error on the training images.
     """
     results = clean_errors(evaluator) | attack_errors(evaluator, attacks)
     results |= {"attacks": dict(attacks), "zero_gradients": zero_gradients(evaluator)}
     results["calibration"] = calibration(evaluator)
+    if with_train_images:
+        results["train_error"] = train_error(evaluator)
     if corrupted is not None:
         results["corruptions"] = corruption_errors(evaluator, corrupted)
     if auto["eps_255"] is not None:
