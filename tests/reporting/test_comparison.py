@@ -133,7 +133,7 @@ def test_the_script_writes_what_the_runs_say(runs, script, tmp_path, capsys):
         script("compare", f"results_dir={runs}", f"output={output}", f"published={PAPER}")
     told = capsys.readouterr()
     assert all(value in told.out for value in wanted)
-    assert "digits_preactresnet18_narrow_vanilla seed 0: of commit 0123456, this code is" in told.out
+    assert "vanilla seed 0: of commit 0123456, this code is" in told.out
     assert "vanilla/seed1/metrics.json is damaged: delete it" in told.err
     header, row, _, empty, *of_seconds = csv.reader(io.StringIO((tmp_path / "table.csv").read_text()))
     assert (empty, len(of_seconds)) == ([], 3)  # a header, and a row of each method
@@ -150,7 +150,7 @@ def test_a_table_that_is_written_names_commits_and_machines_whatever_code_writes
     change(run_of(runs) / "metrics.json", machine=machine | {"gpu": "NVIDIA H100"})
     script("compare", f"results_dir={runs}", f"output={tmp_path}/table.md", f"published={PAPER}")
     text = (tmp_path / "table.md").read_text()
-    puzzles = [f"digits_preactresnet18_narrow_puzzlemix seed {seed}" for seed in (0, 1)]
+    puzzles = [f"puzzlemix seed {seed}" for seed in (0, 1)]
     assert f"- {', '.join(puzzles)}: of commit 0123456\n" in text
     assert f"- {puzzles[0]}: on NVIDIA H100, torch {torch.__version__}\n" in text
     processor = f"{machine['processor']}, {machine['cores']} cores, {torch.get_num_threads()} thread(s)"
@@ -263,7 +263,7 @@ def test_runs_of_several_numbers_of_processes_are_told(runs, hydra_configs):
     path = run_of(runs) / "metrics.json"
     change(path, machine={**json.loads(path.read_text())["machine"], "processes": 8})
     table, *_ = as_tables(results_of(runs).tables)
-    assert "digits_preactresnet18_narrow_puzzlemix seed 0: of 8 process(es)" in table.notes
+    assert "puzzlemix seed 0: of 8 process(es)" in table.notes
 
 
 def test_another_numbers_table_does_not_hide_the_rest(runs, script, tmp_path, capsys):

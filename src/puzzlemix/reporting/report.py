@@ -18,7 +18,7 @@ from puzzlemix.reporting import figures, robustness_figures
 from puzzlemix.reporting.ablations import Ablation, find_ablations
 from puzzlemix.reporting.figures import PageFigure
 from puzzlemix.reporting.results import Results, TableResults, as_tables, named
-from puzzlemix.reporting.runs import Row, short_commit
+from puzzlemix.reporting.runs import Row, by_name, short_commit
 from puzzlemix.reporting.tables import Table
 
 ROWS = len(figures.COLOURS)  # that a figure shows
@@ -96,8 +96,8 @@ def learning_curves(rows: Mapping[str, Row]) -> list[PageFigure]:
 
 def damaged_logs(rows: Mapping[str, Row]) -> str:
     """A sentence on the finished runs whose curves end too early, if there are any."""
-    finished = _runs(rows)
-    damaged = [run for run in finished if len(run.log) < run.metrics["epochs"]]
+    finished = {name: run for name, run in by_name(rows).items() if run.status == "finished"}
+    damaged = [name for name, run in finished.items() if len(run.log) < run.metrics["epochs"]]
     where = "log.jsonl has not all epochs whole, and the curve ends before the first that is damaged"
     return f"Of {named(damaged, len(finished))} {where}." if damaged else ""
 

@@ -24,7 +24,7 @@ from puzzlemix.reporting.experiments import ExperimentFile, experiment_files
 from puzzlemix.reporting.measures import ATTACKED, STATISTICS, TOP1
 from puzzlemix.reporting.published import read_published
 from puzzlemix.reporting.robustness import robustness_table
-from puzzlemix.reporting.runs import Row, Run, find_runs, rows_of
+from puzzlemix.reporting.runs import Row, by_name, find_runs, rows_of
 from puzzlemix.reporting.seconds import seconds_table
 from puzzlemix.reporting.tables import Table, spread
 
@@ -140,8 +140,8 @@ def as_tables(results: Iterable[TableResults], here: str | None = None) -> list[
     tables = []
     for result in results:
         if result.rows:
-            notes = notes_on([run for row in result.rows for run in row.runs], here)
             rows = result.short_rows
+            notes = notes_on(rows, here)
             cells = [run_cells(row, label) for label, row in rows.items()]
             tables.append(Table(result.name, RUNS_HEADER, cells, notes))
             further = robustness_table(result.name, rows), seconds_table(result.name, rows)
@@ -164,15 +164,16 @@ def run_cells(row: Row, label: str) -> tuple[str, ...]:
     )
 
 
-def notes_on(runs: Sequence[Run], here: str | None) -> list[str]:
+def notes_on(rows: Mapping[str, Row], here: str | None) -> list[str]:
     """A line on each run that is not finished, each other commit, each machine and each number of processes."""
-    notes = [f"{run.name} seed {run.seed}: {run.status}, {run.state}" for run in runs if run.status != "finished"]
+    runs = by_name(rows)
+    notes = [f"{name}: {run.status}, {run.state}" for name, run in runs.items() if run.status != "finished"]
     commits, machines, processes = defaultdict(list), defaultdict(list), defaultdict(list)
-    for run in runs:
+    for name, run in runs.items():
         if run.status == "finished":
-            commits[run.commit].append(run)
-            machines[run.machine].append(run)
-            processes[run.metrics["machine"]["processes"]].append(run)
+            commits[run.commit].append(name)
+            machines[run.machine].append(name)
+            processes[run.metrics["machine"]["processes"]].append(name)
     apart = "" if here is None else f", this code is {here or 'of none'}"
     for other in sorted(set(commits) - {here or None}):
         notes.append(f"{named(commits[other], len(runs))}: of commit {other or 'unknown'}{apart}")
@@ -182,12 +183,11 @@ def notes_on(runs: Sequence[Run], here: str | None) -> list[str]:
     return notes
 
 
-def named(some: Sequence[Run], of: int) -> str:
+def named(some: Sequence[str], of: int) -> str:
     """Which runs these are, of how many; not one by one where that would fill the page."""
     if len(some) == of:
         return f"all {of} runs" if of > 1 else "the run"
-    names = [f"{run.name} seed {run.seed}" for run in some]
-    return ", ".join(names) if len(names) <= NAMED else f"{len(some)} of {of} runs ({', '.join(names[:NAMED])}, ...)"
+    return ", ".join(some) if len(some) <= NAMED else f"{len(some)} of {of} runs ({', '.join(some[:NAMED])}, ...)"
 
 
 def beside_published(result: TableResults) -> Table:

@@ -7,7 +7,7 @@ from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from typing import Any
 
 from puzzlemix.reporting.measures import ATTACKED, CORRUPTED15, CORRUPTED19, PGD20X5_EPS8
-from puzzlemix.reporting.runs import Row, Run
+from puzzlemix.reporting.runs import Row, Run, by_name
 from puzzlemix.reporting.tables import Table, spread
 from puzzlemix.robustness.self_checks import words
 
@@ -30,12 +30,15 @@ def robustness_table(name: str, rows: Mapping[str, Row]) -> Table | None:
         name: of the table that the rows stand in.
         rows: by what they are called there.
     """
-    evaluated = {label: [run for run in row.finished if run.robustness] for label, row in rows.items()}
-    evaluated = {label: runs for label, runs in evaluated.items() if runs}
+    evaluated = {
+        label: row._replace(runs=runs)
+        for label, row in rows.items()
+        if (runs := [run for run in row.finished if run.robustness])
+    }
     if not evaluated:
         return None
-    runs = {f"{label} seed {run.seed}": run.robustness for label, runs in evaluated.items() for run in runs}
-    cells = [_cells(label, runs) for label, runs in evaluated.items()]
+    runs = {name: run.robustness for name, run in by_name(evaluated).items()}
+    cells = [_cells(label, row.runs) for label, row in evaluated.items()]
     filled = [column for column, values in enumerate(zip(*cells, strict=True)) if set(values) != {"-"}]
     header, *cells = (tuple(row[column] for column in filled) for row in (HEADER, *cells))
     notes, warnings = _with_names(runs, notes_on), _with_names(runs, failed_checks)

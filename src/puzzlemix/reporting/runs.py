@@ -162,6 +162,11 @@ class Row(NamedTuple):
         return [error for error in found if error is not None]
 
 
+def by_name(rows: Mapping[str, Row]) -> dict[str, Run]:
+    """The runs of rows, called after the row's label and the seed."""
+    return {f"{label} seed {run.seed}": run for label, row in rows.items() for run in row.runs}
+
+
 def short_commit(commit: str | None) -> str:
     """`0d05fe8` or `0d05fe8-dirty`; empty of None."""
     return (commit or "")[:7] + ("-dirty" if (commit or "").endswith("-dirty") else "")
