@@ -174,6 +174,9 @@ def test_the_config_of_a_command_line_can_be_seen(script, capsys, tmp_path, monk
     monkeypatch.chdir(tmp_path)
     script("train", "mixup=puzzlemix", "mixup.beta=0.7", "--cfg", "job")
     assert OmegaConf.create(capsys.readouterr().out).mixup.beta == 0.7
+    for several in ("sweep=digits_table", "-m"):
+        with pytest.raises(SystemExit, match=r"^error: --cfg shows the config of one run: leave out sweep= and -m$"):
+            script("train", several, "--cfg", "job")
     assert not any(tmp_path.iterdir())
 
 

@@ -81,6 +81,8 @@ def script(
             if any(argument.startswith("sweep=") for argument in sys.argv[1:]):
                 sys.argv.append("--multirun")
             try:
+                shows_config, sweeps = ({*flags} & {*sys.argv} for flags in (("--cfg", "-c"), ("--multirun", "-m")))
+                require(not (shows_config and sweeps), "--cfg shows the config of one run: leave out sweep= and -m")
                 _check_overrides(configs, config_name, sys.argv[1:])
                 hydra.main(version_base="1.3", config_path=str(configs), config_name=config_name)(job)()
             except OverrideParseException as error:
