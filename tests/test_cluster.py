@@ -21,8 +21,8 @@ from puzzlemix import cluster
 from puzzlemix.job_log import JobLog
 from puzzlemix.soak import descendants, differences
 
-SWEEP = (*TINY, "dataset.train_per_class=10", "recipe.epochs=10", "mixup=vanilla,input", "seed=0")
-RUNS = [f"digits_preactresnet18_narrow_{mixup}/seed0" for mixup in ("vanilla", "input")]
+SWEEP = (*TINY, "dataset.train_per_class=10", "recipe.epochs=10", "mixup=vanilla,input", "seed=0,1")
+RUNS = [f"digits_preactresnet18_narrow_{mixup}/seed{seed}" for mixup in ("vanilla", "input") for seed in (0, 1)]
 
 
 def launch(results_dir, *arguments):
@@ -43,7 +43,7 @@ def trainer_of(folder, launcher):
 
 @pytest.fixture(scope="module")
 def sweep_of_jobs(tmp_path_factory):
-    """A sweep of two jobs, the first of which was asked to stop at its first steps; its folder and its jobs' logs."""
+    """A sweep of four jobs, the first of which was asked to stop at its first steps; its folder and its jobs' logs."""
     folder = tmp_path_factory.mktemp("sweep")
     launcher = launch(folder, "-m", *SWEEP)
     trainer, begun = trainer_of(folder / RUNS[0], launcher), folder / RUNS[0] / "config.yaml"
@@ -51,14 +51,14 @@ def sweep_of_jobs(tmp_path_factory):
         time.sleep(0.005)
     os.kill(trainer, signal.SIGUSR2)
     told, errors = launcher.communicate(timeout=200)
-    said = [f"each run is a job and writes to {folder}/.submitit/", "sweep: 2 of 2 runs finished"]
+    said = [f"each run is a job and writes to {folder}/.submitit/", "sweep: 4 of 4 runs finished"]
     assert (launcher.returncode, told.splitlines(), errors) == (0, said, "")
     return SimpleNamespace(folder=folder, logs=[log.read_text() for log in folder.glob(".submitit/*/*_log.out")])
 
 
 def test_a_sweep_of_jobs_ends_as_the_runs_do_one_after_the_other(sweep_of_jobs, script, tmp_path):
     script("train", "-m", *SWEEP, f"results_dir={tmp_path}")
-    assert [differences(sweep_of_jobs.folder / run, tmp_path / run) for run in RUNS] == [[], []]
+    assert [differences(sweep_of_jobs.folder / run, tmp_path / run) for run in RUNS] == [[]] * 4
 
 
 def test_a_job_asked_to_stop_saves_after_the_step_and_comes_back_by_itself(sweep_of_jobs):
