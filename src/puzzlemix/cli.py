@@ -1,4 +1,4 @@
-"""What every script of `scripts/` shares: Hydra, and errors of one line with the nearest valid name."""
+"""What every script of `scripts/` shares: Hydra, help, and errors of one line."""
 
 from __future__ import annotations
 
@@ -12,16 +12,14 @@ import sys
 import time
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
-from typing import Any
 
 import hydra
 from hydra.errors import ConfigCompositionException, HydraException, OverrideParseException
 from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
-from puzzlemix import cluster, distributed
+from puzzlemix import cluster, distributed, overrides
 from puzzlemix.errors import InputError, PreemptedError, RunError, nearest, one_line, require, require_choice
-from puzzlemix.nested import flatten
 from puzzlemix.preemption import hand_on
 from puzzlemix.sweep import Failure, failure_of, goes_on_after_errors
 
@@ -32,8 +30,6 @@ LOST_A_PROCESS = (
 )
 FIRST_TELLS_S = 10.0
 GC_OBJECTS = 100_000  # made since the last collection, that is
-FLAGS_WITH_A_VALUE = ("--cfg", "-c", "--package", "-p")  # of Hydra's
-GROUPS_THAT_TAKE_SEVERAL = ("attack",)  # attack=fgsm,pgd selects both; elsewhere Hydra reads a comma as a sweep
 
 
 def script(
@@ -77,31 +73,17 @@ def script(
             _collect_seldom()
             if _asks_for_help():
                 return _print_help(main.__globals__["__doc__"], configs, config_name)
-            sys.argv[1:] = [_selection_of_several(argument) for argument in sys.argv[1:]]
-            if any(argument.startswith("sweep=") for argument in sys.argv[1:]):
-                sys.argv.append("--multirun")
+            sys.argv[1:] = overrides.as_hydra_reads(sys.argv[1:])
             try:
-                shows_config, sweeps = ({*flags} & {*sys.argv} for flags in (("--cfg", "-c"), ("--multirun", "-m")))
-                require(not (shows_config and sweeps), "--cfg shows the config of one run: leave out sweep= and -m")
-                _check_overrides(configs, config_name, sys.argv[1:])
+                overrides.check(configs, config_name, sys.argv[1:])
                 hydra.main(version_base="1.3", config_path=str(configs), config_name=config_name)(job)()
-            except OverrideParseException as error:
-                shown = f"\"{_key(error.override)}='...'\""
-                _fail(InputError(f"{error.override}: quote a value with spaces or signs twice, {shown}"))
-            except ConfigCompositionException as error:
-                several = re.match(r"Ambiguous value for argument '(.*)'", str(error))
-                _fail(
-                    InputError(f"{several.group(1)} has several values: add -m, for a run each") if several else error
-                )
-            except (InputError, RunError, HydraException, OmegaConfBaseException) as error:
-                _fail(error)
-            except RuntimeError as error:
-                if (line := cluster.failure(error)) is None:
-                    raise
-                _fail(RunError(line))
             except KeyboardInterrupt:
                 sys.stderr.write("interrupted\n")
                 sys.exit(128 + signal.SIGINT)
+            except Exception as error:
+                if (told := _as_told(error)) is None:
+                    raise
+                _fail(told)
 
         return command
 
@@ -176,8 +158,25 @@ def _print_help(documentation: str, configs: Path, config_name: str) -> None:
     print(documentation, path.read_text(), sep="\n")
     defaults = OmegaConf.to_container(OmegaConf.load(path).defaults)
     for group in [group for default in defaults if isinstance(default, dict) for group in default]:
-        print(f"{group}: {', '.join(_options(configs / group))}")
+        print(f"{group}: {', '.join(overrides.options(configs / group))}")
     print("\n--cfg job shows the config that a command line comes to, and does nothing else.")
+
+
+def _as_told(error: Exception) -> Exception | None:
+    """What to tell of an error that input, Hydra or a cluster made, in the user's words; None of a bug."""
+    match error:
+        case OverrideParseException():
+            shown = f"\"{overrides.key_of(error.override)}='...'\""
+            return InputError(f"{error.override}: quote a value with spaces or signs twice, {shown}")
+        case ConfigCompositionException():
+            several = re.match(r"Ambiguous value for argument '(.*)'", str(error))
+            return InputError(f"{several.group(1)} has several values: add -m, for a run each") if several else error
+        case InputError() | RunError() | HydraException() | OmegaConfBaseException():
+            return error
+        case RuntimeError():
+            line = cluster.failure(error)
+            return None if line is None else RunError(line)
+    return None
 
 
 def _fail(error: Exception) -> None:
@@ -188,79 +187,3 @@ def _fail(error: Exception) -> None:
         time.sleep(FIRST_TELLS_S)  # torchrun ends all with whoever ends first, and that has to be the one that tells
         sys.exit(1)
     sys.exit(one_line(error))
-
-
-def _selection_of_several(argument: str) -> str:
-    """`attack=fgsm,pgd` -> `attack=[fgsm,pgd]`."""
-    group, _, options = argument.partition("=")
-    if group in GROUPS_THAT_TAKE_SEVERAL and not options.startswith("["):
-        return f"{group}=[{options}]"
-    return argument
-
-
-def _check_overrides(configs: Path, config_name: str, arguments: list[str]) -> None:
-    """Compose the config once before Hydra does, to name what is wrong, and the nearest valid name, in one line."""
-    overrides = _overrides_in(arguments)
-    for override in overrides:
-        fits = "=" in override or override.startswith("~")
-        require(fits, f"'{override}' is no override: write key=value, such as mixup=puzzlemix")
-    groups = [override for override in overrides if (configs / _key(override)).is_dir()]
-    for override in groups:
-        _check_options(configs / _key(override), override.partition("=")[2])
-    if len(overrides) < len(arguments):  # --multirun, --cfg: what a sweep's values do is checked job by job
-        groups, overrides = ([o for o in some if "," not in o] for some in (groups, overrides))
-    with hydra.initialize_config_dir(str(configs), version_base="1.3"):
-        defaults = hydra.compose(config_name, groups)
-        values = flatten(OmegaConf.to_container(defaults))
-        changes = [override.lstrip("+") for override in overrides if override not in groups and "=" in override]
-        for key in map(_key, changes):
-            if key.startswith("hydra.launcher."):
-                _check_launcher_key(key, hydra.compose(config_name, groups, return_hydra_config=True))
-        ours = [change for change in changes if not change.startswith(("hydra", "~"))]  # ~ deletes
-        for key in map(_key, ours):
-            require(key in values, f"unknown config key '{key}'{nearest(key, values)}")
-        given = flatten(OmegaConf.to_container(hydra.compose(config_name, [*groups, *ours])))
-        for key in map(_key, ours):
-            _check_type(key, values[key], given.get(key))
-
-
-def _overrides_in(arguments: Sequence[str]) -> list[str]:
-    """Those arguments that are no flag of Hydra's, nor the value of one."""
-    before = ["", *arguments]
-    pairs = zip(before, arguments, strict=False)
-    return [argument for flag, argument in pairs if argument[:1] != "-" and flag not in FLAGS_WITH_A_VALUE]
-
-
-def _check_launcher_key(key: str, config: DictConfig) -> None:
-    """Raise `InputError` unless the launcher that is selected has this setting."""
-    valid = [f"hydra.launcher.{name}" for name in config.hydra.launcher if name != "_target_"]
-    require(bool(valid), f"{key} is of no use without a launcher: add launcher=slurm")
-    require(".".join(key.split(".")[:3]) in valid, f"unknown config key '{key}'{nearest(key, valid)}")
-
-
-def _check_options(group: Path, selected: str) -> None:
-    """Raise `InputError` unless every selected option, of `a`, `a,b` or `[a,b]`, is a file of the group."""
-    valid = _options(group)
-    for option in selected.strip("[]").split(","):
-        require(option in (*valid, "null"), f"unknown {group.name} '{option}'{nearest(option, valid)}")
-
-
-def _options(group: Path) -> list[str]:
-    return sorted(path.stem for path in group.glob("*.yaml"))
-
-
-def _key(override: str) -> str:
-    """`+mixup.alpha=1` -> `mixup.alpha`."""
-    return override.partition("=")[0].lstrip("+~")
-
-
-def _check_type(key: str, default: Any, value: Any) -> None:
-    """Raise `InputError` where a number, list or switch is replaced by something else."""
-    kinds = {bool: (bool, "true or false"), int: (int, "a whole number"), float: (int | float, "a number")}
-    kinds |= {list: (list, "a list"), str: (str | int | float, "a name")}
-    if default is None or value is None or "${" in str(default):
-        return  # nothing to compare with
-    wanted, words = kinds[type(default)]
-    fits = isinstance(value, wanted) and isinstance(value, bool) == isinstance(default, bool)
-    example = str(default).lower() if isinstance(default, bool) else default
-    require(fits, f"{key}={value}: expected {words}, such as {example}")
