@@ -15,6 +15,7 @@ from pathlib import Path
 from omegaconf import DictConfig
 
 from puzzlemix import cli
+from puzzlemix.environment import git_commit
 from puzzlemix.errors import require
 from puzzlemix.experiment import plain
 from puzzlemix.files import output_file, write_text
@@ -27,7 +28,6 @@ from puzzlemix.reporting.published import COLUMNS
 from puzzlemix.reporting.results import as_tables, results_of
 from puzzlemix.reporting.runs import find_runs, short_commit
 from puzzlemix.reporting.tables import FORMATS, print_tables
-from puzzlemix.runlog import git_commit
 
 ROOT = Path(__file__).resolve().parents[1]
 EXPERIMENTS = ROOT / "configs" / "experiment"

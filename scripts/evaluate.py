@@ -18,6 +18,7 @@ from puzzlemix import cli, distributed
 from puzzlemix.arithmetic import Arithmetic
 from puzzlemix.checkpoint import digest
 from puzzlemix.corruptions.sets import CorruptedImages, corruption_folder
+from puzzlemix.environment import environment
 from puzzlemix.errors import require, require_whole
 from puzzlemix.evaluation import Evaluator
 from puzzlemix.experiment import check_torchvision, load_experiment, plain
@@ -28,7 +29,6 @@ from puzzlemix.robustness.auto_attack import check_auto_attack
 from puzzlemix.robustness.results import check_seed, read_results, results_path, with_earlier
 from puzzlemix.robustness.self_checks import self_checks
 from puzzlemix.robustness.suite import measure
-from puzzlemix.runlog import environment
 from puzzlemix.saved_sums import SavedSums
 
 

@@ -8,11 +8,11 @@ from pathlib import Path
 from omegaconf import DictConfig
 
 from puzzlemix import cli
+from puzzlemix.environment import git_commit
 from puzzlemix.experiment import plain
 from puzzlemix.files import output_file, write_text
 from puzzlemix.reporting.report import report_page
 from puzzlemix.reporting.results import results_of
-from puzzlemix.runlog import git_commit
 
 ROOT = Path(__file__).resolve().parents[1]
 

@@ -13,7 +13,8 @@ from pictures import crops, write_class_folders
 from puzzlemix import distributed
 from puzzlemix.experiment import build, plain
 from puzzlemix.progress import ProgressBar
-from puzzlemix.runlog import RunLog, fingerprint, settings
+from puzzlemix.runlog import RunLog
+from puzzlemix.settings import fingerprint, settings
 from puzzlemix.training import Trainer
 
 EXPERIMENTS = sorted(path.stem for path in (CONFIGS / "experiment").glob("*.yaml"))

@@ -13,7 +13,7 @@ from test_experiments import compose
 from puzzlemix.checkpoint import load_checkpoint
 from puzzlemix.experiment import build, plain
 from puzzlemix.reporting.runs import find_runs
-from puzzlemix.runlog import differences, fingerprint, settings
+from puzzlemix.settings import differences, fingerprint, settings
 
 ROOT = CONFIGS.parent
 PUBLISHED, TABLES = ROOT / "results" / "published_runs", ROOT / "results" / "tables"

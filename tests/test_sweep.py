@@ -14,7 +14,7 @@ from hydra.core.override_parser.overrides_parser import OverridesParser
 
 from puzzlemix.experiment import composed_settings
 from puzzlemix.reporting.runs import find_runs
-from puzzlemix.runlog import differences, settings
+from puzzlemix.settings import differences, settings
 
 SWEEPS = {path.stem: path for path in (CONFIGS / "sweep").glob("*.yaml")}
 TABLES = {name: name[-1] for name in SWEEPS if re.search(r"_table\d$", name)}

@@ -18,7 +18,7 @@ from puzzlemix.errors import InputError, require
 from puzzlemix.mixing import Mixer
 from puzzlemix.nested import flatten
 from puzzlemix.recipe import Recipe
-from puzzlemix.runlog import RESULT_DEPENDS_ON, settings
+from puzzlemix.settings import RESULT_DEPENDS_ON, settings
 from puzzlemix.streams import torch_seed
 
 

@@ -14,7 +14,8 @@ from puzzlemix.checkpoint import load_newest, load_weights, save_checkpoint
 from puzzlemix.epoch_sums import EpochSums
 from puzzlemix.errors import require
 from puzzlemix.mixing import Mixer
-from puzzlemix.runlog import RunLog, fingerprint
+from puzzlemix.runlog import RunLog
+from puzzlemix.settings import fingerprint
 from puzzlemix.stopwatch import Stopwatch
 from puzzlemix.streams import global_streams, restore_global_streams
 

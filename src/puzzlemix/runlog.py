@@ -13,12 +13,7 @@ The folder's name depends on the config alone, so every process and every restar
 
 from __future__ import annotations
 
-import hashlib
 import json
-import os
-import platform
-import re
-import subprocess
 import sys
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager, nullcontext, suppress
@@ -31,16 +26,13 @@ import yaml
 from torch import nn
 
 from puzzlemix import distributed
+from puzzlemix.environment import environment
 from puzzlemix.errors import InputError, PreemptedError, RunError, require, require_choice, require_whole, told
 from puzzlemix.files import cannot_be_written, make_folder, write_text
 from puzzlemix.mixing import Mixer
-from puzzlemix.nested import flatten
 from puzzlemix.run_lock import lock_run
+from puzzlemix.settings import differences, fingerprint, settings
 from puzzlemix.stopwatch import mean_seconds
-
-RESULT_DEPENDS_ON = ("dataset", "network", "mixup", "recipe")  # and on the precision and the seed
-WITHOUT_EFFECT = ("dataset.root", "dataset.workers")
-CAME_LATER = {"recipe.schedule": "steps"}  # keys of which earlier configs and hashes say nothing, with what they did
 
 
 class RunLog:
@@ -213,31 +205,6 @@ def summary(errors: list[float]) -> dict[str, float]:
     return {"last": errors[-1], "median10": median(errors[-10:]), "best": min(errors)}
 
 
-def settings(config: Mapping[str, Any]) -> dict[str, Any]:
-    """All of a config that its results depend on but the seed, flat."""
-    flat = flatten({key: config[key] for key in RESULT_DEPENDS_ON})
-    flat["precision"] = config.get("precision", "fp32")  # which runs of earlier versions do not say
-    flat |= {key: value for key, value in CAME_LATER.items() if key not in flat}
-    return {key: value for key, value in flat.items() if key not in WITHOUT_EFFECT}
-
-
-def differences(first: Mapping[str, Any], second: Mapping[str, Any]) -> dict[str, tuple[Any, Any]]:
-    """The keys in which two `settings` differ, with both values; None of a key that is not there."""
-    keys = [*first, *(key for key in second if key not in first)]
-    return {key: (first.get(key), second.get(key)) for key in keys if first.get(key) != second.get(key)}
-
-
-def fingerprint(config: Mapping[str, Any]) -> str:
-    """A hash of `settings`: equal for runs that are repetitions of each other."""
-    found = {key: value for key, value in settings(config).items() if (key, value) not in CAME_LATER.items()}
-    return hashlib.sha256(canonical(found).encode()).hexdigest()
-
-
-def canonical(value: Any) -> str:
-    """Plain data as JSON, the same for equal data: 1 and 1.0 are."""
-    return json.dumps(_in_floats(value), sort_keys=True)
-
-
 def read_metrics(path: Path) -> dict[str, Any]:
     """A run's `metrics.json`.
 
@@ -251,48 +218,3 @@ def read_metrics(path: Path) -> dict[str, Any]:
     whole = isinstance(metrics, dict) and {"name", "seed", "config_hash"} <= set(metrics)
     require(whole, f"{path} is damaged: delete it and start the same run again")
     return metrics
-
-
-def environment() -> dict[str, Any]:
-    """Versions, git commit and machine, for a run's metadata."""
-    import numpy
-
-    gpu = torch.cuda.get_device_name() if torch.cuda.is_available() else None
-    versions = {"python": platform.python_version(), "torch": torch.__version__, "numpy": numpy.__version__}
-    return {
-        "versions": versions,
-        "git_commit": git_commit(),
-        "machine": {
-            "processor": processor(),
-            "cores": os.cpu_count(),
-            "threads": torch.get_num_threads(),
-            "gpu": gpu,
-            "processes": distributed.world_size(),
-        },
-    }
-
-
-def processor() -> str:
-    """Its model, where the system tells it; else its family."""
-    with suppress(OSError):
-        if named := re.search(r"^model name\s*: (.+)$", Path("/proc/cpuinfo").read_text(), re.MULTILINE):
-            return named[1]
-    return platform.processor() or platform.machine()
-
-
-def git_commit() -> str | None:
-    """The commit of this code, `-dirty` where files differ; None where it is not in git, or git not installed."""
-    command = ["git", "describe", "--always", "--dirty", "--abbrev=40", "--exclude=*"]
-    try:
-        done = subprocess.run(command, cwd=Path(__file__).parent, capture_output=True, text=True, check=False)
-    except OSError:
-        return None
-    return done.stdout.strip() or None
-
-
-def _in_floats(value: Any) -> Any:
-    if isinstance(value, Mapping):
-        return {key: _in_floats(inner) for key, inner in value.items()}
-    if isinstance(value, list | tuple):
-        return [_in_floats(inner) for inner in value]
-    return float(value) if isinstance(value, int) and not isinstance(value, bool) else value

@@ -11,7 +11,7 @@ from omegaconf import OmegaConf
 from puzzlemix.reporting.experiments import experiment_files
 from puzzlemix.reporting.measures import FGSM8, STATISTICS
 from puzzlemix.reporting.results import read_results
-from puzzlemix.runlog import fingerprint
+from puzzlemix.settings import fingerprint
 
 PAPER = SCRIPTS.parent / "results" / "paper"
 EXPERIMENTS = CONFIGS / "experiment"

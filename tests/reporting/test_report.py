@@ -17,7 +17,7 @@ from puzzlemix.reporting.ablations import find_ablations, order_of
 from puzzlemix.reporting.measures import STATISTICS
 from puzzlemix.reporting.report import report_page
 from puzzlemix.reporting.runs import find_runs, rows_of
-from puzzlemix.runlog import fingerprint
+from puzzlemix.settings import fingerprint
 
 DRIVER = shutil.which("chromedriver")
 needs_chromium = pytest.mark.skipif(DRIVER is None, reason="needs Debian's packages chromium and chromium-driver")

@@ -17,7 +17,7 @@ from puzzlemix.reporting.measures import MEASURES, TOP1, Measure
 from puzzlemix.reporting.published import DATASETS, METHODS, NETWORKS, NOT_STATED, Published
 from puzzlemix.reporting.runs import Row
 from puzzlemix.reporting.verdict import Verdict, judge
-from puzzlemix.runlog import differences
+from puzzlemix.settings import differences
 
 VARIANTS = {"mixup.alpha": r"\balpha ([\d.]+)", "mixup.prob": r"\bp=([\d.]+)"}  # as benchmarks print them
 # Of benchmarks, the network that stands beside ours where it differs, which is said.

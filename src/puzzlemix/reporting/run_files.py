@@ -14,7 +14,8 @@ from puzzlemix.errors import require
 from puzzlemix.nested import flatten
 from puzzlemix.reporting.measures import STATISTICS, TOP1
 from puzzlemix.robustness.results import NOT_AS_EXPECTED, attacks_are_whole, is_percentage
-from puzzlemix.runlog import fingerprint, read_metrics
+from puzzlemix.runlog import read_metrics
+from puzzlemix.settings import fingerprint
 
 YAML_LOADER = getattr(yaml, "CSafeLoader", yaml.SafeLoader)  # ten times as fast, where PyYAML was built with it
 

@@ -16,7 +16,7 @@ from puzzlemix.reporting.run_files import read_config, read_log, read_results
 from puzzlemix.robustness import results as robustness_file
 from puzzlemix.robustness.corrupted import mean_error
 from puzzlemix.run_lock import holder_of
-from puzzlemix.runlog import fingerprint, settings
+from puzzlemix.settings import fingerprint, settings
 from puzzlemix.stopwatch import mean_seconds
 
 STATUSES = ("finished", "running", "unfinished", "failed")
