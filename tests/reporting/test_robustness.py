@@ -128,6 +128,16 @@ def test_what_some_runs_know_of_their_training_images_is_a_column(evaluated):
     assert cells(robustness_table(evaluated))["training images %"] == "12.50 (1 of 2)"
 
 
+def test_checks_count_where_attacks_were_made_that_could_fail_them(evaluated):
+    fire(evaluated, 0)
+    fired = {seed: sum(check["fired"] for check in evaluation(evaluated, seed)["self_checks"]) for seed in (0, 1)}
+    assert cells(robustness_table(evaluated))["failed checks"] == str(fired[0] + fired[1])
+    change(file_of(evaluated, 0), attacks={})
+    assert cells(robustness_table(evaluated))["failed checks"] == str(fired[1])
+    change(file_of(evaluated, 1), attacks={})
+    assert "failed checks" not in cells(robustness_table(evaluated))
+
+
 # --- what to doubt ---
 
 

@@ -105,13 +105,19 @@ def _cells(label: str, runs: Sequence[Run]) -> tuple[str, ...]:
         *(cell if cell == "-" else cell + made_anew for cell in corrupted),
         _spread(run.robustness["calibration"]["ece"] for run in runs),
         _spread(run.robustness["calibration"]["nll"] for run in runs),
-        str(sum(len(failed_checks(run.robustness)) for run in runs)),
+        _failed_count(runs),
     )
 
 
 def _spread(values: Iterable[float | None]) -> str:
     given = list(values)
     return spread([value for value in given if value is not None], of=len(given))
+
+
+def _failed_count(runs: Sequence[Run]) -> str:
+    """Of checks that fired; "-" where no run's evaluation attacked, so that next to nothing was checked."""
+    checked = [failed_checks(run.robustness) for run in runs if run.robustness["attacks"]]
+    return str(sum(map(len, checked))) if checked else "-"
 
 
 def _error_under_auto_attack(run: Run) -> float | None:
