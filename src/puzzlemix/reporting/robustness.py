@@ -105,7 +105,7 @@ def _cells(label: str, runs: Sequence[Run]) -> tuple[str, ...]:
         *(cell if cell == "-" else cell + made_anew for cell in corrupted),
         _spread(run.robustness["calibration"]["ece"] for run in runs),
         _spread(run.robustness["calibration"]["nll"] for run in runs),
-        _failed_count(runs),
+        _failed_checks(runs),
     )
 
 
@@ -114,10 +114,10 @@ def _spread(values: Iterable[float | None]) -> str:
     return spread([value for value in given if value is not None], of=len(given))
 
 
-def _failed_count(runs: Sequence[Run]) -> str:
-    """Of checks that fired; "-" where no run's evaluation attacked, so that next to nothing was checked."""
-    checked = [failed_checks(run.robustness) for run in runs if run.robustness["attacks"]]
-    return str(sum(map(len, checked))) if checked else "-"
+def _failed_checks(runs: Sequence[Run]) -> str:
+    """How many fired, of those that something was measured for."""
+    checks = [check for run in runs for check in run.robustness["self_checks"] if check["found"] is not None]
+    return f"{sum(check['fired'] for check in checks)} of {len(checks)}"
 
 
 def _error_under_auto_attack(run: Run) -> float | None:
