@@ -56,7 +56,8 @@ def draw_curves(config: DictConfig) -> None:
     cli.warn(results.problems)
     tables = [table for table in results.tables if table.rows]
     names = " and ".join(table.name for table in tables)
-    require(bool(tables), f"{config['results_dir']} has no runs of this table: train one, or give results_dir=")
+    missing = "runs" if config["table"] is None else f"runs of {config['table']}"
+    require(bool(tables), f"{config['results_dir']} has no {missing}: train one, or give results_dir=")
     require(len(tables) == 1, f"the picture is of one table's runs, not of {names}: add table=")
     rows = tables[0].rows_to_draw(len(COLOURS))
     curves = curves_of(rows, TOP1.key)

@@ -99,7 +99,8 @@ def test_benchmarks_stand_beside_with_what_differs(runs, hydra_configs):
     assert (beside.published.number, beside.published.epochs) == (20.04, "200")  # the nearest: 79.96 % as printed
     assert set(beside.differences) == {
         "network ResNet-18 (here PreActResNet-18)",
-        "crop into mirrored pixels (here into zeros)",
+        "crop into 4 mirrored pixels (here into 2 zeros)",
+        "recipe.nesterov False (here True)",
         "recipe.epochs 200 (here 60)",
         "recipe.loss soft_cross_entropy (here bce_on_softmax)",
         "schedule cosine (here steps)",
@@ -111,7 +112,7 @@ def test_benchmarks_stand_beside_with_what_differs(runs, hydra_configs):
 def test_a_benchmarks_own_schedule_is_no_difference(runs, hydra_configs):
     name = make_run(runs, PUZZLE, 0, 19.6, "recipe=cifar100_200_cosine").parent.name
     (result,) = results_of(runs, "cifar100_preactresnet18").tables
-    differences = {"network ResNet-18 (here PreActResNet-18)", "crop into mirrored pixels (here into zeros)"}
+    differences = {"network ResNet-18 (here PreActResNet-18)", "crop into 4 mirrored pixels (here into 2 zeros)"}
     assert set(result.benchmarks[name]["OpenMixup"].differences) == differences
     shown = {line.label: str(line.verdict) for line in result.lines}
     assert shown[name].startswith("recipe differs: ")
@@ -167,7 +168,7 @@ def test_curves_are_drawn_of_one_table(runs, script, tmp_path, capsys):
     change(run_of(runs, "vanilla", 0) / "config.yaml", table="another")
     with pytest.raises(SystemExit, match="of one table's runs, not of another and digits_preactresnet18_narrow: add"):
         script("compare", "curves", f"results_dir={runs}", f"output={tmp_path}/curves.png")
-    with pytest.raises(SystemExit, match="runs has no runs of this table: train one, or give results_dir="):
+    with pytest.raises(SystemExit, match="runs has no runs of imagenet_resnet50: train one, or give results_dir="):
         script("compare", "curves", f"results_dir={runs}", "table=imagenet_resnet50", f"output={tmp_path}/curves.png")
     (run_of(runs, "vanilla", 0) / "log.jsonl").unlink()
     with pytest.raises(SystemExit, match=r"no run of another has an epoch in its log.jsonl"):

@@ -149,7 +149,7 @@ def benchmarks_of(
     """
     network = NETWORKS.get(choices["network"], choices["network"])
     schedule = "phases" if settings["recipe.phases"] else settings["recipe.schedule"]
-    ours = {**settings, "network": network, "schedule": schedule, "crop": "into zeros"}
+    ours = {**settings, "network": network, "schedule": schedule, "crop": _crop(settings)}
     dataset, method = DATASETS.get(settings["dataset.name"]), METHODS.get(choices["mixup"])
     nearest: dict[str, tuple[tuple[int, int], Benchmark]] = {}
     for number in published:
@@ -167,6 +167,12 @@ def benchmarks_of(
         entry = distance, Benchmark(title, number, words)
         nearest[title] = min(nearest.get(title, entry), entry, key=lambda candidate: candidate[0])
     return {title: benchmark for title, (_, benchmark) in nearest.items()}
+
+
+def _crop(settings: Mapping[str, Any]) -> str:
+    """Of training images, in the words of `benchmarks.yaml`."""
+    padding = settings.get("dataset.crop_padding")  # which images in folders have not
+    return "of random size" if padding is None else f"into {padding} zeros"
 
 
 def _settings_printed(number: Published) -> dict[str, Any]:
