@@ -14,6 +14,7 @@ from omegaconf import DictConfig, OmegaConf
 
 from puzzlemix import cli, distributed
 from puzzlemix.checkpoint import keep_weights
+from puzzlemix.errors import require
 from puzzlemix.evaluation import Evaluator
 from puzzlemix.experiment import build, build_part, build_recipe, check_torchvision, plain
 from puzzlemix.robustness.attacked import attack_errors, check_evaluation
@@ -34,8 +35,10 @@ def main(config: DictConfig) -> None:
     check_torchvision()
     config = plain(config) | {"overrides": list(HydraConfig.get().overrides.task)}  # what was typed, for the card
     device = distributed.join(config["device"])
+    chosen = HydraConfig.get().runtime.choices
+    check_choices(chosen)
     if distributed.is_main():
-        cli.warn(made_for_digits(HydraConfig.get().runtime.choices))
+        cli.warn(made_for_digits(chosen))
     log = RunLog(config)
     check_evaluation(config["test_batch_size"], config["attack"])
     if distributed.from_first_process(log.metrics is not None):  # which alone has to see the folder
@@ -59,7 +62,13 @@ def main(config: DictConfig) -> None:
     distributed.wait_for_all()
 
 
-def made_for_digits(chosen: Mapping[str, str]) -> list[str]:
+def check_choices(chosen: Mapping[str, str | None]) -> None:
+    """Raise `InputError` where a recipe that brings its dataset and network meets an experiment's, which would win."""
+    clash = chosen["recipe"] == "cifar100_small" and chosen["experiment"] is not None
+    require(not clash, f"recipe={chosen['recipe']} has its own dataset and network: leave out experiment=, add mixup=")
+
+
+def made_for_digits(chosen: Mapping[str, str | None]) -> list[str]:
     """A line where another dataset meets the defaults of digits, which nobody would choose for it."""
     defaults = {"network": "preactresnet18_narrow", "recipe": "digits"}
     left = [f"{group}={option}" for group, option in defaults.items() if chosen[group] == option]

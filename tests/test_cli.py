@@ -7,6 +7,7 @@ import signal
 import subprocess
 import sys
 import time
+from itertools import product
 
 import numpy as np
 import pytest
@@ -66,6 +67,9 @@ BAD = {
     "nonsense": r"'nonsense' is no override: write key=value",
     "name=a(b": r"name=a\(b: quote a value with spaces or signs twice, \"name='\.\.\.'\"",
     "name=../away": r"name must not leave results_dir: \.\./away",
+    "recipe=cifar100_small experiment=cifar100_wrn28_10_vanilla": (
+        r"recipe=cifar100_small has its own dataset and network: leave out experiment=, add mixup="
+    ),
     "recipe.lr_factor=-1": r"recipe\.lr_factor must be above 0, not -1",
 }
 
@@ -174,9 +178,9 @@ def test_the_config_of_a_command_line_can_be_seen(script, capsys, tmp_path, monk
     monkeypatch.chdir(tmp_path)
     script("train", "mixup=puzzlemix", "mixup.beta=0.7", "--cfg", "job")
     assert OmegaConf.create(capsys.readouterr().out).mixup.beta == 0.7
-    for several in ("sweep=digits_table", "-m"):
+    for several, shows in product(("sweep=digits_table", "-m"), (["--cfg", "job"], ["--cfg=job"])):
         with pytest.raises(SystemExit, match=r"^error: --cfg shows the config of one run: leave out sweep= and -m$"):
-            script("train", several, "--cfg", "job")
+            script("train", several, *shows)
     assert not any(tmp_path.iterdir())
 
 

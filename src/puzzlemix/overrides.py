@@ -33,7 +33,8 @@ def check(configs: Path, config_name: str, arguments: Sequence[str]) -> None:
     Raises:
         InputError: for a flag, key, option or type of value that does not fit.
     """
-    shows_config, sweeps = ({*flags} & {*arguments} for flags in (("--cfg", "-c"), ("--multirun", "-m")))
+    flags = {argument.partition("=")[0] for argument in arguments}
+    shows_config, sweeps = flags & {"--cfg", "-c"}, flags & {"--multirun", "-m"}
     require(not (shows_config and sweeps), "--cfg shows the config of one run: leave out sweep= and -m")
     overrides = _overrides_in(arguments)
     for override in overrides:
