@@ -11,6 +11,7 @@ import time
 
 import pytest
 import torch
+import yaml
 from conftest import SCRIPTS, TINY, on_a_terminal
 from matplotlib.image import imread
 from test_experiments import compose
@@ -19,6 +20,7 @@ from torch import nn
 
 from puzzlemix.checkpoint import load_checkpoint
 from puzzlemix.experiment import build, plain
+from puzzlemix.model_card import model_card
 from puzzlemix.reporting.mixed import draw_mixed
 from puzzlemix.reporting.runs import find_runs
 from puzzlemix.soak import differences
@@ -244,6 +246,20 @@ def test_the_card_of_kept_weights_says_what_they_are_and_makes_them_again(train,
     script("train", *shlex.split(command))
     assert (tmp_path / "results" / "runs" / "run" / "seed0" / "metrics.json").is_file()
     assert all(torch.equal(value, first[key]) for key, value in load_checkpoint(weights)["network"].items())
+
+
+def test_a_card_says_what_was_trained_and_not_where(train, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    folder = train("mixup=augmix")
+    config, metrics = (
+        yaml.safe_load((folder / "config.yaml").read_text()),
+        json.loads((folder / "metrics.json").read_text()),
+    )
+    typed = ["launcher=slurm", "mixup=augmix", "dataset.workers=3", "logger.wandb=offline", "+seed=7"]
+    card = model_card(folder / "checkpoints" / "last.pt", {**config, "overrides": typed}, metrics)
+    assert "\npython scripts/train.py mixup=augmix +seed=7 keep_weights=true\n" in card
+    assert "augmentation.severity" in card
+    assert "_target_" not in card
 
 
 def test_a_validation_split_replaces_the_test_images(train):

@@ -10,9 +10,11 @@ from types import MappingProxyType
 from typing import Any
 
 from puzzlemix.nested import flatten
+from puzzlemix.overrides import key_of
+from puzzlemix.settings import WITHOUT_EFFECT
 
 SAID_ELSEWHERE = ("_target_", "name", "root", "workers")
-WITHOUT_EFFECT = ("results_dir", "resume", "device", "keep_weights", "log_every", "dataset.root", "dataset.workers")
+WHERE_IT_RAN = ("results_dir", "resume", "device", "launcher", "keep_weights", "log_every", *WITHOUT_EFFECT)
 
 
 def model_card(weights: Path, config: Mapping[str, Any], metrics: Mapping[str, Any]) -> str:
@@ -29,7 +31,7 @@ def model_card(weights: Path, config: Mapping[str, Any], metrics: Mapping[str, A
     return (
         f"# {metrics['name']}, seed {metrics['seed']}\n\n"
         f"{_kind(config['network'])} trained on {of} with {_kind(config['mixup'])}. Pixels in [0, 1] in, logits out. "
-        f"Weights of one seed; `best` was chosen on the {on} images, so it estimates nothing.\n\n"
+        f"Weights of one seed; `best` was chosen on the {on} images, so it is optimistic.\n\n"
         f"| what | |\n|---|---|\n{rows}\n"
         f"To evaluate them:\n\n```sh\n{command}\n```\n\n{_to_make_again(config, metrics)}"
     )
@@ -56,8 +58,8 @@ def _to_make_again(config: Mapping[str, Any], metrics: Mapping[str, Any]) -> str
     """The command, without what only where and how it ran depends on."""
     if "overrides" not in config:  # of earlier versions
         return "The run's `config.yaml` has all of its settings.\n"
-    typed = {override: override.lstrip("+").partition("=")[0] for override in config["overrides"]}
-    kept = [override for override, key in typed.items() if key not in WITHOUT_EFFECT and not key.startswith("logger.")]
+    typed = {override: key_of(override) for override in config["overrides"]}
+    kept = [override for override, key in typed.items() if key not in WHERE_IT_RAN and not key.startswith("logger.")]
     processes = metrics["machine"]["processes"]
     launcher = "python" if processes == 1 else f"torchrun --nproc-per-node={processes}"
     command = f"{launcher} scripts/train.py {shlex.join([*kept, 'keep_weights=true'])}"
@@ -72,4 +74,5 @@ def _kind(part: Mapping[str, Any]) -> str:
 def _in_words(part: Mapping[str, Any], besides: Mapping[str, Any] = MappingProxyType({})) -> str:
     """Settings as `alpha 1.0, beta 1.2`, without those that another part has too, and without empty lists."""
     said = {*SAID_ELSEWHERE, *besides}
-    return ", ".join(f"{key} {value}" for key, value in flatten(part).items() if key not in said and value != [])
+    kept = {key: value for key, value in flatten(part).items() if not {key, key.rpartition(".")[2]} & said}
+    return ", ".join(f"{key} {value}" for key, value in kept.items() if value != [])
