@@ -41,10 +41,21 @@ def test_every_run_is_finished_and_whole(found):
         assert not Path(run.config["results_dir"]).is_absolute()
 
 
+def test_every_evaluation_is_of_its_own_run(found):
+    evaluated = [run for run in found.runs if run.robustness]
+    assert evaluated
+    for run in evaluated:
+        for key in ("top1_error", "top5_error"):
+            assert run.robustness[key] == pytest.approx(run.metrics[key]["last"])
+    assert len({run.robustness["weights"] for run in evaluated}) == len(evaluated)
+
+
 def test_every_run_is_what_its_command_line_still_comes_to(found):
     for run in found.runs:
-        typed = run.config.get("overrides", ["recipe=cifar100_small", f"mixup={run.method}"])  # the first did not say
-        assert differences(settings(plain(compose("name=any", *typed))), settings(run.config)) == {}
+        first = ["recipe=cifar100_small", f"mixup={run.method}", "seed=0"]  # which did not say
+        composed = plain(compose("name=any", *run.config.get("overrides", first)))
+        assert differences(settings(composed), settings(run.config)) == {}
+        assert composed["seed"] == run.seed
 
 
 @pytest.mark.parametrize("ending", ["md", "csv"])
@@ -60,12 +71,18 @@ def test_the_rows_that_are_shown_are_those_of_the_table_that_is_named(readme):
     assert shown
     for title, rows in shown:
         (table,) = re.findall(rf"^## {re.escape(title)}\n\n((?:\|.*\n)+)", TABLE, re.MULTILINE)
-        assert set(rows.splitlines()) <= set(table.splitlines())
+        assert rows == table
 
 
 @pytest.mark.parametrize("picture", sorted(TABLES.glob("cifar100*.png")), ids=lambda path: path.stem)
 def test_pictures_are_small(picture):
     assert picture.stat().st_size < 300_000
+
+
+def test_there_is_a_card_of_all_that_is_kept():
+    kept = re.findall(r"^!models/(\w+)\.pt$", (ROOT / ".gitignore").read_text(), re.MULTILINE)
+    assert kept
+    assert kept == CARDS
 
 
 @pytest.mark.parametrize("name", CARDS)

@@ -1,4 +1,4 @@
-"""From a resolved config to the objects that a run is made of. With `cli.py`, the only place that knows Hydra."""
+"""From a resolved config to the objects that a run is made of. Scripts read what is typed by `cli.py`."""
 
 from __future__ import annotations
 

@@ -44,5 +44,6 @@ class FirstClasses(ArrayData):
 
     @property
     def _remedy(self) -> str:
-        keys = "num_classes", "train_per_class", "train_images", "test_images"
+        few = [] if self.train_per_class is None else ["train_per_class"]
+        keys = ["num_classes", *few, "train_images", "test_images"]
         return f"let {', '.join(f'dataset.{key}' for key in keys)} agree, or {super()._remedy}"

@@ -19,7 +19,7 @@ def measure(
     attacks: Mapping[str, Mapping[str, Any]],
     corrupted: CorruptedImages | None,
     auto: Mapping[str, Any],
-    with_train_images: bool = False,
+    with_train_images: bool,
 ) -> dict[str, Any]:
     """Errors in percent, clean and under each attack, calibration, and what else is asked for; the longest last.
 
