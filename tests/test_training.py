@@ -251,12 +251,9 @@ def test_the_card_of_kept_weights_says_what_they_are_and_makes_them_again(train,
 def test_a_card_says_what_was_trained_and_not_where(train, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     folder = train("mixup=augmix")
-    config, metrics = (
-        yaml.safe_load((folder / "config.yaml").read_text()),
-        json.loads((folder / "metrics.json").read_text()),
-    )
-    typed = ["launcher=slurm", "mixup=augmix", "dataset.workers=3", "logger.wandb=offline", "+seed=7"]
-    card = model_card(folder / "checkpoints" / "last.pt", {**config, "overrides": typed}, metrics)
+    config = yaml.safe_load((folder / "config.yaml").read_text())
+    config["overrides"] = ["launcher=slurm", "mixup=augmix", "dataset.workers=3", "logger.wandb=offline", "+seed=7"]
+    card = model_card(folder / "checkpoints" / "last.pt", config, json.loads((folder / "metrics.json").read_text()))
     assert "\npython scripts/train.py mixup=augmix +seed=7 keep_weights=true\n" in card
     assert "augmentation.severity" in card
     assert "_target_" not in card

@@ -105,7 +105,7 @@ def _cells(label: str, runs: Sequence[Run]) -> tuple[str, ...]:
         *(cell if cell == "-" else cell + made_anew for cell in corrupted),
         _spread(run.robustness["calibration"]["ece"] for run in runs),
         _spread(run.robustness["calibration"]["nll"] for run in runs),
-        _failed_checks(runs),
+        _failed_of_measured(runs),
     )
 
 
@@ -114,7 +114,7 @@ def _spread(values: Iterable[float | None]) -> str:
     return spread([value for value in given if value is not None], of=len(given))
 
 
-def _failed_checks(runs: Sequence[Run]) -> str:
+def _failed_of_measured(runs: Sequence[Run]) -> str:
     """How many fired, of those that something was measured for."""
     checks = [check for run in runs for check in run.robustness["self_checks"] if check["found"] is not None]
     return f"{sum(check['fired'] for check in checks)} of {len(checks)}"
