@@ -39,8 +39,9 @@ def cross_entropies(network: nn.Module, images: Tensor, labels: Tensor) -> Tenso
         require(known, f"the model must answer with class scores (B, K), not {given}: wrap it in one that does")
         require(scores.requires_grad, DETACHED)
         if values_are_looked_at(labels.device.type) and len(labels):
-            classes, last = scores.shape[1], int(labels.max())
-            require(last < classes, f"labels go up to {last}, but the model has scores for {classes} classes")
+            classes, low, high = scores.shape[1], int(labels.min()), int(labels.max())
+            in_range = 0 <= low <= high < classes
+            require(in_range, f"labels go from {low} to {high}, but the model has scores for {classes} classes")
         return F.cross_entropy(scores.float(), labels, reduction="none")
 
 

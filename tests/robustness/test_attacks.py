@@ -239,6 +239,18 @@ def test_images_in_half_precision_are_an_error(network, held_out):
         attack(network, images.bfloat16(), labels, **FGSM)
 
 
+def test_noise_for_an_attack_without_a_random_start_is_an_error(network, held_out):
+    with pytest.raises(InputError, match="start_noise is for a random start"):
+        attack(network, *held_out, **FGSM, start_noise=torch.zeros_like(held_out[0]))
+
+
+def test_labels_that_are_to_be_ignored_are_an_error(network, held_out):
+    """Their gradient is zero, so that an attack would seem to fail."""
+    images, labels = held_out
+    with pytest.raises(InputError, match="labels go from -100 to"):
+        attack(network, images, torch.full_like(labels, -100).index_fill(0, torch.tensor([0]), 3), **FGSM)
+
+
 def test_attacks_are_in_float32_inside_autocast(network, held_out):
     wanted = attack(network, *held_out, **FGSM)
     with torch.autocast("cpu", torch.bfloat16):

@@ -1,4 +1,4 @@
-"""Robustness: how a trained network bears up against images made to mislead it."""
+"""What a trained network is worth beyond its clean error: under attack, on corrupted images, and how sure it is."""
 
 from puzzlemix.robustness import attacks
 

@@ -35,7 +35,7 @@ def attack(
         steps: how many.
         random_start: start from U(-eps, eps) noise rather than from the images.
         restarts: so many attacks, each on the images that the network still knows: what is left is known after all.
-        start_noise: (B, C, H, W), used instead of drawing it, of the first attack.
+        start_noise: (B, C, H, W), used instead of drawing it, of the first attack; for a random start only.
         generator: draws the noise, on the images' device; None is torch's global one.
 
     Returns:
@@ -47,8 +47,9 @@ def attack(
     """
     require(not network.training, "attacks need the network in eval mode: call network.eval() first")
     check_attack(eps, step, steps, random_start, restarts)
-    require(images.dtype == torch.float32, f"attacks need images in float32, not {images.dtype}: gradients vanish")
+    require(images.dtype == torch.float32, f"attacks need images in float32, not {images.dtype}: convert them")
     require_pixels(images)
+    require(random_start or start_noise is None, "start_noise is for a random start: give random_start=True")
 
     def start(images: Tensor) -> Tensor:
         return torch.empty_like(images).uniform_(-eps, eps, generator=generator)
