@@ -77,7 +77,7 @@ def nearest(name: str, valid: Iterable[str]) -> str:
     if close:
         return f"; did you mean '{close[0]}'?"
     shown = sorted(v for v in valid if "." not in v) or sorted(valid)
-    return f"; valid: {', '.join(shown)}"
+    return f"; valid: {', '.join(shown) or 'none'}"
 
 
 def require_choice(what: str, value: str, valid: Iterable[str]) -> None:

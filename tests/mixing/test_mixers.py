@@ -73,6 +73,18 @@ def test_input_mixup_is_a_weighted_mean_of_pixels(network, images, labels):
     torch.testing.assert_close(targets, weighed(labels, PARTNER, [0.3] * 6))
 
 
+@pytest.mark.parametrize("side", [6, 16])  # as many pixels as images, along which shares must not go
+@pytest.mark.parametrize("mixer", [InputMixup(num_classes=K), ManifoldMixup(num_classes=K, layers=(0,))])
+def test_a_share_of_each_image_mixes_each_by_its_own(network, labels, mixer, side):
+    images, lam = torch.rand(6, 3, side, side), torch.rand(6, dtype=torch.float64)
+    mixed, targets = mixer(network, images, labels, lam=lam, partner=PARTNER)
+    for i in range(6):
+        share = float(lam[i])
+        torch.testing.assert_close(mixed[i], share * images[i] + (1 - share) * images[PARTNER[i]])
+    torch.testing.assert_close(targets, weighed(labels, PARTNER, lam))
+    assert mixed.dtype == targets.dtype == torch.float32
+
+
 @pytest.mark.parametrize("centre", [(8.4, 7.7), (0.2, 15.9), (13.0, 2.5)])
 @pytest.mark.parametrize("lam", [0.05, 0.5, 0.8])
 def test_cutmix_pastes_the_partners_box(network, labels, lam, centre):
@@ -374,6 +386,34 @@ def test_a_share_outside_0_to_1_is_refused(mixer, lam):
     images, labels = torch.rand(4, 3, 16, 16), torch.arange(4)
     with pytest.raises(ValueError, match=r"lam must be a number, in \[0, 1\]"):
         mixer(num_classes=4)(torch.nn.Flatten(), images, labels, lam=lam)
+
+
+@mixing_methods
+@pytest.mark.parametrize("partner", [PARTNER[:1], PARTNER + 1, PARTNER - 1, PARTNER.float(), PARTNER.tolist()])
+def test_partners_that_are_not_in_the_batch_are_refused(method, network, images, labels, partner):
+    with pytest.raises(InputError, match="partner must"):
+        METHODS[method](num_classes=K)(network, images, labels, partner=partner)
+
+
+@pytest.mark.parametrize("method", ["vanilla", "augmix"])
+def test_a_method_without_pairs_takes_no_share_and_no_partner(method, network, images, labels):
+    for given in ({"lam": 0.5}, {"partner": PARTNER}):
+        with pytest.raises(InputError, match=f"unknown argument '{next(iter(given))}'; valid: none"):
+            WITH_MORE[method](num_classes=K)(network, images, labels, **given)
+
+
+@pytest.mark.parametrize(
+    ("given", "message"),
+    [
+        ({"lam": torch.full((6,), 0.5)}, "CutMix cuts one box a batch: give lam as a number"),
+        ({"centre": 8}, "centre must be row and column"),
+        ({"centre": (8, -1)}, "the centre's column must be a number, in"),
+        ({"centre": (17, 8)}, "the centre's row must be a number, in"),
+    ],
+)
+def test_a_box_that_cannot_be_cut_is_refused(network, images, labels, given, message):
+    with pytest.raises(InputError, match=message):
+        CutMix(num_classes=K)(network, images, labels, **given)
 
 
 @pytest.mark.parametrize("method", METHODS)

@@ -267,6 +267,10 @@ def test_normalised_images_of_half_precision_come_back_so_and_spoil_nothing(labe
     mixed, _ = mix(deepcopy(model).to(dtype), normalised.to(dtype), labels, **given)
     assert mixed.dtype == dtype
     assert ((mixed - wanted).abs() > 0.03).double().mean() < 0.1  # but for blocks where rounding decides
+    noisy, _ = PuzzleMix(num_classes=K, adv_p=1.0, mean=mix.mean.flatten(), std=mix.std.flatten())(
+        deepcopy(model).to(dtype), normalised.to(dtype), labels
+    )
+    assert noisy.dtype == dtype
     again, _ = mix(model, normalised, labels, **given)
     assert torch.equal(again, wanted)
 
@@ -379,6 +383,19 @@ def test_torchvisions_normalisation_is_recognised(network, images, labels):
     for model in (wrapped, nn.Sequential(wrapped.normalize, wrapped.network)):
         saliency = saliency_of(input_gradient(model, images, labels), model)
         torch.testing.assert_close(saliency, wanted)
+
+
+def test_a_normalisation_by_one_number_for_all_channels_is_recognised(labels):
+    class Grey(nn.Module):
+        mean, std = 0.5, 0.25
+
+        def forward(self, pixels):
+            return (pixels - self.mean) / self.std
+
+    images = torch.rand(4, 1, 16, 16)
+    model = nn.Sequential(Grey(), nn.Flatten(), nn.Linear(256, K))
+    gradient = input_gradient(model, images, labels)
+    torch.testing.assert_close(saliency_of(gradient, model), 0.25 * gradient[:, 0].abs())
 
 
 def test_saliency_of_a_model_without_normalisation_is_its_gradient_as_it_is(images, labels):
@@ -622,7 +639,7 @@ def test_of_coins_and_scales_for_each_pair_it_is_that_of_each_pair_alone(network
     eps = 10 / 255
     start, scale = torch.empty_like(images).uniform_(-eps, eps), torch.tensor([0.3, 0.6, 0.8, 1.0])
     first, second = torch.tensor([True, False, True, False]), torch.tensor([True, False, False, True])
-    given = {"start_noise": start, "noise_scale": scale.view(-1, 1, 1, 1), "noisy": (first, second)}
+    given = {"start_noise": start, "noise_scale": scale, "noisy": (first, second)}
     mixed, targets = mixer(network, images, labels, lam=0.5, partner=PARTNER, blocks=4, **given)
 
     begun = (images + start).clamp(0, 1)
@@ -644,10 +661,16 @@ def test_coins_and_scales_of_each_pair_are_drawn_apart(images):
     noisy = torch.stack([torch.stack(one["noisy"], 1) for one in drawn]).double()  # (2000, B, 2)
     torch.testing.assert_close(noisy.mean(0), torch.full((4, 2), 0.3).double(), atol=0.045, rtol=0)
     assert (noisy[:, 0, 0] * noisy[:, 1, 0]).mean() == pytest.approx(0.09, abs=0.03)
-    scale = torch.stack([one["noise_scale"].flatten() for one in drawn])  # (2000, B)
+    scale = torch.stack([one["noise_scale"] for one in drawn])  # (2000, B)
     assert scale.mean() == pytest.approx(0.5, abs=0.02)
     assert torch.corrcoef(scale.T).fill_diagonal_(0).abs().max() < 0.1
-    assert mixer.draw(images, {})["noise_scale"].shape == (4, 1, 1, 1)
+    assert mixer.draw(images, {})["noise_scale"].shape == (4,)
+
+
+@pytest.mark.parametrize("scale", [50.0, -0.1, torch.full((4, 1, 1, 1), 0.5), torch.tensor([0.5, 0.5, 0.5, 2.0])])
+def test_scales_that_are_no_shares_are_named(network, images, labels, scale):
+    with pytest.raises(InputError, match="noise_scale must"):
+        PuzzleMix(num_classes=K, adv_p=1.0)(network, images, labels, noise_scale=scale)
 
 
 @pytest.mark.parametrize("noisy", [True, (True,), (True, False, True), torch.ones(4), (torch.ones(4), True)])
@@ -820,7 +843,7 @@ def test_blocks_that_images_are_too_small_for_are_named_at_the_first_batch(netwo
 
 
 def test_labels_that_the_model_has_no_score_for_are_named(network, images):
-    with pytest.raises(InputError, match=f"labels go up to {K}, but the model has scores for {K} classes"):
+    with pytest.raises(InputError, match=f"labels go from .* to {K}, but the model has scores for {K} classes"):
         PuzzleMix(num_classes=K + 1)(network, images, torch.arange(4) + K - 3)
 
 

@@ -1,4 +1,4 @@
-"""Mixing methods: one a file, all with the contract of `base.Mixer`."""
+"""Mixing methods, all with the contract of `base.Mixer`."""
 
 from puzzlemix.mixing.augmentation import Augmentation
 from puzzlemix.mixing.augmix import AugMix, PuzzleAugMix

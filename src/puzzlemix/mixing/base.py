@@ -24,6 +24,7 @@ from torch import Tensor, nn
 
 from puzzlemix import distributed
 from puzzlemix.errors import InputError, nearest, require, require_number, require_whole, values_are_looked_at
+from puzzlemix.mixing.checks import check_partner, check_shares
 from puzzlemix.mixing.draws import Draws
 from puzzlemix.stopwatch import untimed
 
@@ -42,7 +43,7 @@ class Mixer:
         counts: what went wrong and was mended, summed until `pop_counts`, as tensors, so that no GPU waits.
     """
 
-    given_names: tuple[str, ...] = ("lam", "partner")  # what `draw` draws and a caller may give instead
+    given_names: tuple[str, ...] = ()  # what `draw` draws and a caller may give instead
 
     def __init__(self, *, num_classes: int, prob: float = 1.0):
         """
@@ -81,8 +82,7 @@ class Mixer:
         for name in sorted(set(given) - set(self.given_names)):
             raise InputError(f"unknown argument '{name}'{nearest(name, self.given_names)}")
         self._check_batch(images, labels)
-        if "lam" in given:
-            require_lam(given["lam"], images)
+        self.check_given(given, images)
         if self.draws.coin(self.prob):
             drawn = {**self.draw(images, given), **given}  # of a single image too: other processes may have more
             if len(images) > 1:
@@ -102,6 +102,9 @@ class Mixer:
     def check(self, network: nn.Module, height: int, width: int) -> None:
         """Raise `InputError` where it cannot mix images of this size, in pixels, for this network: ask it first."""
 
+    def check_given(self, given: Mapping[str, Any], images: Tensor) -> None:
+        """Raise `InputError` where what is given instead of a draw does not fit the images."""
+
     def draw(self, images: Tensor, given: Mapping[str, Any]) -> dict[str, Any]:
         """The random numbers of one batch; what stands in `given` need not be drawn."""
         return {}
@@ -116,8 +119,7 @@ class Mixer:
 
     def mixed_targets(self, labels: Tensor, partner: Tensor, share: float | Tensor) -> Tensor:
         """share onehot(y) + (1 - share) onehot(y[partner]); share a number or (B,), of the first image. (B, K)."""
-        share = share.float()[:, None] if isinstance(share, Tensor) else share  # (B, 1)
-        return share * self.one_hot(labels) + (1 - share) * self.one_hot(labels[partner])
+        return blend(self.one_hot(labels), partner, share)
 
     def _check_batch(self, images: Tensor, labels: Tensor) -> None:
         """Raise `InputError` unless there is a class for each image; their range where values are looked at."""
@@ -146,6 +148,8 @@ class Mixer:
 class PairMixer(Mixer):
     """A method that mixes each image with a partner of the batch, in one share lam ~ Beta(alpha, alpha) a batch."""
 
+    given_names = ("lam", "partner")
+
     def __init__(self, alpha: float = 1.0, *, num_classes: int, prob: float = 1.0):
         """
         Args:
@@ -160,20 +164,23 @@ class PairMixer(Mixer):
         require(isinstance(alpha, Real) and 0 < alpha < inf, f"alpha must be a finite number above 0, not {alpha}")
         self.alpha = alpha
 
+    def check_given(self, given: Mapping[str, Any], images: Tensor) -> None:
+        if "lam" in given:
+            check_shares("lam", given["lam"], images)
+        if "partner" in given:
+            check_partner(given["partner"], images)
+
     def draw(self, images: Tensor, given: Mapping[str, Any]) -> dict[str, Any]:
         """`lam`, one for the global batch, and `partner`, a permutation of this process's images (B,)."""
         return {"lam": self.draws.beta(self.alpha), "partner": self.draws.permutation(len(images), images.device)}
 
 
-def require_lam(lam: float | Tensor, images: Tensor) -> None:
-    """Raise `InputError` unless `lam` is a share, or one an image; tensors' values only where they are looked at."""
-    if isinstance(lam, Tensor):
-        fits = lam.shape == images.shape[:1] and lam.is_floating_point() and lam.device == images.device
-        wanted, given = f"({len(images)},) floating point on {images.device}", f"{tuple(lam.shape)} {lam.dtype}"
-        require(fits, f"lam must be a number or {wanted}, not {given} on {lam.device}")
-        if not values_are_looked_at(lam.device.type):
-            return
-        low, high = (float(end) for end in lam.detach().aminmax())
-        require(0 <= low <= high <= 1, f"lam must lie in [0, 1], not from {low} to {high}")
-    else:
-        require_number("lam", lam, 0, 1)
+def blend(values: Tensor, partner: Tensor, share: float | Tensor) -> Tensor:
+    """share v + (1 - share) v[partner] of images, hidden states or one-hot labels, (B, ...); share a number or (B,)."""
+    share = per_image(share, values)
+    return share * values + (1 - share) * values[partner]
+
+
+def per_image(numbers: float | Tensor, images: Tensor) -> float | Tensor:
+    """Numbers (B,), one an image, as (B, 1, ...), which multiply images of as many dimensions; one number as it is."""
+    return numbers.to(images).view(-1, *[1] * (images.ndim - 1)) if isinstance(numbers, Tensor) else numbers

@@ -1,7 +1,8 @@
 """Images as grids of cells: pooling to cells, enlarging to pixels, and moving cells about.
 
 A grid of n cells over a side of L pixels cuts it at floor(i L / n), i = 0..n: equal cells where n divides L, sizes that
-differ by one pixel where it does not. Everything in Puzzle Mix that speaks of blocks goes through these functions.
+differ by one pixel where it does not. The loops in `compiled/` and `kernels/` write this rule out, and are tested
+against these functions.
 """
 
 from __future__ import annotations
@@ -71,6 +72,7 @@ def resample_grid(values: Tensor, grid: Grid) -> Tensor:
 def move_cells(images: Tensor, source: Tensor) -> Tensor:
     """Fill every cell of the grid with the cell that `source` names: one gather over pixels.
 
+    The plain form of what `assemble` does inside its loops: for pictures of transport alone, and to test those against.
     Where cells differ in size by a pixel, a smaller source repeats its last row or column and a larger one loses it.
 
     Args:

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 
+from puzzlemix.errors import require, require_number
 from puzzlemix.mixing.base import PairMixer
 
 
@@ -19,6 +20,15 @@ class CutMix(PairMixer):
     """
 
     given_names = ("lam", "partner", "centre")
+
+    def check_given(self, given: Mapping[str, Any], images: Tensor) -> None:
+        super().check_given(given, images)
+        require(not isinstance(given.get("lam"), Tensor), "CutMix cuts one box a batch: give lam as a number")
+        if "centre" in given:
+            pair = isinstance(given["centre"], Sequence) and len(given["centre"]) == 2
+            require(pair, f"centre must be row and column, pixels, such as (8.5, 3), not {given['centre']}")
+            for name, middle, length in zip(("row", "column"), given["centre"], images.shape[2:], strict=True):
+                require_number(f"the centre's {name}", middle, 0, length)
 
     def draw(self, images: Tensor, given: Mapping[str, Any]) -> dict[str, Any]:
         """Also `centre`: row and column of the box's centre, pixels, one for the global batch."""

@@ -7,7 +7,7 @@ from typing import Any
 
 from torch import Tensor, nn
 
-from puzzlemix.mixing.base import PairMixer
+from puzzlemix.mixing.base import PairMixer, blend
 
 
 class InputMixup(PairMixer):
@@ -16,4 +16,4 @@ class InputMixup(PairMixer):
     def mix(self, model: nn.Module, images: Tensor, labels: Tensor, drawn: Mapping[str, Any]) -> tuple[Tensor, Tensor]:
         """Mixed images (B, C, H, W) and targets (B, K)."""
         lam, partner = drawn["lam"], drawn["partner"]
-        return lam * images + (1 - lam) * images[partner], self.mixed_targets(labels, partner, lam)
+        return blend(images, partner, lam), self.mixed_targets(labels, partner, lam)

@@ -10,7 +10,7 @@ from torch.utils.hooks import RemovableHandle
 
 from puzzlemix.distributed import unwrap
 from puzzlemix.errors import require
-from puzzlemix.mixing.base import PairMixer
+from puzzlemix.mixing.base import PairMixer, blend
 
 
 class ManifoldMixup(PairMixer):
@@ -50,16 +50,13 @@ class ManifoldMixup(PairMixer):
         if self._hook is not None:
             self._hook.remove()  # of a batch that no forward pass followed
 
-        def mixed(hidden: Tensor) -> Tensor:
-            return lam * hidden + (1 - lam) * hidden[partner]
-
         targets = self.mixed_targets(labels, partner, lam)
         if layer == 0:
-            return mixed(images), targets
+            return blend(images, partner, lam), targets
 
         def mix_once(module: nn.Module, inputs: tuple[Tensor, ...], hidden: Tensor) -> Tensor:
             self._hook.remove()
-            return mixed(hidden)
+            return blend(hidden, partner, lam)
 
         self._hook = self._stage(model, layer).register_forward_hook(mix_once)
         return images, targets

@@ -14,8 +14,8 @@ from torch import Tensor, nn
 from puzzlemix.errors import require, require_number, require_pixels, require_whole, values_are_looked_at
 from puzzlemix.gradients import frozen, network_of
 from puzzlemix.mixing.base import Mixer
+from puzzlemix.mixing.checks import check_tensor
 from puzzlemix.mixing.puzzle import PuzzleMix
-from puzzlemix.mixing.puzzle_parameters import check_tensor
 from puzzlemix.robustness.attacks import ascend
 
 

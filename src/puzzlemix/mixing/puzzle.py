@@ -15,17 +15,11 @@ from torch import Tensor, nn
 
 from puzzlemix.errors import require, require_choice, require_number, require_whole
 from puzzlemix.losses import LOSSES, weight_of_cross_entropy
-from puzzlemix.mixing.base import PairMixer
+from puzzlemix.mixing.base import PairMixer, per_image
 from puzzlemix.mixing.blocks import Grid
-from puzzlemix.mixing.puzzle_parameters import (
-    PuzzleParameters,
-    as_grid,
-    as_grids,
-    check_noisy,
-    check_pairs,
-    check_tensor,
-    some_are,
-)
+from puzzlemix.mixing.checks import check_images, check_noisy, check_shares, check_tensor, some_are
+from puzzlemix.mixing.grids import as_grid, as_grids
+from puzzlemix.mixing.puzzle_parameters import PuzzleParameters
 from puzzlemix.mixing.puzzle_steps import puzzle_mix
 from puzzlemix.mixing.saliency import input_gradient, input_gradient_and_backward, saliency_of
 
@@ -93,7 +87,17 @@ class PuzzleMix(PairMixer):
         adv_per_sample: bool = False,
     ):
         super().__init__(alpha, num_classes=num_classes, prob=prob)
-        self.parameters = PuzzleParameters(beta, gamma, eta, neigh_size, n_labels, transport, t_eps, t_size, solver)
+        self.parameters = PuzzleParameters(
+            beta=beta,
+            gamma=gamma,
+            eta=eta,
+            neigh_size=neigh_size,
+            n_labels=n_labels,
+            transport=transport,
+            t_eps=t_eps,
+            t_size=t_size,
+            solver=solver,
+        )
         require_number("clean_lam", clean_lam)
         require_choice("loss", loss, LOSSES)
         require_number("adv_p", adv_p, 0, 1)
@@ -113,6 +117,17 @@ class PuzzleMix(PairMixer):
         for grid in self.blocks:
             self.parameters.check_grid(grid, height, width)
 
+    def check_given(self, given: Mapping[str, Any], images: Tensor) -> None:
+        super().check_given(given, images)
+        if "blocks" in given and not isinstance(given["blocks"], Tensor):
+            self.parameters.check_grid(as_grid(given["blocks"]), *images.shape[2:])
+        if "noisy" in given:
+            check_noisy(given["noisy"], images)
+        if "start_noise" in given:
+            check_tensor("start_noise", given["start_noise"], images, images.shape)
+        if "noise_scale" in given:
+            check_shares("noise_scale", given["noise_scale"], images)
+
     def draw(self, images: Tensor, given: Mapping[str, Any]) -> dict[str, Any]:
         """Also `blocks`, the two coins `noisy`, and, where a coin may be up, `noise_scale` and `start_noise`."""
         if "blocks" not in given:
@@ -122,9 +137,7 @@ class PuzzleMix(PairMixer):
         if self.per_sample:
             drawn["lam"] = self.draws.betas(self.alpha, len(images), images.device)
             drawn["blocks"] = self.draws.choices(self.blocks, len(images), images.device)
-        noisy = given.get("noisy", drawn["noisy"])
-        check_noisy(noisy, images)
-        if some_are(noisy):
+        if some_are(given.get("noisy", drawn["noisy"])):
             drawn |= self.draw_noise(images)
         return drawn
 
@@ -135,14 +148,13 @@ class PuzzleMix(PairMixer):
 
     def mix(self, model: nn.Module, images: Tensor, labels: Tensor, drawn: Mapping[str, Any]) -> tuple[Tensor, Tensor]:
         pixels, noise = self._to_pixels(images), None
-        check_pairs(pixels, drawn["partner"], drawn["lam"])  # here too, before the saliency pass is spent on them
-        if not isinstance(drawn["blocks"], Tensor):
-            self.parameters.check_grid(as_grid(drawn["blocks"]), *pixels.shape[2:])
+        check_images(pixels)  # here too, before the saliency pass is spent on them
         if some_are(drawn["noisy"]):
-            check_tensor("start_noise", drawn["start_noise"], images, images.shape)
             noise = _where_shown(self.noise_before_saliency(model, pixels, labels, drawn), drawn["noisy"])
         with self.stopwatch("saliency"):
-            gradient = self._gradient(model, images if noise is None else self._from_pixels(pixels + noise), labels)
+            gradient = self._gradient(
+                model, images if noise is None else self._from_pixels(pixels + noise).to(images.dtype), labels
+            )
             saliency = saliency_of(gradient, model)  # (B, H, W)
         with torch.no_grad():
             if noise is not None:
@@ -170,7 +182,7 @@ class PuzzleMix(PairMixer):
     def noise_after_saliency(self, noise: Tensor, gradient: Tensor, drawn: Mapping[str, Any]) -> Tensor:
         """One sign step of (adv_eps + 2) / 255 from it, clipped to adv_eps / 255, shrunk by a scale."""
         eps, step = self.adv_eps / 255, (self.adv_eps + 2) / 255
-        return (noise + step * gradient.nan_to_num(0).sign()).clamp(-eps, eps) * drawn["noise_scale"]
+        return (noise + step * gradient.nan_to_num(0).sign()).clamp(-eps, eps) * per_image(drawn["noise_scale"], noise)
 
     def _coins(self, images: Tensor) -> tuple[bool | Tensor, bool | Tensor]:
         """Whether the firsts of pairs carry noise, and the partners: of all images alike, or (B,) of each."""
@@ -179,9 +191,9 @@ class PuzzleMix(PairMixer):
         return self.draws.coin(self.adv_p), self.draws.coin(self.adv_p)
 
     def _scale(self, images: Tensor) -> float | Tensor:
-        """What the noise is shrunk by, from U(0, 1): of all images, or (B, 1, 1, 1) of each."""
+        """What the noise is shrunk by, from U(0, 1): of all images, or (B,) of each."""
         if self.adv_per_sample:
-            return self.draws.uniforms(len(images), images.device).to(images)[:, None, None, None]
+            return self.draws.uniforms(len(images), images.device)
         return self.draws.uniform()
 
     def _to_pixels(self, images: Tensor) -> Tensor:
@@ -200,8 +212,7 @@ class PuzzleMix(PairMixer):
 def _where_shown(noise: Tensor, noisy: tuple[bool | Tensor, bool | Tensor]) -> Tensor:
     """The noise (B, C, H, W); where each image has coins of its own, 0 of those that carry it on neither side."""
     first, second = noisy
-    shown = first | second  # (B,)
-    return noise * shown[:, None, None, None] if isinstance(shown, Tensor) else noise
+    return noise * per_image(first | second, noise)
 
 
 def _of_channels(mean: Sequence[float], std: Sequence[float]) -> tuple[Tensor, Tensor]:

@@ -15,17 +15,11 @@ from puzzlemix.errors import require
 from puzzlemix.mixing import backend
 from puzzlemix.mixing.assemble import assemble
 from puzzlemix.mixing.blocks import Grid, enlarge, resample_grid
+from puzzlemix.mixing.checks import check_images, check_noise, check_partner, check_saliency, check_shares, some_are
 from puzzlemix.mixing.costs import block_saliency, cells_of_blocks, mask_costs
 from puzzlemix.mixing.graphcut import solve_mask
-from puzzlemix.mixing.puzzle_parameters import (
-    PuzzleParameters,
-    as_grid,
-    by_grid,
-    check_noise,
-    check_pairs,
-    check_saliency,
-    some_are,
-)
+from puzzlemix.mixing.grids import as_grid, by_grid
+from puzzlemix.mixing.puzzle_parameters import PuzzleParameters
 from puzzlemix.mixing.transport import transport_grid, transport_plan
 
 
@@ -34,7 +28,7 @@ class Puzzle(NamedTuple):
 
     Attributes:
         images: (B, C, H, W), pixels in [0, 1].
-        share: (B,), of the first image: the mean of its mask.
+        share: (B,), of the first image: of the pixels, the mean of the mask enlarged to them.
         mask: z (B, n_h, n_w), 1 keeps the first image, 0 takes its partner; (B, H, W) where `blocks` is a tensor.
         sources: (2, B, N_h, N_w) int64, of the first image and of its partner, the cell, counted row by row, that moved
             to each cell; None without transport, or where `blocks` is a tensor.
@@ -102,8 +96,20 @@ def puzzle_mix(
 
     Source: `mixup_graph` of the authors' release, function by function the paper's section on the method.
     """
-    parameters = PuzzleParameters(beta, gamma, eta, neigh_size, n_labels, transport, t_eps, t_size, solver)
-    check_pairs(images, partner, lam)
+    parameters = PuzzleParameters(
+        beta=beta,
+        gamma=gamma,
+        eta=eta,
+        neigh_size=neigh_size,
+        n_labels=n_labels,
+        transport=transport,
+        t_eps=t_eps,
+        t_size=t_size,
+        solver=solver,
+    )
+    check_images(images)
+    check_partner(partner, images)
+    check_shares("lam", lam, images)
     check_saliency(saliency, images)
     check_noise(noise, noisy, images)
     given, place = images, images.device if backend.of(images) else "cpu"

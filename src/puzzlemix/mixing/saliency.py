@@ -6,6 +6,7 @@ network that takes pixels and normalises inside gives g_pixel; g = g_pixel * std
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from functools import lru_cache
 
 import torch
@@ -53,16 +54,20 @@ def input_gradient_and_backward(model: nn.Module, images: Tensor, labels: Tensor
 def saliency_of(gradient: Tensor, model: nn.Module) -> Tensor:
     """s (B, H, W) from the input gradient (B, C, H, W), times std where the model normalises inside.
 
-    A model that does so in a part called `normalize`, or in the first of an `nn.Sequential`, with a `std` a channel
-    (the networks of this package; torchvision's `Normalize`) is recognised; of any other, the gradient is taken as it
-    is, which is the same up to scale where all channels have one std.
+    A model that does so in a part called `normalize`, or in the first of an `nn.Sequential`, with a `std` for all channels
+    or one for each (the networks of this package; torchvision's `Normalize`), is recognised; of any other, the gradient
+    is taken as it is, which is the same up to scale where all channels have one std.
     """
     gradient = gradient.float()  # squares of half precision would vanish
     network = unwrap(model)
     first = network[0] if isinstance(network, nn.Sequential) and len(network) else None
     std = getattr(getattr(network, "normalize", first), "std", None)
     if std is not None:
-        std = std if isinstance(std, Tensor) else _kept_on(gradient.device, tuple(std))
+        std = (
+            std
+            if isinstance(std, Tensor)
+            else _kept_on(gradient.device, tuple(std) if isinstance(std, Iterable) else (std,))
+        )
         gradient = gradient * std.to(gradient).view(-1, 1, 1)
     return gradient.square().mean(1).sqrt()
 

@@ -1,0 +1,89 @@
+"""What cannot be mixed: a line that names the argument, its value, and what was expected."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import torch
+from torch import Tensor
+
+from puzzlemix.errors import require, require_number, values_are_looked_at
+
+
+def check_shares(name: str, share: float | Tensor, images: Tensor) -> None:
+    """Raise `InputError` unless it is a number in [0, 1], or one an image; those only where values are looked at."""
+    if isinstance(share, Tensor):
+        fits = share.shape == images.shape[:1] and share.is_floating_point() and share.device == images.device
+        wanted, given = f"({len(images)},) floating point on {images.device}", f"{tuple(share.shape)} {share.dtype}"
+        require(fits, f"{name} must be a number or {wanted}, not {given} on {share.device}")
+        if values_are_looked_at(share.device.type) and len(share):
+            low, high = (float(end) for end in share.detach().aminmax())
+            require(0 <= low <= high <= 1, f"{name} must lie in [0, 1], not from {low} to {high}")
+    else:
+        require_number(name, share, 0, 1)
+
+
+def check_partner(partner: Tensor, images: Tensor) -> None:
+    """Raise `InputError` unless it names an image of the batch for each; their range where values are looked at."""
+    check_tensor("partner", partner, images, images.shape[:1], torch.int64)
+    if values_are_looked_at(images.device.type) and len(partner):
+        low, high = int(partner.min()), int(partner.max())
+        valid = 0 <= low <= high < len(images)
+        require(valid, f"partner must lie in [0, {len(images) - 1}], not from {low} to {high}")
+
+
+def check_images(images: Tensor) -> None:
+    """Raise `InputError` unless they are pixels, (B, C, H, W); their range where values are looked at."""
+    check_tensor("images", images)
+    require(images.ndim == 4, f"images must have shape (B, C, H, W), not {tuple(images.shape)}")
+    require(images.numel() > 0, f"images of shape {tuple(images.shape)} hold no pixels")
+    if values_are_looked_at(images.device.type):
+        dark, bright = (float(value) for value in images.detach().aminmax())
+        pixels = dark >= -0.5 and bright <= 1.5  # bicubic resizing overshoots; what is normalised is further off
+        remedy = "divide them by 255, or give PuzzleMix the mean and std that they were normalised with"
+        require(pixels, f"images must be pixels in [0, 1], not from {dark:.3g} to {bright:.3g}: {remedy}")
+
+
+def check_saliency(saliency: Tensor, images: Tensor) -> None:
+    """Raise `InputError` unless it is that of images (B, C, H, W)."""
+    check_tensor("saliency", saliency, images, (len(images), *images.shape[2:]))
+    if values_are_looked_at(images.device.type):
+        least = float(saliency.detach().nan_to_num(0).min())
+        require(least >= 0, f"saliency must not be negative, not {least:.3g}: take its magnitude")
+
+
+def check_noisy(noisy: Sequence[bool | Tensor], images: Tensor) -> None:
+    """Raise `InputError` unless it is said of both sides of a pair, in one word or of each image."""
+    both = isinstance(noisy, Sequence) and len(noisy) == 2
+    require(both, f"noisy must say of the first and of the second image, such as (True, False), not {noisy}")
+    for side in noisy:
+        if isinstance(side, Tensor):
+            check_tensor("noisy", side, images, images.shape[:1], torch.bool)
+
+
+def check_noise(noise: Tensor | None, noisy: Sequence[bool | Tensor], images: Tensor) -> None:
+    """Raise `InputError` unless there is noise of the images' shape where one is `noisy`, and that is said of both."""
+    check_noisy(noisy, images)
+    if noise is not None:
+        check_tensor("noise", noise, images, images.shape)
+    require(noise is not None or not some_are(noisy), "noisy asks for noise: give noise=, of the images' shape")
+
+
+def some_are(noisy: Sequence[bool | Tensor]) -> bool:
+    """Whether images may carry noise; of tensors, which a GPU would be waited for, it is taken as true."""
+    return any(isinstance(side, Tensor) or side for side in noisy)
+
+
+def check_tensor(
+    name: str, given: Tensor, images: Tensor | None = None, shape: Sequence[int] = (), dtype: torch.dtype | None = None
+) -> None:
+    """Raise `InputError` unless it is a tensor of this shape on the images' device, of `dtype` or floating point."""
+    require(isinstance(given, Tensor), f"{name} must be a tensor, not {type(given).__name__}")
+    if images is not None:
+        require(given.shape == tuple(shape), f"{name} must have shape {tuple(shape)}, not {tuple(given.shape)}")
+        same = given.device == images.device
+        require(same, f"{name} must be on the images' device, {images.device}, not {given.device}")
+    if dtype is None:
+        require(given.is_floating_point(), f"{name} must be floating point, not {given.dtype}")
+    else:
+        require(given.dtype == dtype, f"{name} must be {dtype}, not {given.dtype}")
