@@ -16,7 +16,7 @@ from torch import nn
 
 from puzzlemix.checkpoint import load_checkpoint
 from puzzlemix.cli import ASKED_TO_STOP
-from puzzlemix.data.folders import LAST_READS_S
+from puzzlemix.data.readers import LAST_READS_S
 from puzzlemix.soak import descendants, differences
 
 METHODS = {
@@ -243,8 +243,7 @@ def test_a_full_disk_stops_the_run_with_the_old_checkpoint_intact(interrupted):
     done = limited_to(len(before) // 2, again)
     assert done.returncode == 1
     assert done.stderr == (
-        f"error: {path.with_suffix('.unfinished')} cannot be written (File too large); {path} is as it was: make room, "
-        "start again\n"
+        f"error: {path} cannot be written (File too large); it is as it was: make room, start again\n"
     )
     assert [p.name for p in path.parent.iterdir()] == ["last.pt"]
     assert path.read_bytes() == before
@@ -257,6 +256,15 @@ def test_a_disk_that_is_full_at_the_start_is_told_in_one_line(command):
     assert done.returncode == 1
     wanted = f"error: {folder / 'config.yaml'} cannot be written (File too large): make room, start again\n"
     assert done.stderr == wanted
+
+
+def test_a_folder_whose_lock_cannot_be_written_is_told_in_one_line(command):
+    first, folder = command("run")
+    (folder / ".lock").mkdir(parents=True)  # what a folder of somebody else's comes to, also for root
+    done = subprocess.run(first, capture_output=True, text=True, check=False)
+    assert done.returncode == 1
+    assert done.stderr.startswith(f"error: {folder / '.lock'} cannot be written (Is a directory): ")
+    assert done.stderr.count("\n") == 1
 
 
 def test_a_second_run_in_the_same_folder_is_refused(command):

@@ -13,7 +13,7 @@ import torch
 from torch import nn
 
 from puzzlemix.errors import InputError, require
-from puzzlemix.files import cannot_be_written, unfinished_of, whole_file, write_text
+from puzzlemix.files import whole_file, write_text
 from puzzlemix.model_card import model_card
 
 
@@ -25,17 +25,13 @@ def save_checkpoint(path: Path, content: Mapping[str, Any], previous: Path | Non
     Raises:
         RunError: it cannot be written; all files are as they were.
     """
-    try:
-        with whole_file(path, previous) as file:
+    with whole_file(path, previous) as file:
+        try:
             torch.save(dict(content), file)
-    except (OSError, RuntimeError) as error:
-        cause = error.__context__ if isinstance(error, RuntimeError) else error  # torch's own says nothing of why
-        if isinstance(cause, KeyboardInterrupt):
-            raise cause from None
-        if not isinstance(cause, OSError):
+        except RuntimeError as error:  # which says nothing of why
+            if isinstance(error.__context__, OSError | KeyboardInterrupt):
+                raise error.__context__ from None
             raise
-        kept = f"; {path} is as it was" if path.is_file() else ""
-        raise cannot_be_written(unfinished_of(path), cause, kept) from error
 
 
 def load_checkpoint(path: str | Path) -> dict[str, Any]:

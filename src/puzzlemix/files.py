@@ -57,11 +57,8 @@ def write_text(path: Path, text: str) -> None:
     Raises:
         RunError: it cannot be written; the file that was there is as it was.
     """
-    try:
-        with whole_file(path) as file:
-            file.write(text.encode())
-    except OSError as error:
-        raise cannot_be_written(path, error) from error
+    with whole_file(path) as file:
+        file.write(text.encode())
 
 
 @contextmanager
@@ -69,33 +66,41 @@ def whole_file(path: Path, previous: Path | None = None) -> Iterator[IO[bytes]]:
     """A file to write, which becomes `path`, in a folder made for it, when it is complete: also after a loss of power.
 
     The file that was there becomes `previous`, where one is wanted. What fails inside leaves all files as they were.
+
+    Raises:
+        RunError: it cannot be written.
     """
-    path.parent.mkdir(parents=True, exist_ok=True)
     unfinished = unfinished_of(path)
     try:
-        with open(unfinished, "wb") as file:
-            yield file
-            file.flush()
-            os.fsync(file.fileno())
-    except BaseException:
-        unfinished.unlink(missing_ok=True)  # the room that it takes may be all there is
-        raise
-    if previous is not None and path.is_file():
-        os.replace(path, previous)
-    os.replace(unfinished, path)
-    _sync_folder(path.parent)
+        path.parent.mkdir(parents=True, exist_ok=True)
+        try:
+            with open(unfinished, "wb") as file:
+                yield file
+                file.flush()
+                os.fsync(file.fileno())
+        except BaseException:
+            with suppress(OSError):
+                unfinished.unlink(missing_ok=True)  # the room that it takes may be all there is
+            raise
+        if previous is not None and path.is_file():
+            os.replace(path, previous)
+        os.replace(unfinished, path)
+        _sync_folder(path.parent)
+    except OSError as error:
+        raise cannot_be_written(path, error) from error
 
 
 def unfinished_of(path: Path) -> Path:
-    """Where a file is written before it becomes `path`: `last.pt` -> `last.unfinished`."""
-    return path.with_suffix(".unfinished")
+    """Where a file is written before it becomes `path`: `last.pt` -> `last.pt.unfinished`."""
+    return path.with_name(f"{path.name}.unfinished")
 
 
-def cannot_be_written(path: Path, error: OSError, kept: str = "") -> RunError:
-    """What to say of a file that the system does not take; `kept`, of what is left."""
+def cannot_be_written(path: Path, error: OSError) -> RunError:
+    """What to say of a file that the system does not take, and of one that was there."""
+    kept = "; it is as it was" if path.is_file() else ""
     full = error.errno in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
     remedy = "make room, start again" if full else "let it be written to, or write elsewhere"
-    return RunError(f"{path} cannot be written ({error.strerror}){kept}: {remedy}")
+    return RunError(f"{path} cannot be written ({error.strerror or error}){kept}: {remedy}")
 
 
 def _sync_folder(folder: Path) -> None:

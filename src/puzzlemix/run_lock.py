@@ -37,7 +37,11 @@ def lock_run(folder: Path) -> IO[str]:
         InputError: another process has it.
         RunError: it cannot be written.
     """
-    file = (folder / ".lock").open("a+")
+    path = folder / ".lock"
+    try:
+        file = path.open("a+")
+    except OSError as error:
+        raise cannot_be_written(path, error) from error
     until_s = time.monotonic() + LOOK_S
     while not _try_lock(file):
         if time.monotonic() > until_s:
@@ -51,7 +55,7 @@ def lock_run(folder: Path) -> IO[str]:
         file.write(f"process {os.getpid()} on {socket.gethostname()}")
         file.flush()
     except OSError as error:
-        raise cannot_be_written(Path(file.name), error) from error
+        raise cannot_be_written(path, error) from error
     return file
 
 

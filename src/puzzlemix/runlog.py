@@ -195,7 +195,7 @@ class RunLog:
         require(self.config["resume"] == "auto", f"{self.folder} holds a run, and resume=never: {remedy}")
         try:
             there = yaml.safe_load(path.read_text())
-        except yaml.YAMLError as error:
+        except (yaml.YAMLError, OSError, ValueError) as error:
             raise InputError(f"{path} is damaged: {remedy}") from error
         self.check_config(there, path)
 

@@ -17,6 +17,7 @@ import torch
 
 from puzzlemix.checkpoint import load_checkpoint
 from puzzlemix.errors import RunError
+from puzzlemix.files import unfinished_of
 from puzzlemix.nested import flatten
 
 LOOK_S = 0.0005  # between two looks at whether a checkpoint is being written, which takes some milliseconds
@@ -50,7 +51,7 @@ def kill_and_restart(command: Sequence[str], folder: Path, kills: int, seed: int
                 _wait_for_write(folder / "checkpoints" / "last.pt", time.time_ns(), process)
         time.sleep(rng.uniform(0, LATEST_S))
         if where == "in a write":
-            _wait_for_write(folder / "checkpoints" / "last.unfinished", time.time_ns(), process)
+            _wait_for_write(unfinished_of(folder / "checkpoints" / "last.pt"), time.time_ns(), process)
         if process.poll() is not None:
             raise RunError(f"the run ended with status {process.returncode} before kill {kill + 1}: give more epochs")
         for pid in [process.pid, *descendants(process.pid)]:

@@ -119,10 +119,10 @@ def test_what_is_there_is_left_and_what_is_not_is_made_the_same(tmp_path, kind):
     assert len(lost) < len(whole)
     for path in lost:
         path.unlink()
-    (folder / "fog.unfinished").write_bytes(b"half")  # of a process that was killed
+    (folder / "fog.npy.unfinished").write_bytes(b"half")  # of a process that was killed
     kept = times(folder)
     assert 0 < generate(data, names, seed=0, force=False) < len(names) * 5 * 5
-    assert content(folder) | {"fog.unfinished": b""} == whole | {"fog.unfinished": b""}
+    assert content(folder) | {"fog.npy.unfinished": b""} == whole | {"fog.npy.unfinished": b""}
     now = times(folder)
     assert all(now[path] == before for path, before in kept.items() if path.suffix != ".unfinished")
 
@@ -216,7 +216,7 @@ def test_what_cannot_be_corrupted(tmp_path):
 def test_a_file_that_cannot_be_written(tmp_path):
     data, folder = arrays(tmp_path), tmp_path / "pets-c-regenerated"
     generate(data, ["contrast"], seed=0, force=False)
-    (folder / "fog.unfinished").mkdir()
-    with pytest.raises(RunError, match=rf"^{folder}/fog\.npy cannot be written \(.*\); what is whole is kept: let it"):
+    (folder / "fog.npy.unfinished").mkdir()
+    with pytest.raises(RunError, match=rf"^{folder}/fog\.npy cannot be written \(.*\): let it"):
         generate(data, ["contrast", "fog"], seed=0, force=False)
     assert (folder / "contrast.npy").is_file()

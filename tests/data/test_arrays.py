@@ -10,7 +10,7 @@ from puzzlemix.data import arrays
 from puzzlemix.data.arrays import ArrayData
 from puzzlemix.data.npz import Arrays, write_arrays
 from puzzlemix.data.sharding import evaluation_shards
-from puzzlemix.errors import InputError
+from puzzlemix.errors import InputError, RunError
 from puzzlemix.streams import numpy_stream, torch_seed
 
 CPU = torch.device("cpu")
@@ -228,7 +228,7 @@ def test_an_interrupted_write_leaves_the_file_that_was_there(tmp_path, monkeypat
         raise OSError("no space left")
 
     monkeypatch.setattr(arrays.np, "savez", disk_full)
-    with pytest.raises(OSError, match="no space left"):
+    with pytest.raises(RunError, match=r"train\.npz cannot be written \(no space left\); it is as it was"):
         write_arrays(path, TEST)
     assert path.read_bytes() == before
     monkeypatch.undo()

@@ -12,10 +12,9 @@ import shutil
 import zlib
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import contextmanager
 from functools import partial
 from pathlib import Path
-from typing import IO, Any
+from typing import Any
 
 import numpy as np
 from PIL import Image
@@ -28,7 +27,7 @@ from puzzlemix.corruptions.severities import severities_for
 from puzzlemix.data.arrays import ArrayData
 from puzzlemix.data.image_files import read_rgb
 from puzzlemix.errors import require, require_choice, require_whole
-from puzzlemix.files import cannot_be_written, whole_file
+from puzzlemix.files import whole_file
 
 DEFINITION = 1  # of the corruptions: one more wherever the same seed comes to give other images
 LEAST_SIDE = 32  # pixels
@@ -119,14 +118,14 @@ class _Arrays:
     def write(self, name: str, corrupt: Corrupt, bar: tqdm) -> int:
         """Write a corruption's array, unless it is there; returns how many images were made."""
         if not self._path("labels").is_file():
-            with _written(self._path("labels")) as file:
+            with whole_file(self._path("labels")) as file:
                 np.save(file, np.tile(self.y, len(SEVERITIES)))
         count = len(SEVERITIES) * self.count
         if self._path(name).is_file():
             bar.update(count)
             return 0
         header = {"descr": "|u1", "fortran_order": False, "shape": (count, *self.x.shape[1:])}
-        with _written(self._path(name)) as file, ThreadPoolExecutor(os.cpu_count()) as threads:
+        with whole_file(self._path(name)) as file, ThreadPoolExecutor(os.cpu_count()) as threads:
             np.lib.format.write_array_header_1_0(file, header)
             batches = _batches(self.count, self.size)
             for images in threads.map(lambda batch: corrupt(*batch, self.x[batch[1]]), batches):
@@ -161,7 +160,7 @@ class _Folders:
             if new:
                 images = np.stack([np.asarray(self.centre(read_rgb(self.files.path(place)))) for place in new])
                 for place, image in zip(new, corrupt(severity, new, images), strict=True):
-                    with _written(copies.path(place)) as file:
+                    with whole_file(copies.path(place)) as file:
                         Image.fromarray(image).save(file, "JPEG", quality=JPEG_QUALITY, optimize=True)
             return len(places), len(new)
 
@@ -179,13 +178,3 @@ def _batches(count: int, size: Sequence[int]) -> Iterator[tuple[int, Sequence[in
     for severity in SEVERITIES:
         for first in range(0, count, at_once):
             yield severity, range(first, min(first + at_once, count))
-
-
-@contextmanager
-def _written(path: Path) -> Iterator[IO[bytes]]:
-    """A file to write, whole or not there; that it cannot be is a `RunError`."""
-    try:
-        with whole_file(path) as file:
-            yield file
-    except OSError as error:
-        raise cannot_be_written(path, error, "; what is whole is kept") from error

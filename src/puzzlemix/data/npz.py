@@ -40,6 +40,10 @@ def read_arrays(path: Path, prepare: str) -> Arrays:
 
 
 def write_arrays(path: Path, arrays: Arrays) -> None:
-    """Write one split so that a half-written file is never taken for a whole one."""
+    """Write one split so that a half-written file is never taken for a whole one.
+
+    Raises:
+        RunError: it cannot be written.
+    """
     with whole_file(path) as file:
         np.savez(file, x=arrays.x, y=arrays.y, classes=arrays.classes)

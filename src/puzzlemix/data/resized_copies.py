@@ -10,7 +10,9 @@ from PIL import Image
 from tqdm import tqdm
 
 from puzzlemix.data.image_files import find_images, read_rgb
+from puzzlemix.files import cannot_be_written, unfinished_of
 
+SHORT_SIDES = 352, 160  # pixels of the copies, which recipe=imagenet_fast reads
 FILES_AT_ONCE = 1000  # handed to the threads together
 
 
@@ -27,9 +29,10 @@ def write_resized_copies(source: Path, destination: Path, short_side: int) -> No
 
     Raises:
         InputError: the source has no class folders, or an image cannot be read.
+        RunError: a copy cannot be written.
     """
     files = find_images(source, "give the folder that holds <class>/ with images")
-    unfinished = destination.with_name(destination.name + ".unfinished")
+    unfinished = unfinished_of(destination)
     copies = files._replace(folder=unfinished)
 
     def write(index: int) -> None:
@@ -49,7 +52,10 @@ def _write_copy(path: Path, copy: Path, short_side: int) -> None:
     image = read_rgb(path)
     scale = min(short_side / min(image.size), 1)
     image = image.resize([round(side * scale) for side in image.size], Image.Resampling.BICUBIC)
-    copy.parent.mkdir(parents=True, exist_ok=True)
-    unfinished = copy.with_name(copy.name + ".unfinished")
-    image.save(unfinished, "JPEG", quality=95)
-    os.replace(unfinished, copy)
+    unfinished = unfinished_of(copy)
+    try:  # not a `whole_file`: to see a million of them onto the disk one by one would take hours
+        copy.parent.mkdir(parents=True, exist_ok=True)
+        image.save(unfinished, "JPEG", quality=95)
+        os.replace(unfinished, copy)
+    except OSError as error:
+        raise cannot_be_written(copy, error) from error

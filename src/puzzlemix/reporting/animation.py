@@ -12,7 +12,7 @@ from matplotlib.backends.backend_agg import FigureCanvasAgg
 from PIL import Image
 from torch import Tensor
 
-from puzzlemix.files import cannot_be_written, whole_file
+from puzzlemix.files import whole_file
 from puzzlemix.mixing import puzzle_mix
 from puzzlemix.reporting.batch import Batch
 from puzzlemix.reporting.pictures import grid_of_images, show_image
@@ -57,8 +57,5 @@ def draw_animation(path: Path, batch: Batch, saliency: Tensor, first: int, param
         pictures.append(Image.fromarray(np.asarray(canvas.buffer_rgba())).convert("RGB"))
     durations = [FRAME_MS] * (FRAMES - 1) + [LAST_FRAME_MS]
     film = {"save_all": True, "append_images": pictures[1:], "duration": durations, "loop": 0}
-    try:
-        with whole_file(path) as file:
-            pictures[0].save(file, FORMATS[path.suffix.lower()], **film)
-    except OSError as error:
-        raise cannot_be_written(path, error) from error
+    with whole_file(path) as file:
+        pictures[0].save(file, FORMATS[path.suffix.lower()], **film)

@@ -10,7 +10,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from torch import Tensor
 
-from puzzlemix.files import cannot_be_written, whole_file
+from puzzlemix.files import whole_file
 
 
 def grid_of_images(titles: Sequence[str], rows: int) -> tuple[Figure, np.ndarray]:
@@ -40,8 +40,5 @@ def save_picture(figure: Figure, path: Path) -> None:
     Raises:
         RunError: it cannot be written.
     """
-    try:
-        with whole_file(path) as file:
-            figure.savefig(file, format="png", dpi=130)
-    except OSError as error:
-        raise cannot_be_written(path, error) from error
+    with whole_file(path) as file:
+        figure.savefig(file, format="png", dpi=130)
