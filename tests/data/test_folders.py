@@ -86,7 +86,7 @@ def test_evaluated_images_are_their_resized_centres(root, image_size, split):
 
 def test_every_training_image_comes_once_an_epoch_from_its_own_file(root):
     """With crops of the whole image, a mirrored or plain copy of a file comes out."""
-    data = images_of(root, image_size=(60, 80))
+    data = images_of(root, image_size=(60, 80), test_resize=80)
     images, labels = joined(data.train_batches(4, False, seed=0, epoch=0, min_scale=1.0))
     files = sorted((root / "small" / "train").rglob("*.JPEG"))
     originals = torch.stack([torch.from_numpy(pixels_of(file).copy()).permute(2, 0, 1) for file in files]).float() / 255
@@ -155,7 +155,7 @@ def test_a_view_cuts_other_sizes_from_resized_copies(root, tmp_path):
         (tmp_path / "small" / split).symlink_to(root / "small" / split)
     data = images_of(tmp_path)
     view = {"crop_pixels": 24, "min_scale": 1.0, "resized_to": 30}
-    with pytest.raises(InputError, match=r"train_30 is not there: run `python scripts/prepare_data\.py dataset=small`"):
+    with pytest.raises(InputError, match=r"train_30 is not there: `python scripts/prepare_data.* makes"):
         next(data.train_batches(4, False, 0, 0, **view))
     write_resized_copies(tmp_path / "small" / "train", resized_folder(tmp_path / "small", 30), 30)
     images, labels = joined(data.train_batches(4, False, 0, 0, **view))
@@ -163,6 +163,21 @@ def test_a_view_cuts_other_sizes_from_resized_copies(root, tmp_path):
     whole, same = joined(data.train_batches(4, False, 0, 0, crop_pixels=24, min_scale=1.0))
     assert torch.equal(labels, same)
     assert 0 < (images - whole).abs().mean() < 0.05
+
+
+@pytest.mark.parametrize(
+    ("view", "message"),
+    [
+        ({"crop_size": 24}, r"unknown 'crop_size' in the view of a recipe's phase; did you mean 'crop_pixels'\?"),
+        ({"crop_pixels": 0}, r"crop_pixels of a recipe's phase must be a whole number, at least 1, not 0"),
+        ({"min_scale": 2}, r"min_scale of a recipe's phase must be a number, in \[0, 1\], not 2"),
+        ({"resized_to": "small"}, r"resized_to of a recipe's phase must be a whole number, at least 1, not small"),
+        ({"resized_to": 31}, r"train_31 is not there: .* makes copies of \[352, 160\] pixels"),
+    ],
+)
+def test_a_view_that_cannot_be_cut_is_refused_before_training(root, view, message):
+    with pytest.raises(InputError, match=message):
+        images_of(root).check_view(**view)
 
 
 @pytest.mark.parametrize("workers", [0, 1])
@@ -209,6 +224,10 @@ def test_workers_end_with_an_epoch_that_is_left_early(root):
         ({"num_classes": 2}, r"labels from 0 to 2, but num_classes=2 allows 0 to 1: set dataset\.num_classes, or put"),
         ({"num_classes": 4}, r"1 of 4 classes have no image \(the first: \[3\]\)"),
         ({"workers": -1}, r"dataset\.workers must be a whole number, at least 0, not -1"),
+        ({"test_resize": 0}, r"dataset\.test_resize must be a whole number, at least 1, not 0"),
+        ({"test_resize": 31}, r"dataset\.test_resize=31 is less than dataset\.image_size=\[32, 32\]: raise it"),
+        ({"color_jitter": -1}, r"dataset\.color_jitter must be a number, finite, 0 or more, not -1"),
+        ({"lighting": "a"}, r"dataset\.lighting must be a number, finite, 0 or more, not a"),
     ],
 )
 def test_a_dataset_that_is_not_the_configs(root, options, message):
@@ -255,6 +274,12 @@ def test_resized_copies(root, tmp_path, short_side, size):
         pixels = pixels_of(copies / file)
         assert pixels.shape == (*size, 3)
         np.testing.assert_array_equal(pixels, copy_of(source / file, short_side))
+
+
+def test_copies_that_cannot_be_written(root, tmp_path):
+    (tmp_path / "copies.unfinished").write_bytes(b"a file in the folder's place")
+    with pytest.raises(RunError, match=r"copies\.unfinished/n01/\d\.JPEG cannot be written \(.*\): let it"):
+        write_resized_copies(root / "small" / "train", tmp_path / "copies", 10)
 
 
 def test_resized_copies_are_taken_up_where_they_stopped(tmp_path):

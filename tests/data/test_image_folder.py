@@ -5,6 +5,7 @@ import pytest
 from pictures import crops, pixels_of, write_class_folders, write_image
 from PIL import Image
 
+from puzzlemix.data.image_files import read_rgb
 from puzzlemix.data.image_folder import channel_statistics, read_image_folder
 from puzzlemix.errors import InputError
 
@@ -76,7 +77,11 @@ def test_every_mode_becomes_rgb(tmp_path):
     exif = Image.Exif()
     exif[0x0112] = 6  # to be turned clockwise by a quarter to be seen upright
     image.transpose(Image.Transpose.ROTATE_90).save(tmp_path / "sideways.png", exif=exif)
-    wanted = dict.fromkeys(("L.png", "16 bits.png"), np.repeat(grey[..., None], 3, axis=-1))
+    turned = np.rot90(grey.astype(np.uint16) * 257)
+    Image.fromarray(turned).save(tmp_path / "16 bits, sideways.png", exif=exif)
+    Image.fromarray(grey.astype(np.uint16) * 257).save(tmp_path / "16 bits.tif")
+    of_16_bits = "16 bits.png", "16 bits, sideways.png", "16 bits.tif"
+    wanted = dict.fromkeys(("L.png", *of_16_bits), np.repeat(grey[..., None], 3, axis=-1))
     wanted |= dict.fromkeys(("RGBA.png", "RGB.webp", "sideways.png", "P.png", "CMYK.jpg"), pixels)
     for name, expected in wanted.items():
         for split in ("train", "test"):
@@ -124,3 +129,12 @@ def test_what_cannot_be_read_is_named(tmp_path, message):
 def test_impossible_shares(tmp_path, test_share):
     with pytest.raises(InputError, match=rf"test_share must lie in \(0, 1\), not {test_share}"):
         read_image_folder(tmp_path, (16, 16), test_share, 0)
+
+
+@pytest.mark.parametrize("dtype", [np.int32, np.float32])
+def test_images_of_32_bits_are_refused(tmp_path, dtype):
+    """Whose white is at 1, at 255, at 65535 or elsewhere."""
+    path = tmp_path / "grey.tif"
+    Image.fromarray(np.full((24, 24), 200, dtype)).save(path)
+    with pytest.raises(InputError, match=rf"^{path} holds numbers of 32 bits, not pixels: save it with 8 or 16 bits$"):
+        read_rgb(path)

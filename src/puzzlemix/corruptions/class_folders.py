@@ -18,8 +18,8 @@ from torchvision.datasets.folder import IMG_EXTENSIONS
 from torchvision.transforms.v2.functional import pil_to_tensor
 
 from puzzlemix.corruptions.names import SEVERITIES
-from puzzlemix.data.folders import read_batches
 from puzzlemix.data.image_files import ImageFiles, find_images, read_rgb
+from puzzlemix.data.readers import read_batches
 from puzzlemix.errors import require
 
 

@@ -2,25 +2,26 @@
 
 from __future__ import annotations
 
-import signal
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
+from typing import Any
 
 import torch
 from PIL import Image
 from torch import Tensor
-from torch.utils.data import DataLoader, Dataset
+from torch.utils.data import Dataset
 from torchvision.transforms import v2
 
 from puzzlemix.data.checks import check_image_size, check_labels
 from puzzlemix.data.image_files import ImageFiles, find_images, read_rgb
 from puzzlemix.data.lighting import Lighting
-from puzzlemix.data.resized_copies import resized_folder
+from puzzlemix.data.readers import read_batches
+from puzzlemix.data.resized_copies import SHORT_SIDES, resized_folder
 from puzzlemix.data.sharding import epoch_shards
-from puzzlemix.errors import InputError, RunError, require, require_whole
+from puzzlemix.errors import InputError, nearest, require, require_number, require_whole
 from puzzlemix.streams import torch_seed
 
-LAST_READS_S = 60  # of a reader that was told to end
+VIEW = "crop_pixels", "min_scale", "resized_to"  # what a recipe's phase may say of its images
 
 
 class ImageFolders:
@@ -37,6 +38,9 @@ class ImageFolders:
         workers: processes that read images, for each process that trains; 0 for none.
         train_images, test_images: how many the dataset must have; None where any number will do.
         root: the folder that holds the datasets' folders.
+
+    Raises:
+        InputError: a parameter is out of range.
     """
 
     evaluated_on = "test"
@@ -58,6 +62,11 @@ class ImageFolders:
     ):
         require_whole("dataset.workers", workers, least=0)
         check_image_size(image_size)
+        require_whole("dataset.test_resize", test_resize, least=1)
+        fits = test_resize >= max(image_size)  # else the centre would be framed in black
+        require(fits, f"dataset.test_resize={test_resize} is less than dataset.image_size={list(image_size)}: raise it")
+        require_number("dataset.color_jitter", color_jitter)
+        require_number("dataset.lighting", lighting)
         self.name, self.num_classes, self.image_size = name, num_classes, tuple(image_size)
         self.mean, self.std = tuple(mean), tuple(std)
         self.test_resize, self.color_jitter, self.lighting = test_resize, color_jitter, lighting
@@ -84,10 +93,15 @@ class ImageFolders:
         """Training steps an epoch."""
         return len(epoch_shards(self.train_count, batch_size, drop_last, seed=0, epoch=0))
 
-    def check_view(self, resized_to: int | None = None, **view: object) -> None:
-        """Raise `InputError` where the images that a recipe's phase wants are not there."""
-        if resized_to is not None:
-            self._resized(resized_to)
+    def check_view(self, **view: Any) -> None:
+        """Raise `InputError` where images cannot be cut as a recipe's phase wants them, or are not there."""
+        for key in sorted(set(view) - set(VIEW)):
+            raise InputError(f"unknown '{key}' in the view of a recipe's phase{nearest(key, VIEW)}")
+        if view.get("crop_pixels") is not None:
+            require_whole("crop_pixels of a recipe's phase", view["crop_pixels"], least=1)
+        require_number("min_scale of a recipe's phase", view.get("min_scale", 0), 0, 1)
+        if view.get("resized_to") is not None:
+            self._resized(view["resized_to"])
 
     def train_batches(
         self,
@@ -181,8 +195,10 @@ class ImageFolders:
         return files
 
     def _resized(self, short_side: int) -> ImageFiles:
+        require_whole("resized_to of a recipe's phase", short_side, least=1)
         folder = resized_folder(self.folder, short_side)
-        require(folder.is_dir(), f"{folder} is not there: run `python scripts/prepare_data.py dataset={self.name}`")
+        remedy = f"`python scripts/prepare_data.py dataset={self.name}` makes copies of {list(SHORT_SIDES)} pixels"
+        require(folder.is_dir(), f"{folder} is not there: {remedy}")
         return self._train._replace(folder=folder)
 
     def _augmentation(self, size: Sequence[int], min_scale: float) -> Callable[[Image.Image], Tensor]:
@@ -194,54 +210,6 @@ class ImageFolders:
         if self.lighting:
             steps.append(Lighting(self.lighting))
         return v2.Compose(steps)
-
-
-def read_batches(
-    images: Dataset, shards: Sequence[Sequence[int]], workers: int, device: torch.device
-) -> Iterator[tuple[Tensor, Tensor]]:
-    """The images at these indices, in [0, 1], and labels, as they come from the workers, on the device.
-
-    Args:
-        images: (3, H, W) uint8, with labels.
-        shards: the indices, batch by batch.
-        workers: processes that read; 0 for none.
-        device: for the batches.
-
-    Raises:
-        RunError: an image cannot be read.
-    """
-    loader = DataLoader(
-        images,
-        batch_sampler=shards,
-        num_workers=workers,
-        pin_memory=device.type == "cuda",
-        worker_init_fn=_outlast_sigterm,
-        generator=torch.Generator(),  # its own: the global one is the training loop's
-    )
-    try:
-        for pixels, labels in _with_workers_started(loader):
-            yield (
-                pixels.to(device, non_blocking=True).float().div_(255),
-                labels.to(device, non_blocking=True),
-            )
-    except InputError as error:  # a worker's comes as its traceback, which ends in the message
-        message = str(error).strip().rpartition("InputError: ")[2]
-        raise RunError(message) from error.with_traceback(None)  # whose frames would keep the workers
-
-
-def _with_workers_started(loader: DataLoader) -> Iterator[Sequence[Tensor]]:
-    """Its batches. Workers inherit that SIGTERM is held back here, until they can outlast it."""
-    before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGTERM})
-    try:
-        return iter(loader)
-    finally:
-        signal.pthread_sigmask(signal.SIG_SETMASK, before)
-
-
-def _outlast_sigterm(worker: int) -> None:
-    """Read on for a while where a cluster's signal comes to all processes: the one that trains finishes its step."""
-    signal.signal(signal.SIGTERM, lambda *_: signal.alarm(LAST_READS_S))
-    signal.pthread_sigmask(signal.SIG_UNBLOCK, {signal.SIGTERM})
 
 
 class _Images(Dataset):

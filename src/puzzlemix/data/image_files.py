@@ -43,21 +43,32 @@ def find_images(folder: Path, remedy: str) -> ImageFiles:
 
 
 def read_rgb(file: Path | IO[bytes], name: str | None = None) -> Image.Image:
-    """An image file of any mode as RGB; of 16 bits the upper 8.
+    """An image file as RGB; of 16 bits the upper 8.
 
     Args:
         file: its path, or the file itself, open.
         name: for the error; None for the path.
 
     Raises:
-        InputError: it cannot be decoded.
+        InputError: it cannot be decoded, or holds numbers of 32 bits, whose range nothing tells.
     """
     try:
         with Image.open(file) as image:
-            if image.mode.startswith("I"):  # 16 bits, which `convert` would clip at 255
-                image = Image.fromarray((np.asarray(image) >> 8).astype(np.uint8))
-            return image.convert("RGB")
+            of_32_bits = image.mode == "F" or (image.mode == "I" and image.format != "PNG")
+            require(not of_32_bits, f"{name or file} holds numbers of 32 bits, not pixels: save it with 8 or 16 bits")
+            return _upper_bits(image).convert("RGB")
+    except InputError:
+        raise
     except (OSError, SyntaxError, ValueError, Image.DecompressionBombError) as error:
         raise InputError(
             f"{name or file} cannot be read as an image ({type(error).__name__}): replace it, or delete it"
         ) from error
+
+
+def _upper_bits(image: Image.Image) -> Image.Image:
+    """An image of 16 bits, which `convert` would clip at 255, with the upper 8; any other as it is."""
+    if not image.mode.startswith("I"):
+        return image
+    upper = Image.fromarray((np.asarray(image) >> 8).astype(np.uint8))
+    upper.info = image.info  # with it the orientation
+    return upper
