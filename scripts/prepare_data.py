@@ -26,12 +26,14 @@ from puzzlemix.corruptions.sets import regenerated_folder
 from puzzlemix.data.arrays import ArrayData
 from puzzlemix.data.cifar import read_cifar
 from puzzlemix.data.first_classes import FirstClasses
+from puzzlemix.data.folders import ImageFolders
 from puzzlemix.data.image_folder import channel_statistics, read_image_folder
 from puzzlemix.data.npz import Arrays, write_arrays
-from puzzlemix.data.resized_copies import resized_folder, write_resized_copies
+from puzzlemix.data.resized_copies import SHORT_SIDES, resized_folder, write_resized_copies
 from puzzlemix.data.tiny_imagenet import read_tiny_imagenet
 from puzzlemix.errors import require
 from puzzlemix.experiment import build_part, check_torchvision, plain
+from puzzlemix.files import make_folder, write_text
 
 
 @cli.script("prepare_data")
@@ -48,12 +50,13 @@ def main(config: DictConfig) -> None:
         return
     of_others = isinstance(data, FirstClasses)
     require(not of_others, f"{data.name} is read from {data.folder}: give dataset={data.folder.name}, which makes that")
+    if isinstance(data, ImageFolders):
+        prepare_folders(data, source, config["force"])
+        return
     match HydraConfig.get().runtime.choices["dataset"]:
         case "digits":
             require(source is None, "digits come with scikit-learn: nothing is read from source=")
             print("digits: nothing to prepare, scikit-learn has them")
-        case "imagenet":
-            prepare_folders(data, source, config["force"])
         case "cifar10" | "cifar100" as name:
             raw = source or data.folder.parent / "raw"
             prepare_arrays(data, lambda: read_cifar(name, raw, config["download"]), config["force"])
@@ -62,9 +65,7 @@ def main(config: DictConfig) -> None:
             prepare_arrays(data, lambda: read_tiny_imagenet(raw, config["class_order"]), config["force"])
         case _:
             check_source(data, source, config["force"])
-            train = prepare_arrays(data, lambda: read_own_images(data, source, config), config["force"])
-            if source is not None:
-                source_record(data).write_text(str(source.resolve()))
+            train = prepare_arrays(data, lambda: read_own_images(data, source, config), config["force"], source)
             print("train with: " + training_command(data, train))
 
 
@@ -77,19 +78,30 @@ def prepare_corruptions(data: Any, wanted: Any, seed: int, force: bool) -> None:
     print(f"{regenerated_folder(data)}: {prepared}, {len(names)} corruptions of the test images at 5 severities")
 
 
-def prepare_arrays(data: ArrayData, read: Callable[[], tuple[Arrays, Arrays]], force: bool) -> Arrays:
-    """Write both splits that `read` gives, unless they are there, whole. Returns the training images."""
-    paths = [data.folder / f"{split}.npz" for split in ("train", "test")]
-    there = all(path.is_file() for path in paths) and not force
+def prepare_arrays(
+    data: ArrayData, read: Callable[[], tuple[Arrays, Arrays]], force: bool, own: Path | None = None
+) -> Arrays:
+    """Write both splits that `read` gives, unless they are there, whole. Returns the training images.
+
+    Of one's own images the folder `own` is written down before them: see `check_source`.
+    """
+    there = is_prepared(data) and not force
     train, test = (data.read("train"), data.read("test")) if there else read()
     data.num_classes = data.num_classes or len(train.classes)
     data.check(train, test, remedy="prepare it again with force=true" if there else "look what source= holds")
     if not there:
-        for path, split in zip(paths, (train, test), strict=True):
-            write_arrays(path, split)
+        if own is not None:
+            write_text(source_record(data), str(own.resolve()))
+        for name, split in (("train", train), ("test", test)):
+            write_arrays(data.folder / f"{name}.npz", split)
     counts = f"{len(train.y)} training and {len(test.y)} test images of {data.num_classes} classes"
     print(f"{data.folder}: {'prepared before (again: force=true)' if there else 'prepared'}, {counts}")
     return train
+
+
+def is_prepared(data: ArrayData) -> bool:
+    """Whether both splits are there."""
+    return all((data.folder / f"{split}.npz").is_file() for split in ("train", "test"))
 
 
 def read_own_images(data: ArrayData, source: Path | None, config: Mapping[str, Any]) -> tuple[Arrays, Arrays]:
@@ -101,7 +113,7 @@ def read_own_images(data: ArrayData, source: Path | None, config: Mapping[str, A
 def check_source(data: ArrayData, source: Path | None, force: bool) -> None:
     """Raise `InputError` where other images than those of this source were prepared under the name."""
     record = source_record(data)
-    if source is not None and record.is_file() and not force:
+    if source is not None and is_prepared(data) and record.is_file() and not force:
         before = record.read_text()
         same = before == str(source.resolve())
         require(same, f"{data.folder} was prepared from {before}: give another dataset.name=, or force=true")
@@ -124,22 +136,33 @@ def training_command(data: ArrayData, train: Arrays) -> str:
 
 def prepare_folders(data: Any, source: Path | None, force: bool) -> None:
     """Link a source's folders to where training looks for them, and write the resized copies unless they are there."""
-    for split in ("train", "val"):
-        link = data.folder / split
-        if source is not None and not link.exists():
-            require(
-                (source / split).is_dir(), f"{source / split} is not there: give the folder that holds train/ and val/"
-            )
-            data.folder.mkdir(parents=True, exist_ok=True)
-            link.symlink_to((source / split).resolve())
+    for split in ("train", "val") if source is not None else ():
+        link_folder(data.folder / split, source / split)
     data.load(torch.device("cpu"))
-    for short_side in (352, 160):  # what recipe=imagenet_fast reads
+    for short_side in SHORT_SIDES:
         copies = resized_folder(data.folder, short_side)
         there = copies.is_dir()
         require(not (there and force), f"{copies} is there: delete it, and it is written again")
         if not there:
             write_resized_copies(data.folder / "train", copies, short_side)
         print(f"{copies}: {'prepared before' if there else 'prepared'}")
+
+
+def link_folder(link: Path, folder: Path) -> None:
+    """Let `link` lead to a folder, also where it led to one that is gone.
+
+    Raises:
+        InputError: the folder is not there, or something else is in the link's place.
+    """
+    require(folder.is_dir(), f"{folder} is not there: give the folder that holds train/ and val/")
+    if link.is_symlink() and not link.exists():
+        link.unlink()
+    if link.exists():
+        same = link.resolve() == folder.resolve()
+        require(same, f"{link} is {link.resolve()}, and is read: delete it to read {folder}, or leave out source=")
+        return
+    make_folder(link.parent, "dataset.root=")
+    link.symlink_to(folder.resolve())
 
 
 if __name__ == "__main__":

@@ -131,6 +131,11 @@ def test_own_images_train_with_the_line_that_it_prints(prepare, script, tmp_path
     write_class_folders(tmp_path / "others", CLASSES, 10, (40, 50))
     with pytest.raises(SystemExit, match=rf"insects was prepared from {tmp_path}/mine: give another dataset.name=, or"):
         prepare("image_folder", f"source={tmp_path}/others", *overrides[1:])
+    record = tmp_path / "data" / "insects" / "source.txt"
+    assert record.read_text() == f"{tmp_path}/mine"
+    record.unlink()
+    prepare("image_folder", f"source={tmp_path}/others", *overrides[1:])
+    assert not record.exists()  # nothing tells where they came from
     with np.load(tmp_path / "data" / "insects" / "train.npz") as train:
         mean = (train["x"] / 255).mean((0, 1, 2))
     assert "dataset.mean=[" + ",".join(str(round(value, 3)) for value in mean.tolist()) + "]" in line
@@ -185,6 +190,14 @@ def test_imagenet_is_linked_and_copied_once(prepare, tmp_path):
     assert run() == f"{folder}/train_352: prepared before\n{folder}/train_160: prepared before\n"
     with pytest.raises(SystemExit, match=r"train_352 is there: delete it, and it is written again"):
         run("force=true")
+
+    (tmp_path / "elsewhere").rename(tmp_path / "moved")  # as disks do
+    for split in ("train", "val"):
+        write_class_folders(tmp_path / "other" / split, CLASSES, 2, (180, 200))
+    assert run(f"source={tmp_path}/moved") == run()
+    assert (folder / "val").resolve() == tmp_path / "moved" / "val"
+    with pytest.raises(SystemExit, match=rf"train is {tmp_path}/moved/train, and is read: delete it to read "):
+        run(f"source={tmp_path}/other")
 
 
 def test_digits_need_nothing(script, tmp_path, monkeypatch, capsys):
