@@ -20,13 +20,14 @@ from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
-import hydra
 import torch
 
+from puzzlemix import cli, distributed, overrides
 from puzzlemix.benchmarks import data, mixing, plans, scale, solvers, training
-from puzzlemix.benchmarks.pairs import Pairs, of_checkpoint, photographs
-from puzzlemix.errors import InputError, RunError
-from puzzlemix.experiment import plain
+from puzzlemix.benchmarks.pairs import Pairs, of_checkpoint, pairs_of_photographs
+from puzzlemix.errors import require, require_choice
+from puzzlemix.experiment import compose, plain
+from puzzlemix.files import output_file
 from puzzlemix.mixing.puzzle_parameters import PuzzleParameters
 
 CONFIGS = Path(__file__).resolve().parents[1] / "configs"
@@ -40,6 +41,7 @@ MODULES = {
 }
 
 
+@cli.plain_script
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("what", choices=MODULES)
@@ -51,16 +53,17 @@ def main() -> None:
     parser.add_argument("--device", default="cpu")
     parser.add_argument("--picture", default="training_scale.png", help="of scale")
     options = parser.parse_args()
-    if options.repeats < 1 or options.batches < 1:
-        sys.exit("error: --repeats and --batches must be at least 1")
+    require(options.repeats >= 1 and options.batches >= 1, "--repeats and --batches must be at least 1")
+    options.device = distributed.pick_device(options.device).type
+    for method in options.methods.split(","):
+        require_choice("method", method, overrides.options(CONFIGS / "mixup"))
+    if options.what == "scale":
+        output_file(options.picture, None, (".png",), key="--picture")  # asked now, before hours are spent
     print(f"`python scripts/benchmark.py {' '.join(sys.argv[1:])}` ({machine(options.device)})\n")
     header = MODULES[options.what].HEADER
     print("| " + " | ".join(header) + " |\n|" + "---:|" * len(header))
-    try:
-        for row in rows(options):
-            print("| " + " | ".join(row) + " |", flush=True)
-    except (InputError, RunError) as error:
-        sys.exit(f"error: {error}")
+    for row in rows(options):
+        print("| " + " | ".join(row) + " |", flush=True)
 
 
 def rows(options: argparse.Namespace) -> Iterator[tuple[str, ...]]:
@@ -73,7 +76,7 @@ def rows(options: argparse.Namespace) -> Iterator[tuple[str, ...]]:
     if options.what == "scale":
         return scale_rows(options.device, Path(options.picture))
     if options.what == "mixing":
-        batches = (photographs(*setting, options.device) for setting in mixing.SETTINGS)
+        batches = (pairs_of_photographs(*setting, options.device) for setting in mixing.SETTINGS)
         return mixing.benchmark(batches, options.repeats)
     return MODULES[options.what].compare(pairs(options))
 
@@ -91,13 +94,12 @@ def pairs(options: argparse.Namespace) -> Iterable[Pairs]:
     """Batches of a checkpoint's dataset, or one of photographs."""
     if options.checkpoint:
         return of_checkpoint(options.checkpoint, options.batches, options.device)
-    return [photographs(100, 64, PuzzleParameters(), options.device)]
+    return [pairs_of_photographs(100, 64, PuzzleParameters(), options.device)]
 
 
-def composed(overrides: Sequence[str]) -> dict[str, Any]:
+def composed(changes: Sequence[str]) -> dict[str, Any]:
     """The config of `scripts/train.py` with these overrides."""
-    with hydra.initialize_config_dir(str(CONFIGS), version_base="1.3"):
-        return plain(hydra.compose("train", [*overrides, "choices.network=any", "choices.mixup=any"]))
+    return plain(compose(CONFIGS, [*changes, "choices.network=any", "choices.mixup=any"]))
 
 
 def machine(device: str) -> str:

@@ -70,13 +70,14 @@ def draw_curves(config: DictConfig) -> None:
 @cli.script("compare_runs")
 def list_runs(config: DictConfig) -> None:
     config = plain(config)
-    found = find_runs(Path(config["results_dir"]))
+    found = find_runs(Path(str(config["results_dir"])))
     filters = {key: config[key] for key in ("name", "table", "method", "status", "seed")}
     print_tables([listing(found.runs, filters, config["sort"], config["descending"])])
     cli.warn(found.problems)
 
 
 @cli.plain_script
+@cli.helped_by_docstring
 def add() -> None:
     """Append a published number to results/paper/added.csv, once it is checked.
 
@@ -94,6 +95,7 @@ def add() -> None:
 
 
 @cli.plain_script
+@cli.helped_by_docstring
 def import_collected() -> None:
     """Write a table of collected numbers, such as a CSV of several sources, to files in results/paper, one a source.
 

@@ -6,13 +6,12 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, NoReturn
 
-import hydra
 from omegaconf import OmegaConf
 
-from puzzlemix import cli
+from puzzlemix import cli, overrides
 from puzzlemix.checkpoint import save_checkpoint
 from puzzlemix.errors import InputError, require, require_choice
-from puzzlemix.experiment import build_part, check_torchvision
+from puzzlemix.experiment import build_part, check_torchvision, compose
 from puzzlemix.files import output_file, write_text
 from puzzlemix.foreign_checkpoint import Claim, ForeignCheckpoint, read_foreign
 from puzzlemix.foreign_log import NAME as LOG
@@ -25,6 +24,7 @@ NOT_SAID = ("mixup", "recipe", "seed")  # by the files
 
 
 @cli.plain_script
+@cli.helped_by_docstring
 def main() -> None:
     """Bring a checkpoint of the authors' releases of Puzzle Mix or Co-Mixup into this repository's format.
 
@@ -42,7 +42,7 @@ def main() -> None:
     """
     options = arguments()
     check_torchvision()
-    require_choice("--network", options.network, names_of("network"))
+    require_choice("--network", options.network, overrides.options(CONFIGS / "network"))
     path = Path(options.file)
     foreign = read_foreign(path)
     dataset = dataset_of(foreign, options.dataset)
@@ -80,11 +80,6 @@ def refuse_arguments(message: str) -> NoReturn:
     raise InputError(f"{message}: see import_checkpoint.py --help")
 
 
-def names_of(group: str) -> list[str]:
-    """The options of a group of configs."""
-    return sorted(path.stem for path in (CONFIGS / group).glob("*.yaml"))
-
-
 def stem(path: Path) -> str:
     """`model_best.pth.tar` -> `model_best`."""
     return path.name.removesuffix(".tar").removesuffix(".pth").removesuffix(".pt")
@@ -109,7 +104,7 @@ def dataset_of(foreign: ForeignCheckpoint, given: str | None) -> str:
         InputError: it is unknown, or no dataset of the releases has so many classes.
     """
     if given is not None:
-        require_choice("--dataset", given, names_of("dataset"))
+        require_choice("--dataset", given, overrides.options(CONFIGS / "dataset"))
         return given
     classes = foreign.num_classes
     known = f"{foreign.path} tells {classes} classes apart, which no dataset of the releases has: give --dataset"
@@ -123,9 +118,7 @@ def composed(network: str, dataset: str) -> dict[str, Any]:
     Raises:
         InputError: the dataset's file leaves the number of classes open.
     """
-    overrides = [f"network={network}", f"dataset={dataset}", "mixup=puzzlemix"]
-    with hydra.initialize_config_dir(str(CONFIGS), version_base="1.3"):
-        config = hydra.compose("train", overrides)
+    config = compose(CONFIGS, [f"network={network}", f"dataset={dataset}", "mixup=puzzlemix"])
     open_ = OmegaConf.is_missing(config.dataset, "num_classes")
     require(not open_, f"configs/dataset/{dataset}.yaml is a pattern: copy it to NAME.yaml, fill it in, give that NAME")
     if dataset in LARGE and "stride" in config.network:

@@ -12,12 +12,14 @@ import sys
 import tempfile
 from pathlib import Path
 
-from puzzlemix.errors import InputError, RunError, require
+from puzzlemix import cli
+from puzzlemix.errors import RunError, require
 from puzzlemix.soak import differences, kill_and_restart
 
 TRAIN = Path(__file__).with_name("train.py")
 
 
+@cli.plain_script
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--kills", type=int, default=20)
@@ -25,12 +27,9 @@ def main() -> None:
     parser.add_argument("--epochs", type=int, default=200)
     parser.add_argument("--seed", type=int, default=0, help="of the moments")
     options, overrides = parser.parse_known_args()
-    try:
-        require(options.kills >= 1 and options.processes >= 1, "--kills and --processes must be at least 1")
-        with tempfile.TemporaryDirectory() as folder:
-            soak(Path(folder), options, overrides)
-    except (InputError, RunError) as error:
-        sys.exit(f"error: {error}")
+    require(options.kills >= 1 and options.processes >= 1, "--kills and --processes must be at least 1")
+    with tempfile.TemporaryDirectory() as folder:
+        soak(Path(folder), options, overrides)
 
 
 def soak(results: Path, options: argparse.Namespace, overrides: list[str]) -> None:

@@ -91,16 +91,25 @@ def script(
 
 
 def plain_script(main: Callable[[], None]) -> Callable[[], None]:
-    """Make `main()` a command that reads its arguments itself, with the errors and the help that `script` has."""
+    """Make `main()` a command that reads its arguments itself, with the errors that `script` has."""
 
     def command() -> None:
         try:
-            if _asks_for_help():
-                print(inspect.getdoc(main))
-            else:
-                main()
+            main()
         except (InputError, RunError) as error:
             sys.exit(one_line(error))
+
+    return command
+
+
+def helped_by_docstring(main: Callable[[], None]) -> Callable[[], None]:
+    """Print `main`'s docstring instead of running it where --help is asked for."""
+
+    def command() -> None:
+        if _asks_for_help():
+            print(inspect.getdoc(main))
+        else:
+            main()
 
     return command
 

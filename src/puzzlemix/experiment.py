@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import importlib
 import json
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from functools import cache
+from pathlib import Path
 from typing import Any, NamedTuple
 
 import hydra
@@ -69,6 +70,12 @@ def build_recipe(config: Mapping[str, Any]) -> Recipe:
         return Recipe(**config)
     except TypeError as error:  # in a sweep, whose values nobody has looked at
         raise InputError(f"a value of recipe is of the wrong type: {error}") from error
+
+
+def compose(configs: Path, overrides: Sequence[str]) -> DictConfig:
+    """What `scripts/train.py` would be given with these overrides, outside any script."""
+    with hydra.initialize_config_dir(str(configs), version_base="1.3"):
+        return hydra.compose("train", list(overrides))
 
 
 @cache

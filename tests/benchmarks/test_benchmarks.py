@@ -127,6 +127,16 @@ def test_the_script_measures_on_a_run(script, tmp_path, capsys):
         assert len(lines) == 2 + len(BLOCKS) * (1 if what == "solvers" else len(plans.T_EPS))
 
 
-def test_the_script_names_a_checkpoint_that_is_missing(script, tmp_path):
-    with pytest.raises(SystemExit, match=r"error: .*nowhere.pt"):
-        script("benchmark", "solvers", f"--checkpoint={tmp_path}/nowhere.pt")
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["solvers", "--checkpoint=nowhere.pt"], r"^error: nowhere\.pt is not there: give a checkpoint"),
+        (["training", "--methods=puzlemix"], r"^error: unknown method 'puzlemix'; did you mean 'puzzlemix'\?$"),
+        (["mixing", "--device=foo"], r"^error: unknown device 'foo'; valid: auto, cpu, cuda$"),
+        (["mixing", "--repeats=0"], r"^error: --repeats and --batches must be at least 1$"),
+        (["scale", "--picture=scale.doc"], r"^error: unknown ending of --picture '\.doc'"),
+    ],
+)
+def test_what_cannot_be_measured_is_one_line_before_anything_is(script, arguments, message):
+    with pytest.raises(SystemExit, match=message):
+        script("benchmark", *arguments)

@@ -34,7 +34,7 @@ def test_the_parts_of_a_step_are_all_of_it():
 
 def test_every_setting_is_one_that_a_run_takes():
     for overrides in training.SETTINGS.values():
-        composed(["name=any", *overrides, *training.photographs(10, 32, 5, 4)])
+        composed(["name=any", *overrides, *training.on_photographs(10, 32, 5, 4)])
 
 
 def test_photographs_are_as_many_and_as_large_as_asked_for():

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import tempfile
-import time
 from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 from statistics import median
@@ -15,6 +14,7 @@ from torch.utils.data import DataLoader, Dataset
 from torchvision.datasets import ImageFolder
 from torchvision.transforms import v2
 
+from puzzlemix.benchmarks.clock import now_s
 from puzzlemix.benchmarks.photographs import Photographs, crops
 from puzzlemix.data.folders import ImageFolders
 
@@ -78,12 +78,11 @@ def _row(title: str, here: Epoch, there: Epoch, repeats: int) -> tuple[str, ...]
 
 
 def _images_per_s(batches: Iterable[tuple[Any, Any]]) -> float:
-    start_s, images = time.perf_counter(), 0
+    device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
+    start_s, images = now_s(device), 0
     for _, labels in batches:
         images += len(labels)
-    if torch.cuda.is_available():
-        torch.cuda.synchronize()
-    return images / (time.perf_counter() - start_s)
+    return images / (now_s(device) - start_s)
 
 
 class _Pictures(Dataset):

@@ -5,7 +5,6 @@
 
 from __future__ import annotations
 
-import time
 from collections.abc import Callable, Iterable, Iterator
 from itertools import pairwise
 from statistics import median
@@ -15,6 +14,7 @@ import torch
 from torch import Tensor
 
 from puzzlemix.benchmarks import reference
+from puzzlemix.benchmarks.clock import now_s
 from puzzlemix.benchmarks.pairs import BLOCKS, Pairs
 from puzzlemix.mixing.assemble import assemble
 from puzzlemix.mixing.blocks import Grid, resample_grid
@@ -53,20 +53,20 @@ VARIANTS = {
 def mix(variant: Variant, pairs: Pairs, lam: float, grid: Grid) -> tuple[Tensor, list[float]]:
     """The mixed images (B, C, H, W), and the milliseconds of the four `STEPS`."""
     images, partner, parameters = pairs.images, pairs.partner, pairs.parameters
-    moments = [_now(images.device)]
+    moments = [now_s(images.device)]
     share = variant.shares(pairs, grid)
     costs = variant.mask_costs(pairs, share)
-    moments.append(_now(images.device))
+    moments.append(now_s(images.device))
     mask = solve_mask(costs, lam, parameters.eta, parameters.n_labels, variant.solver)
-    moments.append(_now(images.device))
+    moments.append(now_s(images.device))
     fine = transport_grid(grid, images.shape[-2:], parameters.t_size)
     share = share if fine == grid else variant.shares(pairs, fine)
     fine_mask = resample_grid(mask, fine)
     shares, visible = torch.cat([share, share[partner]]), torch.cat([fine_mask > 0, fine_mask < 1])
     sources = variant.plan(shares, visible, parameters.t_eps).view(2, -1, *fine)
-    moments.append(_now(images.device))
+    moments.append(now_s(images.device))
     mixed = variant.assemble(images, images, partner, mask, sources)
-    moments.append(_now(images.device))
+    moments.append(now_s(images.device))
     return mixed, [1000 * (end - start) for start, end in pairwise(moments)]
 
 
@@ -95,9 +95,3 @@ def benchmark(batches: Iterable[Pairs], repeats: int) -> Iterator[tuple[str, ...
                     *figures,
                     f"{totals['reference'] / totals[name]:.1f}",
                 )
-
-
-def _now(device: torch.device) -> float:
-    if device.type == "cuda":
-        torch.cuda.synchronize()
-    return time.perf_counter()

@@ -40,7 +40,7 @@ class Pairs(NamedTuple):
         return mask_costs(*pair, self.parameters.beta, self.parameters.gamma)
 
 
-def photographs(batch: int, pixels: int, parameters: PuzzleParameters, device: str) -> Pairs:
+def pairs_of_photographs(batch: int, pixels: int, parameters: PuzzleParameters, device: str) -> Pairs:
     """Square crops of scikit-learn's two photographs, and their saliency for a network as it is initialised."""
     images = (crops(batch, pixels, pixels, seed=0).float() / 255).to(device)
     torch.manual_seed(0)

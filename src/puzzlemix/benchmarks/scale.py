@@ -14,8 +14,9 @@ from typing import NamedTuple
 
 from matplotlib.figure import Figure
 
-from puzzlemix.benchmarks.training import photographs
+from puzzlemix.benchmarks.training import on_photographs
 from puzzlemix.errors import RunError
+from puzzlemix.reporting.pictures import save_picture
 
 TRAIN = Path(__file__).resolve().parents[3] / "scripts" / "train.py"
 METHODS = ("vanilla", "puzzlemix")
@@ -65,7 +66,11 @@ def benchmark(device: str, base: Load = BASE, sweeps: Mapping[str, Sequence[int]
 
 
 def plot(points: Sequence[Point], path: Path) -> None:
-    """A panel for each of the sweeps; a dashed line is what would be in proportion to the first point of vanilla."""
+    """A panel for each of the sweeps; a dashed line is what would be in proportion to the first point of vanilla.
+
+    Raises:
+        RunError: the picture cannot be written.
+    """
     figure = Figure(figsize=(12, 3.2), layout="constrained")
     sweeps = list(dict.fromkeys(point.varied for point in points))
     panels = figure.subplots(1, len(sweeps), sharey=True, squeeze=False)[0]
@@ -83,7 +88,7 @@ def plot(points: Sequence[Point], path: Path) -> None:
         ax.set_xlabel(f"{varied} a side" if varied == "pixels" else varied)
     figure.axes[0].set_ylabel("s / epoch")
     figure.axes[0].legend(fontsize=8)
-    figure.savefig(path, dpi=110)
+    save_picture(figure, path)
 
 
 def _epoch_s(load: Load, method: str, device: str) -> float:
@@ -94,7 +99,7 @@ def _epoch_s(load: Load, method: str, device: str) -> float:
     """
     with tempfile.TemporaryDirectory() as folder:
         launcher = ["-m", "torch.distributed.run", "--standalone", f"--nproc-per-node={load.processes}"]
-        run = photographs(load.images, load.pixels, load.batch, CHANNELS)
+        run = on_photographs(load.images, load.pixels, load.batch, CHANNELS)
         run += [f"mixup={method}", f"recipe.epochs={EPOCHS}", "attack=none", f"device={device}"]
         command = [sys.executable, *(launcher if load.processes > 1 else ()), str(TRAIN), *run]
         one_thread = os.environ | {"OMP_NUM_THREADS": "1"}

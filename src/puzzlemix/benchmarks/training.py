@@ -37,7 +37,7 @@ SETTINGS = {
 OF_GPUS = ("tf32",)
 
 
-def photographs(images: int, pixels: int, batch_size: int, channels: int) -> list[str]:
+def on_photographs(images: int, pixels: int, batch_size: int, channels: int) -> list[str]:
     """Overrides for a run on images of CIFAR-100's kind, of any number and size."""
     return [
         "dataset=cifar100",
@@ -64,7 +64,7 @@ def benchmark(
     """
     digits = [f"dataset.train_per_class={5 * STEPS}"]
     channels = 64 if device == "cuda" else 16
-    large = photographs(100 * STEPS, 32, 100, channels)
+    large = on_photographs(100 * STEPS, 32, 100, channels)
     for name in settings:
         require_choice("setting", name, SETTINGS)
     here = [name for name in SETTINGS if device == "cuda" or name not in OF_GPUS]
