@@ -13,7 +13,7 @@ from omegaconf import DictConfig
 
 from puzzlemix import cli, distributed
 from puzzlemix.checkpoint import beside
-from puzzlemix.errors import require
+from puzzlemix.errors import require, require_whole
 from puzzlemix.experiment import Experiment, build_part, check_torchvision, load_experiment, plain
 from puzzlemix.files import output_file
 from puzzlemix.mixing import PuzzleMix, puzzle_mix
@@ -28,17 +28,17 @@ IMAGES = 100  # of a dataset, among which those pairs are looked for in which mo
 def main(config: DictConfig) -> None:
     check_torchvision()
     config = plain(config)
-    require(config["pairs"] >= 1, f"pairs must be at least 1, not {config['pairs']}")
+    require_whole("pairs", config["pairs"], least=1)
     images, animation, grids = config["images"], config["animation"], grids_of(config["blocks"])
     pair = isinstance(images, list) and len(images) == 2
     require(images is None or pair, "images must be two files: images=[first.jpg,second.jpg]")
     require(images is None or "dataset" not in config, "images= and dataset= are two sources: give one of them")
-    output = output_file(config["output"], beside(config["checkpoint"], "puzzles.png"), (".png",))
-    if animation is not None:
-        animation = output_file(animation, None, FORMATS, key="animation")
     device = distributed.join(config["device"])
     its_own = images is None and "dataset" not in config
     experiment = load_experiment(config["checkpoint"], device, with_data=its_own).experiment
+    output = output_file(config["output"], beside(config["checkpoint"], "puzzles.png"), (".png",))
+    if animation is not None:
+        animation = output_file(animation, None, FORMATS, key="animation")
     network, mixer = experiment.network, experiment.mixer
     if not isinstance(mixer, PuzzleMix):
         mixer = PuzzleMix(num_classes=experiment.data.num_classes)

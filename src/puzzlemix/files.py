@@ -24,7 +24,7 @@ def output_file(given: str | None, default: Path | None, endings: Collection[str
     Raises:
         InputError: it cannot be written, or its ending is another.
     """
-    path = default if given is None else Path(given).expanduser()
+    path = default if given is None else Path(str(given)).expanduser()
     require(path is not None, f"{key} must name a file")
     if endings:
         require_choice(f"ending of {key}", path.suffix.lower(), endings)

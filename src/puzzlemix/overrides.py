@@ -41,8 +41,9 @@ def check(configs: Path, config_name: str, arguments: Sequence[str]) -> None:
         fits = "=" in override or override.startswith("~")
         require(fits, f"'{override}' is no override: write key=value, such as mixup=puzzlemix")
     groups = [override for override in overrides if (configs / key_of(override)).is_dir()]
+    without = _groups_without(configs / f"{config_name}.yaml")
     for override in groups:
-        _check_options(configs / key_of(override), override.partition("=")[2])
+        _check_options(configs / key_of(override), override.partition("=")[2], key_of(override) in without)
     if len(overrides) < len(arguments):  # --multirun, --cfg: what a sweep's values do is checked job by job
         groups, overrides = ([o for o in some if "," not in o] for some in (groups, overrides))
     with hydra.initialize_config_dir(str(configs), version_base="1.3"):
@@ -74,11 +75,19 @@ def _overrides_in(arguments: Sequence[str]) -> list[str]:
     return [argument for flag, argument in pairs if argument[:1] != "-" and flag not in FLAGS_WITH_A_VALUE]
 
 
-def _check_options(group: Path, selected: str) -> None:
+def _groups_without(config: Path) -> list[str]:
+    """The groups of a config's defaults of which nothing is selected, and so need not be: `experiment: null`."""
+    defaults = OmegaConf.to_container(OmegaConf.load(config).defaults)
+    chosen = [entry for default in defaults if isinstance(default, dict) for entry in default.items()]
+    return [group for group, option in chosen if option is None]
+
+
+def _check_options(group: Path, selected: str, may_be_null: bool) -> None:
     """Raise `InputError` unless every selected option, of `a`, `a,b` or `[a,b]`, is a file of the group."""
     valid = options(group)
     for option in selected.strip("[]").split(","):
-        require(option in (*valid, "null"), f"unknown {group.name} '{option}'{nearest(option, valid)}")
+        known = option in valid or (option == "null" and may_be_null)
+        require(known, f"unknown {group.name} '{option}'{nearest(option, valid)}")
 
 
 def _check_values(config_name: str, groups: list[str], others: Sequence[str]) -> None:
@@ -104,12 +113,17 @@ def _check_launcher_key(key: str, config: DictConfig) -> None:
 
 
 def _check_type(key: str, default: Any, value: Any) -> None:
-    """Raise `InputError` where a number, list or switch is replaced by something else."""
+    """Raise `InputError` where a number, list or switch is replaced by something else, or one of ours by nothing.
+
+    What a part of a run makes of nothing (`mixup.t_size=null`) it knows itself.
+    """
     kinds = {bool: (bool, "true or false"), int: (int, "a whole number"), float: (int | float, "a number")}
     kinds |= {list: (list, "a list"), str: (str | int | float, "a name")}
-    if default is None or value is None or "${" in str(default):
+    if default is None or "${" in str(default) or (value is None and "." in key):
         return  # nothing to compare with
+    require(value is not None or default != "???", f"{key} must be given: add {key}=...")
     wanted, words = kinds[type(default)]
     fits = isinstance(value, wanted) and isinstance(value, bool) == isinstance(default, bool)
     example = str(default).lower() if isinstance(default, bool) else default
-    require(fits, f"{key}={value}: expected {words}, such as {example}")
+    given = "null" if value is None else value
+    require(fits, f"{key}={given}: expected {words}, such as {example}")

@@ -55,6 +55,8 @@ class Recipe:
         for key in ("lr_milestones_epochs", "phases"):
             fits = self.schedule == "steps" or not getattr(self, key)
             require(fits, f"recipe.schedule={self.schedule} has no recipe.{key}: add 'recipe.{key}=[]'")
+        for milestone in self.lr_milestones_epochs:
+            require_number("each of recipe.lr_milestones_epochs", milestone)
         ends = [phase["until_epoch"] for phase in self.phases]
         require(ends == sorted(ends), f"the phases of a recipe come in order, not {ends}")
         require(

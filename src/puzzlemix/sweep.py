@@ -12,7 +12,7 @@ from hydra.core.utils import JobReturn
 from hydra.types import RunMode
 
 from puzzlemix import cluster, distributed
-from puzzlemix.errors import InputError, RunError, told
+from puzzlemix.errors import InputError, RunError, require, told
 
 
 class Failure(NamedTuple):
@@ -44,8 +44,10 @@ def report(runs: Sequence[JobReturn]) -> None:
     """Say what became of a sweep.
 
     Raises:
+        InputError: it has no runs.
         RunError: a run failed.
     """
+    require(bool(runs), "the sweep has no runs: give each key at least one value")
     failed = [(run.overrides, run.return_value) for run in runs if isinstance(run.return_value, Failure)]
     distributed.print_once(f"sweep: {len(runs) - len(failed)} of {len(runs)} runs finished")
     common = set.intersection(*(set(run.overrides) for run in runs))
