@@ -26,7 +26,7 @@ from puzzlemix.files import output_file, write_text
 from puzzlemix.reporting.robustness import failed_checks, summary
 from puzzlemix.robustness.attacked import check_evaluation
 from puzzlemix.robustness.auto_attack import check_auto_attack
-from puzzlemix.robustness.results import check_seed, read_results, results_path, with_earlier
+from puzzlemix.robustness.results import check_seed, read_evaluation, results_path, with_earlier
 from puzzlemix.robustness.self_checks import self_checks
 from puzzlemix.robustness.suite import measure
 from puzzlemix.saved_sums import SavedSums
@@ -37,6 +37,7 @@ def main(config: DictConfig) -> None:
     check_torchvision()
     config = plain(config)
     device = distributed.join(config["device"])
+    ran_on = environment()  # now: files and commit may be others when the last attack ends
     require_whole("seed", config["seed"], least=0)
     check_evaluation(config["test_batch_size"], config["attack"])
     (data, network, *_), epochs = load_experiment(config["checkpoint"], device)
@@ -44,17 +45,17 @@ def main(config: DictConfig) -> None:
     Arithmetic().prepare(network)
     torch.backends.cudnn.benchmark = False  # kernels chosen by timing would be others after a kill
     corrupted = corrupted_images(config["corruptions"], data)
-    output = output_file(config["output"], default=results_path(config["checkpoint"]))
+    output = output_file(config["output"], default=results_path(config["checkpoint"]), endings=(".json",))
 
     of = {"weights": digest(network), "evaluated_on": data.evaluated_on, "seed": config["seed"]}
-    check_seed(of, read_results(output), output)
+    check_seed(of, read_evaluation(output), output)
     saved = saved_sums(output, {**of, "device": device.type, "batch_size": config["test_batch_size"]})
     evaluator = Evaluator(network, data, config["test_batch_size"], config["seed"], saved)
     measured = measure(evaluator, config["attack"], corrupted, config["auto_attack"], config["train_images"])
     results = {**of, "epochs": epochs, **measured}
     if distributed.is_main():
-        results |= {"checkpoint": config["checkpoint"], "test_batch_size": config["test_batch_size"], **environment()}
-        results = with_earlier(results, read_results(output))
+        results |= {"checkpoint": config["checkpoint"], "test_batch_size": config["test_batch_size"], **ran_on}
+        results = with_earlier(results, read_evaluation(output))
         results["self_checks"] = [check._asdict() for check in self_checks(results)]
         write_text(output, json.dumps(results, indent=2) + "\n")
         show(results)

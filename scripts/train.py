@@ -13,7 +13,7 @@ from hydra.core.hydra_config import HydraConfig
 from omegaconf import DictConfig, OmegaConf
 
 from puzzlemix import cli, distributed
-from puzzlemix.checkpoint import keep_weights
+from puzzlemix.checkpoint import check_kept, digest, keep_weights
 from puzzlemix.errors import require
 from puzzlemix.evaluation import Evaluator
 from puzzlemix.experiment import build, build_part, build_recipe, check_torchvision, plain
@@ -40,6 +40,8 @@ def main(config: DictConfig) -> None:
     if distributed.is_main():
         cli.warn(made_for_digits(chosen))
     log = RunLog(config)
+    if config["keep_weights"]:
+        check_kept(log.config)
     check_evaluation(config["test_batch_size"], config["attack"])
     if distributed.from_first_process(log.metrics is not None):  # which alone has to see the folder
         if distributed.is_main():
@@ -54,7 +56,8 @@ def main(config: DictConfig) -> None:
         trainer.train()
         errors = attack_errors(Evaluator(network, data, config["test_batch_size"], config["seed"]), config["attack"])
     if distributed.is_main():
-        metrics = log.finish({"evaluated_on": data.evaluated_on, **errors, "attacks": config["attack"]})
+        of = {"weights": digest(network), "evaluated_on": data.evaluated_on}
+        metrics = log.finish({**of, **errors, "attacks": config["attack"]})
         if config["keep_weights"]:
             keep_weights(log.checkpoint_path, metrics)
         shown = {"top1_error (median10)": metrics["top1_error"]["median10"], **errors}

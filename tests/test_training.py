@@ -24,6 +24,7 @@ from puzzlemix.model_card import model_card
 from puzzlemix.reporting.mixed import draw_mixed
 from puzzlemix.reporting.runs import find_runs
 from puzzlemix.soak import differences
+from puzzlemix.training import Trainer
 
 METHODS = ("vanilla", "input", "manifold", "cutmix", "puzzlemix", "puzzlemix_adversarial")
 
@@ -77,6 +78,20 @@ def test_attacks_are_measured_after_training(train):
     clean = metrics["top1_error"]["last"]
     assert metrics["fgsm8_error"] >= clean
     assert metrics["pgd20_eps4_error"] >= clean
+
+
+def test_a_run_names_the_commit_that_it_began_with(train, monkeypatch):
+    commit = ["of the code that was loaded"]
+    monkeypatch.setattr("puzzlemix.environment.git_commit", lambda: commit[0])
+    train_epoch = Trainer.train_epoch
+
+    def commit_meanwhile(trainer, bar):
+        commit[0] = "made meanwhile"
+        train_epoch(trainer, bar)
+
+    monkeypatch.setattr(Trainer, "train_epoch", commit_meanwhile)
+    assert json.loads((train() / "metrics.json").read_text())["git_commit"] == "of the code that was loaded"
+    assert commit == ["made meanwhile"]
 
 
 def test_a_run_is_finished_without_git(train, monkeypatch, tmp_path):
@@ -228,6 +243,19 @@ def test_kept_weights_go_to_models_with_their_card(train, script, tmp_path, monk
     assert json.loads((tmp_path / "models" / "run_seed0_robustness.json").read_text())["top1_error"] == pytest.approx(
         last
     )
+
+
+def test_kept_weights_of_another_config_are_not_written_over(train, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    train("keep_weights=true")
+    kept = {path.name: path.read_bytes() for path in (tmp_path / "models").iterdir()}
+    assert len(kept) == 3
+    other = f"results_dir={tmp_path}/other"
+    with pytest.raises(SystemExit, match=r"models/run_seed0\.pt holds weights of another config: give another name="):
+        train("keep_weights=true", "recipe.lr=0.01", other)
+    assert not (tmp_path / "other").exists()
+    assert {path.name: path.read_bytes() for path in (tmp_path / "models").iterdir()} == kept
+    train("keep_weights=true", other)  # the same once more
 
 
 def test_the_card_of_kept_weights_says_what_they_are_and_makes_them_again(train, script, tmp_path, monkeypatch):

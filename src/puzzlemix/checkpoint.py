@@ -15,6 +15,7 @@ from torch import nn
 from puzzlemix.errors import InputError, require
 from puzzlemix.files import whole_file, write_text
 from puzzlemix.model_card import model_card
+from puzzlemix.settings import fingerprint
 
 
 def save_checkpoint(path: Path, content: Mapping[str, Any], previous: Path | None = None) -> None:
@@ -100,10 +101,26 @@ def load_weights(network: nn.Module, weights: Mapping[str, torch.Tensor], path: 
         raise InputError(f"{path} is a checkpoint of another network: {first}") from error
 
 
-def keep_weights(checkpoint: Path, metrics: Mapping[str, Any], folder: Path = Path("models")) -> Path:
+def kept_path(run: Mapping[str, Any]) -> Path:
+    """Where weights are kept of a run with this `name` and `seed`."""
+    return Path("models") / f"{run['name']}_seed{run['seed']}.pt"
+
+
+def check_kept(config: Mapping[str, Any]) -> None:
+    """Raise `InputError` where weights of another config are kept in the place of this run's."""
+    path = kept_path(config)
+    try:
+        theirs = json.loads(path.with_suffix(".json").read_text()).get("config_hash")
+    except (OSError, ValueError, AttributeError):
+        theirs = None
+    ours = not path.exists() or theirs == fingerprint(config)
+    require(ours, f"{path} holds weights of another config: give another name=, or move it, its .json and its .md")
+
+
+def keep_weights(checkpoint: Path, metrics: Mapping[str, Any]) -> Path:
     """Copy a run's network, without what only training needs, to `models/`, its metrics and a card beside it."""
     content = load_checkpoint(checkpoint)
-    path = folder / f"{metrics['name']}_seed{metrics['seed']}.pt"
+    path = kept_path(metrics)
     save_checkpoint(path, {"config": content["config"], "network": content["network"]})
     write_text(path.with_suffix(".json"), json.dumps(dict(metrics), indent=2) + "\n")
     write_text(path.with_suffix(".md"), model_card(path, content["config"], metrics))

@@ -56,12 +56,14 @@ class RunLog:
             ".." not in Path(name).parts and not Path(name).is_absolute(), f"name must not leave results_dir: {name}"
         )
         self.config = {**config, "name": name}
-        self.folder = Path(config["results_dir"]) / name / f"seed{config['seed']}"
+        self.folder = Path(str(config["results_dir"])) / name / f"seed{config['seed']}"
         self.checkpoint_path = self.folder / "checkpoints" / "last.pt"
         self.previous_checkpoint_path = self.checkpoint_path.with_name("previous.pt")
         self.records: list[dict[str, Any]] = []
+        self._environment = environment()  # now: files and commit may be others when the last epoch ends
         self._wandb: Any = None
         require_choice("resume", config["resume"], ("auto", "never"))
+        require_whole("log_every", config["log_every"], least=1)
         require_choice("logger.wandb", config["logger"]["wandb"], ("disabled", "offline", "online"))
         require_whole("logger.mixed_every", config["logger"]["mixed_every"], least=0)
         self._check_folder()
@@ -179,7 +181,7 @@ class RunLog:
             **results,
             "seconds_per_epoch": mean_seconds([record["seconds"] for record in self.records]),
             "config_hash": fingerprint(self.config),
-            **environment(),
+            **self._environment,
         }
         write_text(self.folder / "metrics.json", json.dumps(metrics, indent=2) + "\n")
         if self._wandb is not None:

@@ -173,6 +173,7 @@ def test_attacks_of_training_and_of_a_later_evaluation_are_found(runs, script):
     damaged = "is damaged, or of another version of this code"
     for other, problem in (
         ({"epochs": 1}, of_another),
+        ({"weights": "0" * 64}, of_another),
         ({"evaluated_on": "validation"}, of_another),
         ({"attacks": []}, damaged),
         ({"fgsm2_error": None}, damaged),

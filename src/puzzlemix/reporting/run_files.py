@@ -40,7 +40,7 @@ def read_config(path: Path) -> dict[str, Any]:
     return config
 
 
-def read_results(path: Path, config: Mapping[str, Any]) -> dict[str, Any]:
+def read_run_metrics(path: Path, config: Mapping[str, Any]) -> dict[str, Any]:
     """A run's `metrics.json`.
 
     Raises:

@@ -12,7 +12,7 @@ from typing import Any, NamedTuple
 
 from puzzlemix.errors import InputError
 from puzzlemix.reporting.measures import Measure
-from puzzlemix.reporting.run_files import read_config, read_log, read_results
+from puzzlemix.reporting.run_files import read_config, read_log, read_run_metrics
 from puzzlemix.robustness import results as robustness_file
 from puzzlemix.robustness.corrupted import mean_error
 from puzzlemix.run_lock import holder_of
@@ -95,7 +95,7 @@ class Run:
     @cached_property
     def robustness(self) -> dict[str, Any]:
         """What `evaluate.py` found of its last network; empty where it did not, or of another network."""
-        results = robustness_file.read_results(self.folder / robustness_file.NAME)
+        results = robustness_file.read_evaluation(self.folder / robustness_file.NAME)
         return results if robustness_file.is_of_run(results, self.metrics) else {}
 
     @cached_property
@@ -195,7 +195,7 @@ def _problem_of_evaluation(run: Run) -> list[str]:
     path = run.folder / robustness_file.NAME
     if not path.is_file() or run.robustness:
         return []
-    if not robustness_file.read_results(path):
+    if not robustness_file.read_evaluation(path):
         return [f"{path} is damaged, or of another version of this code: it is not shown; evaluate.py writes it again"]
     of = "another network than the run's last" if run.metrics else "a run that is not finished"
     return [f"{path} is of {of}: it is not shown"]
@@ -205,12 +205,12 @@ def read_run(folder: Path) -> Run:
     """One run's folder.
 
     Raises:
-        InputError: its config or its results cannot be used, see `read_config` and `read_results`.
+        InputError: its config or its results cannot be used, see `read_config` and `read_run_metrics`.
     """
     config = read_config(folder / "config.yaml")
     if not (folder / "metrics.json").is_file():
         return Run(folder, config, *_state(folder, config), {})
-    return Run(folder, config, "finished", "", read_results(folder / "metrics.json", config))
+    return Run(folder, config, "finished", "", read_run_metrics(folder / "metrics.json", config))
 
 
 def rows_of(runs: Iterable[Run]) -> list[Row]:

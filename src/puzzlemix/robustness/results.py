@@ -24,7 +24,7 @@ def results_path(checkpoint: str | Path) -> Path:
     return path.parent.with_name(NAME) if of_run else beside(path, NAME)
 
 
-def read_results(path: Path) -> dict[str, Any]:
+def read_evaluation(path: Path) -> dict[str, Any]:
     """What `evaluate.py` wrote; `{}` where it did not, or where that is damaged."""
     try:
         results = json.loads(path.read_text())
@@ -52,8 +52,12 @@ def _same(results: Mapping[str, Any], earlier: Mapping[str, Any]) -> bool:
 
 
 def is_of_run(results: Mapping[str, Any], metrics: Mapping[str, Any]) -> bool:
-    """Whether results are of a finished run's last network, on the images of the run's own errors."""
-    return bool(metrics) and all(results.get(key) == metrics[key] for key in ("epochs", "evaluated_on"))
+    """Whether results are of a finished run's last network, on the images of the run's own errors.
+
+    Runs of earlier versions do not say what their weights were.
+    """
+    same = [key for key in ("weights", "epochs", "evaluated_on") if key in metrics]
+    return bool(metrics) and all(results.get(key) == metrics[key] for key in same)
 
 
 def is_whole(results: Mapping[str, Any]) -> bool:
