@@ -10,7 +10,7 @@ from omegaconf import OmegaConf
 
 from puzzlemix.reporting.experiments import experiment_files
 from puzzlemix.reporting.measures import FGSM8, STATISTICS
-from puzzlemix.reporting.results import read_results
+from puzzlemix.reporting.results import join_results
 from puzzlemix.settings import fingerprint
 
 PAPER = SCRIPTS.parent / "results" / "paper"
@@ -49,4 +49,4 @@ def make_run(runs, name, seed, error, *overrides):
 
 def results_of(runs, table=None, tolerance=0.2):
     """What there is to show of runs; inside the fixture `hydra_configs`."""
-    return read_results(runs, PAPER, experiment_files(EXPERIMENTS), tolerance, table)
+    return join_results(runs, PAPER, experiment_files(EXPERIMENTS), tolerance, table)

@@ -17,19 +17,43 @@ from puzzlemix.reporting.published import Published, read_published
 NAMES = [experiment.name for experiment in experiment_files(EXPERIMENTS)]
 
 
-def test_the_files_follow_from_the_collected_table(tmp_path):
-    """Which is not in the repository, so it is put together again from them: nothing is lost on the way and back."""
-    table = tmp_path / "numbers.csv"
+def write_collected(table):
+    """The collected table, put together again from our files; its path."""
     with open(table, "w", newline="") as file:
         writer = csv.DictWriter(file, COLUMNS)
         writer.writeheader()
         for row in read_published(PAPER).numbers:
             renamed = {"architecture": row.network, "verified_where": row.seen_in}
             writer.writerow({name: renamed.get(name) or getattr(row, name) for name in writer.fieldnames})
-    rows = split_collected(table, tmp_path)
+    return table
+
+
+def test_the_files_follow_from_the_collected_table(tmp_path):
+    """Which is not in the repository, so it is put together again from them: nothing is lost on the way and back."""
+    rows = split_collected(write_collected(tmp_path / "numbers.csv"), tmp_path)
     assert sum(rows.values()) == 930
     for path in rows:
         assert path.read_bytes() == (PAPER / path.name).read_bytes()
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        (lambda line: line.replace(",57.11,", ",abc,"), r"row \d+: value must be a number, not 'abc'"),
+        (lambda line: ",".join(line.split(",")[:5]), r"row \d+: as many values as columns, 13"),
+    ],
+)
+def test_a_damaged_collected_table_leaves_the_files_as_they_were(tmp_path, change, message):
+    table = write_collected(tmp_path / "numbers.csv")
+    split_collected(table, tmp_path)
+    before = {path.name: path.read_bytes() for path in tmp_path.glob("*.csv") if path != table}
+    lines = table.read_text().splitlines(keepends=True)
+    place = next(i for i, line in enumerate(lines) if ",57.11," in line)
+    lines[place] = change(lines[place]).rstrip("\n") + "\n"
+    table.write_text("".join(lines))
+    with pytest.raises(InputError, match=message):
+        split_collected(table, tmp_path)
+    assert {path.name: path.read_bytes() for path in tmp_path.glob("*.csv") if path != table} == before
 
 
 def test_every_number_says_where_it_was_seen_and_has_an_experiment_or_none():

@@ -13,7 +13,7 @@ from puzzlemix.reporting.published import (
     DATASETS,
     METHODS,
     NETWORKS,
-    STATISTICS,
+    PUBLISHED_STATISTICS,
     Published,
     checked,
     read_file,
@@ -60,7 +60,7 @@ def add_published(path: Path, row: Mapping[str, str], experiments: Iterable[str]
         require(row["unit"] == "%", f"unit must be %, not {row['unit']}: experiments are compared in percent")
     added = checked({**dict.fromkeys(COLUMNS, ""), **row}, "the row")
     if added.experiment:
-        begins = ", ".join(f"'{name}'" for name in STATISTICS)
+        begins = ", ".join(f"'{name}'" for name in PUBLISHED_STATISTICS)
         require(added.measured_by is not None, f"statistic must begin as one of {begins}, not '{added.statistic}'")
     there, _ = read_published(path.parent)
     what = ("source_id", "experiment", "dataset", "network", "epochs", "method", "variant", "metric", "statistic")

@@ -12,7 +12,7 @@ from collections import defaultdict
 from collections.abc import Mapping
 from pathlib import Path
 
-from puzzlemix.reporting.published import DATASETS, METHODS, NETWORKS, Published, read_table, write_published
+from puzzlemix.reporting.published import DATASETS, METHODS, NETWORKS, Published, checked, read_table, write_published
 
 COLUMNS = (
     *("source_id", "source", "dataset", "architecture", "epochs", "method", "variant"),
@@ -39,30 +39,34 @@ def split_collected(source: Path, folder: Path) -> dict[Path, int]:
     """Write the files of `results/paper/`; how many rows each has.
 
     Raises:
-        InputError: the source is not such a table.
+        InputError: the source is not such a table, or a row is damaged; no file is written.
         RunError: a file cannot be written.
     """
     files = defaultdict(list)
-    for row in read_table(source, COLUMNS):
+    for line, row in enumerate(read_table(source, COLUMNS), 2):
         name = next(file for start, file in FILES.items() if row["source_id"].startswith(start))
-        files[folder / name].append(published_of(row))
+        files[folder / name].append(published_of(row, f"{source}, row {line}"))
     for path, rows in files.items():
         write_published(path, rows)
     return {path: len(rows) for path, rows in files.items()}
 
 
-def published_of(row: Mapping[str, str]) -> Published:
-    """A row of the collected table as one of ours."""
+def published_of(row: Mapping[str, str], where: str) -> Published:
+    """A row of the collected table as one of ours; `where` is it, for messages.
+
+    Raises:
+        InputError: a value is missing or wrong.
+    """
     table = re.match(r"(?:README row marked \[)?Table (\d+)", row["note"])
     same = ("source_id", "source", "dataset", "epochs", "method", "variant", "metric", "value", "unit", "statistic")
-    return Published(
-        experiment=_experiment(row),
-        table=table.group(1) if table else "",
-        network=row["architecture"],
-        seen_in=row["verified_where"],
-        note=row["note"],
-        **{name: row[name] for name in same},
-    )
+    ours = {
+        "experiment": _experiment(row),
+        "table": table.group(1) if table else "",
+        "network": row["architecture"],
+        "seen_in": row["verified_where"],
+        "note": row["note"],
+    }
+    return checked(ours | {name: row[name] for name in same}, where)
 
 
 def _experiment(row: Mapping[str, str]) -> str:
@@ -76,7 +80,7 @@ def _experiment(row: Mapping[str, str]) -> str:
     if not authors or "Apex" in variant or not row["epochs"]:
         return ""
     if row["dataset"] == DATASETS["imagenet"]:
-        return IMAGENET[row["epochs"]]
+        return IMAGENET.get(row["epochs"], "")
     printed = (
         (DATASETS, row["dataset"].removesuffix("-C")),
         (NETWORKS, row["architecture"]),

@@ -40,7 +40,7 @@ METHODS = {
 NOT_STATED = "not stated"
 
 # Of a run's own statistics that which is published, by how it begins; the paper's is the median the release prints.
-STATISTICS = {
+PUBLISHED_STATISTICS = {
     "paper value as quoted by a user": NOT_STATED,
     "median of last 10 epochs": "median10",
     "paper table value": "median10",
@@ -108,7 +108,7 @@ class Published:
     @property
     def measured_by(self) -> str | None:
         """The statistic over epochs that a run has to be compared by; None of a single epoch within the training."""
-        return next((ours for theirs, ours in STATISTICS.items() if self.statistic.startswith(theirs)), None)
+        return next((ours for theirs, ours in PUBLISHED_STATISTICS.items() if self.statistic.startswith(theirs)), None)
 
 
 class AllPublished(NamedTuple):
@@ -152,17 +152,21 @@ def read_table(path: Path, columns: Sequence[str]) -> list[dict[str, str]]:
     """The rows of a CSV file.
 
     Raises:
-        InputError: it cannot be read, or its columns are others.
+        InputError: it cannot be read, its columns are others, or a row is too short or too long.
     """
     try:
         with open(path, newline="") as file:
             reader = csv.DictReader(file)
             require(tuple(reader.fieldnames or ()) == tuple(columns), f"{path} must have columns {', '.join(columns)}")
-            return list(reader)
+            rows = list(reader)
     except OSError as error:
         raise InputError(f"{path} cannot be read ({error.strerror}): give a CSV file") from error
     except (UnicodeDecodeError, csv.Error) as error:
         raise InputError(f"{path} is no CSV file: {error}") from error
+    for line, row in enumerate(rows, 2):
+        whole = None not in row and None not in row.values()
+        require(whole, f"{path}, row {line}: as many values as columns, {len(columns)}")
+    return rows
 
 
 def read_file(path: Path) -> list[Published]:
@@ -180,7 +184,6 @@ def checked(row: Mapping[str, str], where: str) -> Published:
     Raises:
         InputError: a value is missing or wrong.
     """
-    require(None not in row and None not in row.values(), f"{where}: as many values as columns, {len(COLUMNS)}")
     for column in COLUMNS:
         require(column in MAY_BE_EMPTY or row[column] != "", f"{where}: {column} must not be empty")
     try:

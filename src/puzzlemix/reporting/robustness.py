@@ -18,7 +18,7 @@ HEADER = (
 )
 REGENERATED = " (regenerated)"
 
-Results = Mapping[str, Any]  # of `evaluate.py`
+Evaluation = Mapping[str, Any]  # of `evaluate.py`
 
 
 def robustness_table(name: str, rows: Mapping[str, Row]) -> Table | None:
@@ -41,11 +41,11 @@ def robustness_table(name: str, rows: Mapping[str, Row]) -> Table | None:
     cells = [_cells(label, row.runs) for label, row in evaluated.items()]
     filled = [column for column, values in enumerate(zip(*cells, strict=True)) if set(values) != {"-"}]
     header, *cells = (tuple(row[column] for column in filled) for row in (HEADER, *cells))
-    notes, warnings = _with_names(runs, notes_on), _with_names(runs, failed_checks)
+    notes, warnings = _with_names(runs, notes_on_evaluation), _with_names(runs, failed_checks)
     return Table(f"{name}, robustness of the last epoch", header, cells, notes, warnings)
 
 
-def _with_names(runs: Mapping[str, Results], lines_on: Callable[[Results], Iterable[str]]) -> list[str]:
+def _with_names(runs: Mapping[str, Evaluation], lines_on: Callable[[Evaluation], Iterable[str]]) -> list[str]:
     """Lines on the evaluations of some runs, each once, with the names of those that it is on."""
     names = defaultdict(list)
     for name, results in runs.items():
@@ -54,7 +54,7 @@ def _with_names(runs: Mapping[str, Results], lines_on: Callable[[Results], Itera
     return [f"{'all' if len(some) == len(runs) else ', '.join(some)}: {line}" for line, some in names.items()]
 
 
-def notes_on(results: Results) -> Iterator[str]:
+def notes_on_evaluation(results: Evaluation) -> Iterator[str]:
     """What an evaluation is on, where that is not all test images or the whole released set of corruptions."""
     if auto_attack := results.get("auto_attack"):
         yield f"AutoAttack of {auto_attack['images']} test images"
@@ -65,13 +65,13 @@ def notes_on(results: Results) -> Iterator[str]:
             yield f"{corruptions['folder']} lacks {', '.join(corruptions['missing'])}"
 
 
-def failed_checks(results: Results) -> list[str]:
+def failed_checks(results: Evaluation) -> list[str]:
     """A line on each self-check of an evaluation that fired."""
     fired = (check for check in results["self_checks"] if check["fired"])
     return [f"self-check failed: {check['check']}: {check['found']}" for check in fired]
 
 
-def summary(results: Results) -> dict[str, str]:
+def summary(results: Evaluation) -> dict[str, str]:
     """An evaluation in lines: what was measured, and the number."""
     lines = {"clean": f"{results['top1_error']:.2f} %", "clean, of five answers": f"{results['top5_error']:.2f} %"}
     if "train_error" in results:
