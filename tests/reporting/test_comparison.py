@@ -189,7 +189,7 @@ def test_columns_of_attacks_hold_their_own_settings_alone(runs, hydra_configs):
     ("arguments", "message"),
     [
         (["tolerance=-1"], "tolerance must be a number, finite, 0 or more, not -1"),
-        (["tolerance=null"], "tolerance must be a number"),
+        (["tolerance=null"], r"tolerance=null: expected a number, such as 0\.2"),
         (["output=/proc/x.md"], r"/proc/x\.md cannot be written \(.*\): give another output="),
         (["output=."], "unknown ending of output ''"),
         (["output=table.txt"], r"unknown ending of output '\.txt'; did you mean '\.tex'\?"),

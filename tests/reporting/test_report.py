@@ -234,6 +234,15 @@ def test_the_rows_that_are_drawn_are_those_of_least_error(runs, hydra_configs):
     assert "row0" not in drawn
 
 
+def test_methods_are_drawn_in_the_papers_order_and_their_variants_last(runs, hydra_configs):
+    for method, name in (("cutmix", "cutmix"), ("input", "input"), ("puzzlemix", "puzzlemix_gamma_0.0")):
+        folder = shutil.copytree(run_of(runs), runs / f"digits_preactresnet18_narrow_{name}" / "seed0")
+        config = yaml.safe_load((folder / "config.yaml").read_text())
+        change(folder / "config.yaml", name=folder.parent.name, choices={**config["choices"], "mixup": method})
+    (result,) = results_of(runs).tables
+    assert list(result.rows_to_draw(5)) == ["vanilla", "input", "cutmix", "puzzlemix", "puzzlemix_gamma_0.0"]
+
+
 def test_curves_are_of_finished_runs_where_there_are_any(runs):
     log = run_of(runs, seed=1) / "log.jsonl"
     (run_of(runs, seed=1) / "metrics.json").unlink()

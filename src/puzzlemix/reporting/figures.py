@@ -74,21 +74,25 @@ def draw_curves(curves: Sequence[Curve], ylabel: str) -> str:
         return svg(*_curves(curves, ylabel))
 
 
-def save_curves(path: Path, curves: Sequence[Curve], ylabel: str) -> None:
-    """The same as a PNG.
+def save_curves(path: Path, curves: Sequence[Curve], ylabel: str, title: str) -> None:
+    """The same as a PNG, which says of what it is.
 
     Raises:
         RunError: it cannot be written.
     """
     with mpl.rc_context(STYLE):
-        figure, ax = _curves(curves, ylabel)
+        figure, ax = _curves(curves, ylabel, height=4.2)
+        ax.set_title(title, loc="left", fontsize=9)
         _add_legend(figure, ax)
         save_picture(figure, path)
 
 
-def _curves(curves: Sequence[Curve], ylabel: str) -> tuple[Figure, Axes]:
-    """Mean over seeds, with the span from the least to the largest as a band; a wide span on a logarithmic axis."""
-    figure, ax = axes()
+def _curves(curves: Sequence[Curve], ylabel: str, height: float = 3.2) -> tuple[Figure, Axes]:
+    """Mean over seeds, with the span from the least to the largest as a band; a wide span on a logarithmic axis.
+
+    The first tenth of the epochs may leave the axis at the top: else the last could not be told apart.
+    """
+    figure, ax = axes(height)
     for curve in curves:
         ax.plot(curve.epochs, curve.values.mean(0), color=curve.colour, label=curve.label, linewidth=1.5)
         if len(curve.values) > 1:
@@ -98,6 +102,9 @@ def _curves(curves: Sequence[Curve], ylabel: str) -> tuple[Figure, Axes]:
     if means.min() > 0 and means.max() > WIDE * means.min():
         ax.set_yscale("log")
         _label_in_numbers(ax.yaxis)
+    later = np.concatenate([curve.values[:, len(curve.epochs) // 10 :].ravel() for curve in curves])
+    if later.max() < means.max():
+        ax.set_ylim(top=later.max())
     ax.set_xlabel("epoch")
     ax.set_ylabel(ylabel)
     return figure, ax

@@ -22,7 +22,7 @@ from puzzlemix.reporting.comparison import (
 )
 from puzzlemix.reporting.experiments import ExperimentFile, experiment_files
 from puzzlemix.reporting.measures import ATTACKED, STATISTICS, TOP1
-from puzzlemix.reporting.published import read_published
+from puzzlemix.reporting.published import METHODS, read_published
 from puzzlemix.reporting.robustness import robustness_table
 from puzzlemix.reporting.runs import Row, by_name, find_runs, rows_of
 from puzzlemix.reporting.seconds import seconds_table
@@ -54,14 +54,18 @@ class TableResults(NamedTuple):
         return {self.short(row.label): row for row in self.rows}
 
     def rows_to_draw(self, most: int) -> dict[str, Row]:
-        """By label, as many rows as a figure shows: the best of each method, then the best of all."""
+        """By label, as many rows as a figure shows: the best of each method, then the best of all.
+
+        Rows called as their method come first, the paper's in their order, so that tables of these have like colours.
+        """
         ordered = sorted(self.rows, key=_error)
         first_of_method: dict[str, Row] = {}
         for row in ordered:
             first_of_method.setdefault(row.runs[0].method, row)
         first = list(first_of_method.values())
         chosen = [*first, *(row for row in ordered if all(row is not other for other in first))][:most]
-        return {label: row for label, row in self.short_rows.items() if any(row is one for one in chosen)}
+        drawn = [(label, row) for label, row in self.short_rows.items() if any(row is one for one in chosen)]
+        return dict(sorted(drawn, key=lambda drawn: _place(*drawn)))
 
     def short(self, label: str) -> str:
         """A row's label without the name of the table that it stands in, unless another row is called that."""
@@ -77,13 +81,13 @@ class Results(NamedTuple):
 
 
 def results_of(config: Mapping[str, Any], repository: Path) -> Results:
-    """What a config of `configs/compare.yaml` asks for; see `read_results` for what it raises."""
-    folders = Path(config["results_dir"]), repository / config["published"]
+    """What a config of `configs/compare.yaml` asks for; see `join_results` for what it raises."""
+    folders = Path(str(config["results_dir"])), repository / config["published"]
     experiments = experiment_files(repository / "configs" / "experiment")
-    return read_results(*folders, experiments, config["tolerance"], config["table"])
+    return join_results(*folders, experiments, config["tolerance"], config["table"])
 
 
-def read_results(
+def join_results(
     results_dir: Path,
     published_dir: Path,
     experiments: Sequence[ExperimentFile],
@@ -125,6 +129,12 @@ def read_results(
                 beside[experiment.name] = theirs
         tables.append(TableResults(name, rows, lines, beside))
     return Results(tables, found.problems + unread)
+
+
+def _place(label: str, row: Row) -> tuple[bool, int]:
+    """Where a row is drawn: variants of a method after all that are called as theirs."""
+    method, order = row.runs[0].method, list(METHODS)
+    return label != method, order.index(method) if method in order else len(order)
 
 
 def _error(row: Row) -> float:
