@@ -240,9 +240,10 @@ def test_kept_weights_go_to_models_with_their_card(train, script, tmp_path, monk
     capsys.readouterr()
     script("evaluate", f"checkpoint={kept}", "attack=none", "device=cpu")
     last = json.loads((folder / "metrics.json").read_text())["top1_error"]["last"]
-    assert json.loads((tmp_path / "models" / "run_seed0_robustness.json").read_text())["top1_error"] == pytest.approx(
-        last
-    )
+    evaluation = json.loads((tmp_path / "models" / "run_seed0_robustness.json").read_text())
+    assert evaluation["top1_error"] == pytest.approx(last)
+    (folder / "robustness.json").write_text(json.dumps(evaluation))
+    assert find_runs(folder.parents[1]).runs[0].robustness == evaluation  # which is of the run's last network
 
 
 def test_kept_weights_of_another_config_are_not_written_over(train, tmp_path, monkeypatch):

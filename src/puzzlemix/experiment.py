@@ -33,7 +33,7 @@ class Experiment(NamedTuple):
 
 
 class Trained(NamedTuple):
-    """The parts of a run as a checkpoint has them, and for how many whole epochs; None of weights kept alone."""
+    """The parts of a run as a checkpoint has them, and for how many whole epochs; None of one that was imported."""
 
     experiment: Experiment
     epochs: int | None
@@ -98,7 +98,10 @@ def load_experiment(checkpoint: str, device: torch.device, with_data: bool = Tru
     experiment.network.to(device).eval()
     if with_data:
         experiment.data.load(device)
-    return Trained(experiment, content.get("epoch"))
+    epochs = content.get("epoch")
+    if epochs is None and "imported_from" not in content["config"]:  # weights alone, which are kept after the last
+        epochs = experiment.recipe.epochs
+    return Trained(experiment, epochs)
 
 
 def build_part(config: Mapping[str, Any]) -> Any:

@@ -158,6 +158,17 @@ def test_a_table_that_is_written_names_commits_and_machines_whatever_code_writes
     assert f": on {processor}, torch {torch.__version__}\n" in text
 
 
+def test_a_table_says_what_is_alike_in_its_rows(runs, hydra_configs):
+    (result,) = results_of(runs).tables
+    first = as_tables([result])[0].notes[0]
+    for said in ("num_classes 10", "initial_channels 4", "batch_size 20", "loss bce_on_softmax"):
+        assert said in first
+    change(run_of(runs, "vanilla", 0) / "config.yaml", recipe={**result.rows[0].runs[0].config["recipe"], "lr": 0.7})
+    (result,) = results_of(runs).tables
+    assert " lr " in first
+    assert " lr " not in as_tables([result])[0].notes[0]
+
+
 def test_curves_are_drawn_of_one_table(runs, script, tmp_path, capsys):
     script("compare", "curves", f"results_dir={runs}", f"output={tmp_path}/curves.png")
     assert capsys.readouterr().out == f"{tmp_path}/curves.png\n"

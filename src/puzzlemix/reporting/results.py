@@ -29,6 +29,7 @@ from puzzlemix.reporting.seconds import seconds_table
 from puzzlemix.reporting.tables import Table, spread
 
 RUNS_HEADER = ("run", "seeds", "epochs", TOP1.title, "last", "best", *(m.title for m in ATTACKED), "s / epoch")
+NOT_TOLD = ("_target_", "name", "mean", "std")  # of the settings of all rows: it is in the title, or would fill a line
 NAMED = 6  # runs in a note, at most
 LINES_HEADER = ("run", "metric", "seeds", "here", "published", "difference", "verdict", "source")
 
@@ -175,9 +176,10 @@ def run_cells(row: Row, label: str) -> tuple[str, ...]:
 
 
 def notes_on(rows: Mapping[str, Row], here: str | None) -> list[str]:
-    """A line on each run that is not finished, each other commit, each machine and each number of processes."""
+    """What is alike in all rows, and a line on each run that is not finished, other commit, machine, and so on."""
     runs = by_name(rows)
-    notes = [f"{name}: {run.status}, {run.state}" for name, run in runs.items() if run.status != "finished"]
+    notes = [f"{'all rows' if len(rows) > 1 else 'the row'}: {alike(list(rows.values()))}"]
+    notes += [f"{name}: {run.status}, {run.state}" for name, run in runs.items() if run.status != "finished"]
     commits, machines, processes = defaultdict(list), defaultdict(list), defaultdict(list)
     for name, run in runs.items():
         if run.status == "finished":
@@ -191,6 +193,18 @@ def notes_on(rows: Mapping[str, Row], here: str | None) -> list[str]:
     if len(processes) > 1:  # batch norm and augmentation differ
         notes += [f"{named(found, len(runs))}: of {count} process(es)" for count, found in sorted(processes.items())]
     return notes
+
+
+def alike(rows: Sequence[Row]) -> str:
+    """The settings of dataset, network and recipe that all rows have: `num_classes 20, initial_channels 16, ...`."""
+    first, *others = (row.settings for row in rows)
+    same = [key for key, value in first.items() if all(other.get(key) == value for other in others)]
+    told = {}
+    for key in same:
+        part, _, name = key.partition(".")
+        if part in ("dataset", "network", "recipe") and name not in NOT_TOLD and first[key] not in (None, []):
+            told[name] = first[key]
+    return ", ".join(f"{name} {value}" for name, value in told.items())
 
 
 def named(some: Sequence[str], of: int) -> str:
