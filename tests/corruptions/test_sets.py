@@ -6,13 +6,11 @@ import re
 import numpy as np
 import pytest
 import torch
-from conftest import CONFIGS
 from pictures import WNIDS, crops, pixels_of, write_class_folders, write_image
 from PIL import Image
 
 from puzzlemix import distributed
 from puzzlemix.corruptions import RELEASED, SEVERITIES, CorruptedImages, corruption_folder
-from puzzlemix.corruptions.sets import WITH_CONFIGS
 from puzzlemix.data.arrays import ArrayData
 from puzzlemix.data.folders import ImageFolders
 from puzzlemix.data.npz import Arrays, write_arrays
@@ -356,8 +354,3 @@ def test_an_image_that_cannot_be_read_is_named(tiny, workers):
     write_image(last, crops(1, (32, 64))[0])
     with pytest.raises(RunError, match=rf"^{last} has 32 x 64 pixels, the dataset's images 64 x 64: set"):
         all_of(images, "fog", 3)
-
-
-def test_the_remedy_knows_every_option_of_dataset_but_that_of_ones_own_images():
-    options = {path.stem for path in (CONFIGS / "dataset").glob("*.yaml")}
-    assert options == {*WITH_CONFIGS, "image_folder"}

@@ -9,7 +9,7 @@ import numpy as np
 from scipy.ndimage import gaussian_filter
 
 from puzzlemix.corruptions.pixels import Streams, as_bytes, unit
-from puzzlemix.mixing.compiled.jit import compiled
+from puzzlemix.jit import compiled
 
 
 def gaussian_blur(images: np.ndarray, deviation: float) -> np.ndarray:

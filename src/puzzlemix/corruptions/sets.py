@@ -12,6 +12,7 @@ from torch import Tensor
 from puzzlemix.corruptions.array_files import ArrayFiles
 from puzzlemix.corruptions.names import RELEASED
 from puzzlemix.corruptions.record import read_record
+from puzzlemix.data.preparing import to_prepare
 from puzzlemix.errors import require, require_choice
 
 RELEASES = {  # dataset -> the folder that its release unpacks to
@@ -20,7 +21,6 @@ RELEASES = {  # dataset -> the folder that its release unpacks to
     "tiny_imagenet": "Tiny-ImageNet-C",
     "imagenet": "ImageNet-C",
 }
-WITH_CONFIGS = (*RELEASES, "digits", "cifar100_20classes", "cifar100_20classes_100images")  # options of `dataset`
 
 
 def corruption_folder(data: Any) -> Path | None:
@@ -60,8 +60,7 @@ class CorruptedImages:
     """
 
     def __init__(self, folder: Path, data: Any):
-        own = "" if data.name in WITH_CONFIGS else "image_folder dataset.name="
-        make = f"run `python scripts/prepare_data.py dataset={own}{data.name} corruptions=all`"
+        make = to_prepare(data.name, "corruptions=all")
         on = data.evaluated_on
         require(on == "test", f"corrupted images are of the test images, but this run is evaluated on {on} images")
         require(folder.is_dir(), f"{folder} is not there: put {RELEASES.get(data.name, 'such a set')} there, or {make}")

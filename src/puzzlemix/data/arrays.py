@@ -15,6 +15,7 @@ from torch import Tensor
 from puzzlemix.data.augment import crop_and_flip, draw_crops
 from puzzlemix.data.checks import check_dataset, check_image_size
 from puzzlemix.data.npz import Arrays, read_arrays
+from puzzlemix.data.preparing import to_prepare
 from puzzlemix.data.sharding import epoch_shards, places_in_batch
 from puzzlemix.errors import require, require_whole
 from puzzlemix.streams import torch_seed
@@ -152,9 +153,7 @@ class ArrayData:
 
     @property
     def _prepare(self) -> str:
-        files = self.folder.name
-        own = f"for images of your own with `dataset=image_folder source=FOLDER dataset.name={files}`"
-        return f"run `python scripts/prepare_data.py dataset={files}`, {own}"
+        return to_prepare(self.folder.name)
 
     def _hold_out(self, train: Arrays) -> tuple[Arrays, Arrays]:
         k = self.validation_per_class

@@ -18,12 +18,6 @@ pairs of CIFAR-100 images (two cores of a virtual AMD EPYC, medians of 5, m = 3)
 An extension in C++ would need a compiler, or a wheel for each platform.
 """
 
-from puzzlemix.errors import InputError
 from puzzlemix.mixing.compiled.cores import for_all_images
-
-try:
-    import numba  # noqa: F401
-except ImportError as error:
-    raise InputError("mixing on a CPU needs numba: pip install numba") from error
 
 __all__ = ["for_all_images"]

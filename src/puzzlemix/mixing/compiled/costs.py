@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from puzzlemix.mixing.compiled.jit import compiled
+from puzzlemix.jit import compiled
 
 
 @compiled

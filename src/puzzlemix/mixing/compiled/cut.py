@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from puzzlemix.mixing.compiled.jit import compiled
+from puzzlemix.jit import compiled
 
 UP, RIGHT, DOWN, LEFT = range(4)  # as `mask_graph.STEPS`
 

@@ -1,10 +1,15 @@
-"""How the loops are compiled."""
+"""How plain loops over arrays are compiled for a CPU."""
 
 from __future__ import annotations
 
 from collections.abc import Callable
 
-from numba import njit
+from puzzlemix.errors import InputError
+
+try:
+    from numba import njit
+except ImportError as error:
+    raise InputError("mixing on a CPU, and blurring, need numba: pip install numba") from error
 
 
 def compiled(loop: Callable[..., None]) -> Callable[..., None]:
