@@ -66,23 +66,23 @@ def generate(data: Any, names: Sequence[str], seed: int, force: bool) -> int:
     from puzzlemix.corruptions.corrupt import VERSIONS, corrupt  # here, so that preparing datasets does not need them
 
     folder = regenerated_folder(data)
-    new = _Arrays(data, folder) if isinstance(data, ArrayData) else _Folders(data, folder)
-    claim(folder, _record(data.name, new, seed) | {"versions": VERSIONS}, force)
+    writer = _ArrayWriter(data, folder) if isinstance(data, ArrayData) else _FolderWriter(data, folder)
+    claim(folder, _record(data.name, writer, seed) | {"versions": VERSIONS}, force)
     made = 0
-    with tqdm(total=len(names) * len(SEVERITIES) * new.count, unit="image", disable=None) as bar:
+    with tqdm(total=len(names) * len(SEVERITIES) * writer.count, unit="image", disable=None) as bar:
         for name in names:
             bar.set_description(name)
             if force:
-                new.remove(name)
-            made += new.write(name, partial(corrupt, name, seed), bar)
+                writer.remove(name)
+            made += writer.write(name, partial(corrupt, name, seed), bar)
     return made
 
 
-def _record(name: str, new: _Arrays | _Folders, seed: int) -> dict[str, Any]:
+def _record(name: str, writer: _ArrayWriter | _FolderWriter, seed: int) -> dict[str, Any]:
     """All that the images follow from, but for the libraries, and a sentence that says so."""
-    height, width = new.size
+    height, width = writer.size
     require(
-        min(new.size) >= LEAST_SIDE,
+        min(writer.size) >= LEAST_SIDE,
         f"corruptions are defined for images of {LEAST_SIDE} pixels a side or more, not {height} x {width}: prepare "
         f"{name} with a larger dataset.image_size",
     )
@@ -92,16 +92,16 @@ def _record(name: str, new: _Arrays | _Folders, seed: int) -> dict[str, Any]:
         "seed": seed,
         "severities": release,
         "definition": DEFINITION,
-        "image_size": list(new.size),
-        **new.options,
-        "test_images": new.count,
-        "test_images_crc32": new.checksum,
-        "how": f"made here of {new.count} test images of {name}, with severities of {release}; not the released set",
-        "classes": new.classes,
+        "image_size": list(writer.size),
+        **writer.options,
+        "test_images": writer.count,
+        "test_images_crc32": writer.checksum,
+        "how": f"made here of {writer.count} test images of {name}, with severities of {release}; not the released set",
+        "classes": writer.classes,
     }
 
 
-class _Arrays:
+class _ArrayWriter:
     """The test images of a dataset in memory, for a set as `array_files.py` reads it."""
 
     def __init__(self, data: ArrayData, folder: Path):
@@ -137,7 +137,7 @@ class _Arrays:
         return self.folder / f"{name}.npy"
 
 
-class _Folders:
+class _FolderWriter:
     """The centres of test images in folders, for a set as `class_folders.py` reads it."""
 
     def __init__(self, data: Any, folder: Path):
