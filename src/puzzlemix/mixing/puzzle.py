@@ -40,7 +40,7 @@ class PuzzleMix(PairMixer):
         alpha: lam ~ Beta(alpha, alpha), one a (global) batch.
         blocks: grids to draw from, each blocks a side or a pair (down, across), one a (global) batch; or a single
             number of blocks a side. `(2, 5)` draws 2 or 5 a side, `((2, 5),)` is always 2 down and 5 across.
-        beta, gamma, eta, neigh_size, n_labels, transport, t_eps, t_size, solver: see `puzzle_mix`.
+        beta, gamma, eta, neigh_size, n_labels, transport, t_eps, t_size, solver: see `PuzzleParameters`.
         clean_lam: weight of the loss on unmixed images; 0 takes saliency in eval mode and leaves no gradients.
         loss: name in `losses.LOSSES` of the loss on the mixed images, which that one is brought to the scale of.
         clean_until_epoch: from this `epoch` on, an attribute that the loop sets, `clean_lam` counts as 0; None never,

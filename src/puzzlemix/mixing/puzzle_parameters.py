@@ -12,7 +12,19 @@ from puzzlemix.mixing.transport import PLANS
 
 @dataclass(frozen=True, kw_only=True)  # nine of them, which could be swapped unnoticed
 class PuzzleParameters:
-    """How images are mixed, whatever the images; for their meaning see `puzzle_mix`.
+    """How images are mixed, whatever the images.
+
+    Args:
+        beta: label smoothness of the mask, 0 or more.
+        gamma: data smoothness, in [0, 1]; above only with `solver="swap"`.
+        eta: weight of the prior that draws the share towards lam, 0 or more.
+        neigh_size: pixels a side averaged before borders are compared.
+        n_labels: m, mask values 0, 1/(m-1), ..., 1; 2 or more.
+        transport: move salient blocks, by the released auction (True) or for the least cost ("exact": by SciPy, on the
+            CPU); False mixes in place.
+        t_eps: xi, cost of a move across the whole image, in saliency shares.
+        t_size: pixels a side of the cells that move where the mask's blocks are larger; None moves the mask's blocks.
+        solver: "exact", the mask of least energy, or "swap", the released search for it.
 
     Raises:
         InputError: one is out of range.

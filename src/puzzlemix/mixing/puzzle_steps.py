@@ -49,17 +49,9 @@ def puzzle_mix(
     *,
     lam: float | Tensor,
     blocks: int | Grid | Tensor,
-    beta: float = 1.2,
-    gamma: float = 0.5,
-    eta: float = 0.2,
-    neigh_size: int = 4,
-    n_labels: int = 3,
-    transport: bool | str = True,
-    t_eps: float = 0.8,
-    t_size: int | None = None,
     noise: Tensor | None = None,
     noisy: tuple[bool | Tensor, bool | Tensor] = (False, False),
-    solver: str = "exact",
+    **parameters: Any,
 ) -> Puzzle:
     """Puzzle Mix of every image with its partner, the saliency given. Nothing is random, nothing is changed in place.
 
@@ -72,19 +64,10 @@ def puzzle_mix(
         lam: wanted share of the first image, in [0, 1]; (B,) for one an image.
         blocks: n, blocks a side of the mask, or (down, across); (B,) or (B, 2) int64 for one an image, for which a GPU
             is waited for.
-        beta: label smoothness of the mask, 0 or more.
-        gamma: data smoothness, in [0, 1]; above only with `solver="swap"`.
-        eta: weight of the prior that draws the share towards lam, 0 or more.
-        neigh_size: pixels a side averaged before borders are compared.
-        n_labels: m, mask values 0, 1/(m-1), ..., 1; 2 or more.
-        transport: move salient blocks, by the released auction (True) or for the least cost ("exact": by SciPy, on the
-            CPU); False mixes in place.
-        t_eps: xi, cost of a move across the whole image, in saliency shares.
-        t_size: pixels a side of the cells that move where the mask's blocks are larger; None moves the mask's blocks.
         noise: (B, C, H, W), added (and clipped to [0, 1]) to a side that is `noisy` once the mask is solved.
         noisy: whether the first and the second image of each pair carry the noise, the adversarial variant; each may
             be (B,) bool, of the image itself: where it is the first of a pair, and where it is somebody's partner.
-        solver: "exact", the mask of least energy, or "swap", the released search for it.
+        **parameters: of `PuzzleParameters`: beta, gamma, eta, neigh_size, n_labels, transport, t_eps, t_size, solver.
 
     Returns:
         A `Puzzle`.
@@ -96,17 +79,7 @@ def puzzle_mix(
 
     Source: `mixup_graph` of the authors' release, function by function the paper's section on the method.
     """
-    parameters = PuzzleParameters(
-        beta=beta,
-        gamma=gamma,
-        eta=eta,
-        neigh_size=neigh_size,
-        n_labels=n_labels,
-        transport=transport,
-        t_eps=t_eps,
-        t_size=t_size,
-        solver=solver,
-    )
+    chosen = PuzzleParameters(**parameters)
     check_images(images)
     check_partner(partner, images)
     check_shares("lam", lam, images)
@@ -120,11 +93,11 @@ def puzzle_mix(
     pairs = _Pairs(images, saliency, partner, lam, *shown)
     with backend.launching_on(images.device):
         if isinstance(blocks, Tensor):
-            puzzle = _mix_on_grids(pairs, blocks, parameters)
+            puzzle = _mix_on_grids(pairs, blocks, chosen)
         else:
             grid = as_grid(blocks)
-            parameters.check_grid(grid, *images.shape[2:])
-            puzzle = _mix_on_grid(pairs, slice(None), grid, parameters)
+            chosen.check_grid(grid, *images.shape[2:])
+            puzzle = _mix_on_grid(pairs, slice(None), grid, chosen)
     puzzle = puzzle._replace(images=_in_the_format_of(given, puzzle.images))
     return Puzzle(*_moved(puzzle, given.device))
 
