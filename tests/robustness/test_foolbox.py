@@ -40,7 +40,7 @@ def test_pgd_is_foolboxs(network, theirs, rest, eps_255, step_255, steps, random
     images, labels = rest
     eps, step = eps_255 / 255, step_255 / 255
     torch.manual_seed(0)
-    start = torch.rand_like(images) * 2 * eps - eps
+    start = torch.rand_like(images) * 2 * eps - eps if random_start else None
     ours = attack(
         network, images, labels, eps=eps, step=step, steps=steps, random_start=random_start, start_noise=start
     )
