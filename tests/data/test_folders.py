@@ -155,7 +155,8 @@ def test_a_view_cuts_other_sizes_from_resized_copies(root, tmp_path):
         (tmp_path / "small" / split).symlink_to(root / "small" / split)
     data = images_of(tmp_path)
     view = {"crop_pixels": 24, "min_scale": 1.0, "resized_to": 30}
-    with pytest.raises(InputError, match=r"train_30 is not there: `python scripts/prepare_data.* makes"):
+    remedy = r"`python scripts/prepare_data\.py dataset=small` makes copies of \[352, 160\] pixels$"
+    with pytest.raises(InputError, match=rf"train_30 is not there: {remedy}"):
         next(data.train_batches(4, False, 0, 0, **view))
     write_resized_copies(tmp_path / "small" / "train", resized_folder(tmp_path / "small", 30), 30)
     images, labels = joined(data.train_batches(4, False, 0, 0, **view))
