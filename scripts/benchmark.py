@@ -57,8 +57,8 @@ def main() -> None:
     options.device = distributed.pick_device(options.device).type
     for method in options.methods.split(","):
         require_choice("method", method, overrides.options(CONFIGS / "mixup"))
-    if options.what == "scale":
-        output_file(options.picture, None, (".png",), key="--picture")  # asked now, before hours are spent
+    if options.what == "scale":  # asked now, before hours are spent
+        options.picture = output_file(options.picture, None, (".png",), key="--picture")
     print(f"`python scripts/benchmark.py {' '.join(sys.argv[1:])}` ({machine(options.device)})\n")
     header = MODULES[options.what].HEADER
     print("| " + " | ".join(header) + " |\n|" + "---:|" * len(header))
@@ -74,7 +74,7 @@ def rows(options: argparse.Namespace) -> Iterator[tuple[str, ...]]:
     if options.what == "data":
         return data.benchmark(options.device, options.repeats)
     if options.what == "scale":
-        return scale_rows(options.device, Path(options.picture))
+        return scale_rows(options.device, options.picture)
     if options.what == "mixing":
         batches = (pairs_of_photographs(*setting, options.device) for setting in mixing.SETTINGS)
         return mixing.benchmark(batches, options.repeats)

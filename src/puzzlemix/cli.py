@@ -15,7 +15,7 @@ from pathlib import Path
 
 import hydra
 from hydra.errors import ConfigCompositionException, HydraException, OverrideParseException
-from omegaconf import DictConfig, OmegaConf
+from omegaconf import DictConfig
 from omegaconf.errors import OmegaConfBaseException
 
 from puzzlemix import cluster, distributed, overrides
@@ -165,8 +165,7 @@ def _print_help(documentation: str, configs: Path, config_name: str) -> None:
     """What a script does, its config as it is written, which explains every key, and the options of its groups."""
     path = configs / f"{config_name}.yaml"
     print(documentation, path.read_text(), sep="\n")
-    defaults = OmegaConf.to_container(OmegaConf.load(path).defaults)
-    for group in [group for default in defaults if isinstance(default, dict) for group in default]:
+    for group in overrides.default_options(path):
         print(f"{group}: {', '.join(overrides.options(configs / group))}")
     print("\n--cfg job shows the config that a command line comes to, and does nothing else.")
 

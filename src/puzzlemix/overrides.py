@@ -41,9 +41,10 @@ def check(configs: Path, config_name: str, arguments: Sequence[str]) -> None:
         fits = "=" in override or override.startswith("~")
         require(fits, f"'{override}' is no override: write key=value, such as mixup=puzzlemix")
     groups = [override for override in overrides if (configs / key_of(override)).is_dir()]
-    without = _groups_without(configs / f"{config_name}.yaml")
+    chosen = default_options(configs / f"{config_name}.yaml")
     for override in groups:
-        _check_options(configs / key_of(override), override.partition("=")[2], key_of(override) in without)
+        group = key_of(override)
+        _check_options(configs / group, override.partition("=")[2], may_be_null=chosen.get(group, "") is None)
     if len(overrides) < len(arguments):  # --multirun, --cfg: what a sweep's values do is checked job by job
         groups, overrides = ([o for o in some if "," not in o] for some in (groups, overrides))
     with hydra.initialize_config_dir(str(configs), version_base="1.3"):
@@ -53,6 +54,12 @@ def check(configs: Path, config_name: str, arguments: Sequence[str]) -> None:
 def options(group: Path) -> list[str]:
     """The names that a group of configs has to choose from."""
     return sorted(path.stem for path in group.glob("*.yaml"))
+
+
+def default_options(config: Path) -> dict[str, Any]:
+    """What a config's file selects of each group; None of one of which nothing need be: `experiment: null`."""
+    defaults = OmegaConf.to_container(OmegaConf.load(config).defaults)
+    return {group: option for default in defaults if isinstance(default, dict) for group, option in default.items()}
 
 
 def key_of(override: str) -> str:
@@ -73,13 +80,6 @@ def _overrides_in(arguments: Sequence[str]) -> list[str]:
     before = ["", *arguments]
     pairs = zip(before, arguments, strict=False)
     return [argument for flag, argument in pairs if argument[:1] != "-" and flag not in FLAGS_WITH_A_VALUE]
-
-
-def _groups_without(config: Path) -> list[str]:
-    """The groups of a config's defaults of which nothing is selected, and so need not be: `experiment: null`."""
-    defaults = OmegaConf.to_container(OmegaConf.load(config).defaults)
-    chosen = [entry for default in defaults if isinstance(default, dict) for entry in default.items()]
-    return [group for group, option in chosen if option is None]
 
 
 def _check_options(group: Path, selected: str, may_be_null: bool) -> None:

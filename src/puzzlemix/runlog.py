@@ -60,7 +60,6 @@ class RunLog:
         self.checkpoint_path = self.folder / "checkpoints" / "last.pt"
         self.previous_checkpoint_path = self.checkpoint_path.with_name("previous.pt")
         self.records: list[dict[str, Any]] = []
-        self._environment = environment()  # now: files and commit may be others when the last epoch ends
         self._wandb: Any = None
         require_choice("resume", config["resume"], ("auto", "never"))
         require_whole("log_every", config["log_every"], least=1)
@@ -107,6 +106,7 @@ class RunLog:
         """
         if not distributed.is_main():
             return
+        self._environment = environment()  # now: files and commit may be others when the last epoch ends
         (self.folder / "failed.txt").unlink(missing_ok=True)
         write_text(self.folder / "config.yaml", yaml.safe_dump(dict(self.config), sort_keys=False))
         write_text(self.folder / "log.jsonl", "".join(json.dumps(record) + "\n" for record in self.records))

@@ -147,14 +147,13 @@ class PuzzleMix(PairMixer):
         return {"noise_scale": self._scale(images), "start_noise": self.draws.uniform_like(images, -eps, eps)}
 
     def mix(self, model: nn.Module, images: Tensor, labels: Tensor, drawn: Mapping[str, Any]) -> tuple[Tensor, Tensor]:
-        pixels, noise = self._to_pixels(images), None
+        pixels, noise, seen = self._to_pixels(images), None, images
         check_images(pixels)  # here too, before the saliency pass is spent on them
         if some_are(drawn["noisy"]):
             noise = _where_shown(self.noise_before_saliency(model, pixels, labels, drawn), drawn["noisy"])
+            seen = self._from_pixels(pixels + noise).to(images.dtype)
         with self.stopwatch("saliency"):
-            gradient = self._gradient(
-                model, images if noise is None else self._from_pixels(pixels + noise).to(images.dtype), labels
-            )
+            gradient = self._gradient(model, seen, labels)
             saliency = saliency_of(gradient, model)  # (B, H, W)
         with torch.no_grad():
             if noise is not None:
@@ -212,7 +211,8 @@ class PuzzleMix(PairMixer):
 def _where_shown(noise: Tensor, noisy: tuple[bool | Tensor, bool | Tensor]) -> Tensor:
     """The noise (B, C, H, W); where each image has coins of its own, 0 of those that carry it on neither side."""
     first, second = noisy
-    return noise * per_image(first | second, noise)
+    shown = first | second  # (B,)
+    return noise * per_image(shown, noise) if isinstance(shown, Tensor) else noise
 
 
 def _of_channels(mean: Sequence[float], std: Sequence[float]) -> tuple[Tensor, Tensor]:

@@ -63,11 +63,8 @@ def saliency_of(gradient: Tensor, model: nn.Module) -> Tensor:
     first = network[0] if isinstance(network, nn.Sequential) and len(network) else None
     std = getattr(getattr(network, "normalize", first), "std", None)
     if std is not None:
-        std = (
-            std
-            if isinstance(std, Tensor)
-            else _kept_on(gradient.device, tuple(std) if isinstance(std, Iterable) else (std,))
-        )
+        if not isinstance(std, Tensor):
+            std = _kept_on(gradient.device, tuple(std) if isinstance(std, Iterable) else (std,))
         gradient = gradient * std.to(gradient).view(-1, 1, 1)
     return gradient.square().mean(1).sqrt()
 
