@@ -72,7 +72,7 @@ def draw_curves(config: DictConfig) -> None:
 @cli.script("compare_runs")
 def list_runs(config: DictConfig) -> None:
     config = plain(config)
-    found = find_runs(Path(str(config["results_dir"])))
+    found = find_runs(Path(config["results_dir"]))
     filters = {key: config[key] for key in ("name", "table", "method", "status", "seed")}
     print_tables([listing(found.runs, filters, config["sort"], config["descending"])])
     cli.warn(found.problems)

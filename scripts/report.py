@@ -23,7 +23,7 @@ def main(config: DictConfig) -> None:
     output = output_file(config["output"], None, (".html",))
     results = results_of(config, ROOT)
     cli.warn(results.problems)
-    write_text(output, report_page(results, Path(str(config["results_dir"])), git_commit()))
+    write_text(output, report_page(results, Path(config["results_dir"]), git_commit()))
     print(output)
 
 

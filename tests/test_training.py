@@ -198,9 +198,13 @@ def test_a_checkpoint_without_its_config_file_still_knows_its_config(train):
     assert (folder / "checkpoints" / "last.pt").read_bytes() == checkpoint
 
 
-def test_a_name_may_be_a_number(train, tmp_path):
-    train("name=2024", "recipe.epochs=1")
-    assert json.loads((tmp_path / "2024" / "seed0" / "metrics.json").read_text())["name"] == "2024"
+def test_names_may_be_numbers(train, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    train("name=2024", "table=2025", "results_dir=2026", "recipe.epochs=1")
+    folder = tmp_path / "2026" / "2024" / "seed0"
+    assert json.loads((folder / "metrics.json").read_text())["name"] == "2024"
+    stored = yaml.safe_load((folder / "config.yaml").read_text())
+    assert (stored["name"], stored["table"], stored["results_dir"]) == ("2024", "2025", "2026")
 
 
 def test_an_output_that_cannot_be_written_is_told_first(train, script, tmp_path):

@@ -22,6 +22,8 @@ from puzzlemix.recipe import Recipe
 from puzzlemix.settings import RESULT_DEPENDS_ON, settings
 from puzzlemix.streams import torch_seed
 
+NAMED = ("name", "table", "results_dir")  # of which YAML reads some, such as 2024, as numbers
+
 
 class Experiment(NamedTuple):
     """The four things that a run puts together; the data not yet loaded."""
@@ -128,14 +130,15 @@ def _in_yaml(value: Any) -> str:
 
 
 def plain(config: DictConfig) -> dict[str, Any]:
-    """The config with all references resolved, as dicts, lists and numbers.
+    """The config with all references resolved, as dicts, lists and numbers; what `NAMED` lists as text.
 
     Raises:
         InputError: a value that has no default (`???`) was not given.
     """
     for key, value in flatten(OmegaConf.to_container(config)).items():
         require(value != "???", f"{key} must be given: add {key}=...")
-    return OmegaConf.to_container(config, resolve=True)
+    resolved = OmegaConf.to_container(config, resolve=True)
+    return resolved | {key: str(resolved[key]) for key in NAMED if resolved.get(key) is not None}
 
 
 def check_torchvision() -> None:

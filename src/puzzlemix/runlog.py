@@ -51,12 +51,12 @@ class RunLog:
     def __init__(self, config: Mapping[str, Any]):
         for key in ("name", "results_dir"):
             require(config[key] not in (None, ""), f"{key} must not be empty")
-        name = str(config["name"])  # YAML reads 2024 as a number
+        name = config["name"]
         require(
             ".." not in Path(name).parts and not Path(name).is_absolute(), f"name must not leave results_dir: {name}"
         )
-        self.config = {**config, "name": name}
-        self.folder = Path(str(config["results_dir"])) / name / f"seed{config['seed']}"
+        self.config = dict(config)
+        self.folder = Path(config["results_dir"]) / name / f"seed{config['seed']}"
         self.checkpoint_path = self.folder / "checkpoints" / "last.pt"
         self.previous_checkpoint_path = self.checkpoint_path.with_name("previous.pt")
         self.records: list[dict[str, Any]] = []

@@ -83,7 +83,7 @@ class Results(NamedTuple):
 
 def results_of(config: Mapping[str, Any], repository: Path) -> Results:
     """What a config of `configs/compare.yaml` asks for; see `join_results` for what it raises."""
-    folders = Path(str(config["results_dir"])), repository / config["published"]
+    folders = Path(config["results_dir"]), repository / config["published"]
     experiments = experiment_files(repository / "configs" / "experiment")
     return join_results(*folders, experiments, config["tolerance"], config["table"])
 
