@@ -63,8 +63,9 @@ def draw_curves(config: DictConfig) -> None:
     curves = curves_of(rows, TOP1.key)
     require(bool(curves), f"no run of {names} has an epoch in its log.jsonl")
     cli.warn([f"{len(tables[0].rows) - len(rows)} rows are not drawn"] if len(rows) < len(tables[0].rows) else [])
-    seeds = max(len(curve.values) for curve in curves)
-    over = f", mean and range of {seeds} seeds" if seeds > 1 else ""
+    least, most = (some(len(curve.values) for curve in curves) for some in (min, max))
+    seeds = f"{most}" if least == most else f"{least} to {most}"
+    over = f", mean and range of {seeds} seeds" if most > 1 else ""
     save_curves(output, curves, TOP1.title, f"{tables[0].name}\nimages evaluated on{over}")
     print(output)
 

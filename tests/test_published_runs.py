@@ -10,7 +10,7 @@ import torch
 from conftest import CONFIGS
 from test_experiments import compose
 
-from puzzlemix.checkpoint import load_checkpoint
+from puzzlemix.checkpoint import check_kept, load_checkpoint
 from puzzlemix.experiment import build, plain
 from puzzlemix.reporting.runs import find_runs
 from puzzlemix.settings import differences, fingerprint, settings
@@ -86,7 +86,7 @@ def test_there_is_a_card_of_all_that_is_kept():
 
 
 @pytest.mark.parametrize("name", CARDS)
-def test_a_card_is_of_a_published_run_and_of_weights_that_are_there(found, name):
+def test_a_card_is_of_a_published_run_and_of_weights_that_are_there(found, name, monkeypatch):
     card, weights = ((ROOT / "models" / name).with_suffix(ending) for ending in (".md", ".pt"))
     text, content = card.read_text(), load_checkpoint(weights)
     (run,) = (run for run in found.runs if f"{run.name}_seed{run.seed}" == name)
@@ -95,6 +95,8 @@ def test_a_card_is_of_a_published_run_and_of_weights_that_are_there(found, name)
     assert f"SHA-256 `{hashlib.sha256(weights.read_bytes()).hexdigest()}`" in text
     assert weights.stat().st_size < 5_000_000
     assert fingerprint(content["config"]) == run.config_hash
+    monkeypatch.chdir(ROOT)
+    check_kept(run.config)  # the card's command may write them again
     network = build(content["config"]).network
     network.load_state_dict(content["network"])
     with torch.no_grad():

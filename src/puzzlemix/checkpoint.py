@@ -15,7 +15,7 @@ from torch import nn
 from puzzlemix.errors import InputError, require
 from puzzlemix.files import whole_file, write_text
 from puzzlemix.model_card import model_card
-from puzzlemix.settings import fingerprint
+from puzzlemix.settings import RESULT_DEPENDS_ON, fingerprint
 
 
 def save_checkpoint(path: Path, content: Mapping[str, Any], previous: Path | None = None) -> None:
@@ -107,13 +107,13 @@ def kept_path(run: Mapping[str, Any]) -> Path:
 
 
 def check_kept(config: Mapping[str, Any]) -> None:
-    """Raise `InputError` where weights of another config are kept in the place of this run's."""
+    """Raise `InputError` where weights of another config, or what is none, are kept in the place of this run's."""
     path = kept_path(config)
-    try:
-        theirs = json.loads(path.with_suffix(".json").read_text()).get("config_hash")
-    except (OSError, ValueError, AttributeError):
-        theirs = None
-    ours = not path.exists() or theirs == fingerprint(config)
+    if not path.exists():
+        return
+    theirs = load_checkpoint(path)["config"]
+    of_a_run = set(RESULT_DEPENDS_ON) <= set(theirs)  # and not imported
+    ours = of_a_run and fingerprint(theirs) == fingerprint(config)
     require(ours, f"{path} holds weights of another config: give another name=, or move it, its .json and its .md")
 
 

@@ -18,7 +18,7 @@ import sys
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager, nullcontext, suppress
 from pathlib import Path
-from statistics import median
+from statistics import mean, median
 from typing import Any
 
 import torch
@@ -32,7 +32,7 @@ from puzzlemix.files import cannot_be_written, make_folder, write_text
 from puzzlemix.mixing import Mixer
 from puzzlemix.run_lock import lock_run
 from puzzlemix.settings import differences, fingerprint, settings
-from puzzlemix.stopwatch import mean_seconds
+from puzzlemix.stopwatch import of_parts
 
 
 class RunLog:
@@ -179,7 +179,7 @@ class RunLog:
             "epochs": len(self.records),
             **{key: summary([record[key] for record in self.records]) for key in ("top1_error", "top5_error")},
             **results,
-            "seconds_per_epoch": mean_seconds([record["seconds"] for record in self.records]),
+            "seconds_per_epoch": of_parts(mean, [record["seconds"] for record in self.records]),
             "config_hash": fingerprint(self.config),
             **self._environment,
         }

@@ -4,9 +4,8 @@ from __future__ import annotations
 
 import time
 from collections import defaultdict
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, contextmanager, nullcontext
-from statistics import mean
 
 import torch
 
@@ -16,9 +15,9 @@ def untimed(name: str) -> AbstractContextManager[None]:
     return nullcontext()
 
 
-def mean_seconds(records: Sequence[Mapping[str, float]]) -> dict[str, float]:
-    """Of each part of the first record, its mean over all; a record without that part spent 0 on it."""
-    return {part: mean(record.get(part, 0.0) for record in records) for part in records[0]}
+def of_parts(statistic: Callable[[list[float]], float], records: Sequence[Mapping[str, float]]) -> dict[str, float]:
+    """Of each part of the first record, its mean or median over all; a record without that part spent 0 on it."""
+    return {part: statistic([record.get(part, 0.0) for record in records]) for part in records[0]}
 
 
 class Stopwatch:

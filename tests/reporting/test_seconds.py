@@ -1,11 +1,12 @@
 """The table of where an epoch's seconds go, against sums over the logs."""
 
 import json
-from statistics import mean
+from statistics import mean, median
 
 import pytest
 from made_runs import change, results_of, run_of
 
+from puzzlemix.reporting.runs import find_runs
 from puzzlemix.reporting.seconds import HEADER, seconds_table
 
 
@@ -24,7 +25,7 @@ def test_it_says_what_the_logs_say(runs, hydra_configs):
     assert found["seeds"] == "2"
 
     def seconds(part):
-        return mean(mean(record["seconds"][part] for record in log) for log in logs)
+        return mean(median(record["seconds"][part] for record in log) for log in logs)
 
     for part in ("data", "saliency", "mixing", "network", "optimizer", "evaluation", "total"):
         assert float(found[part]) == pytest.approx(seconds(part), abs=0.006)
@@ -34,9 +35,18 @@ def test_it_says_what_the_logs_say(runs, hydra_configs):
     assert float(found["images / s"]) == pytest.approx(logs[0][0]["images"] / training, abs=0.6)
 
 
+def test_an_epoch_that_stood_still_is_not_what_an_epoch_takes(runs, hydra_configs):
+    path = run_of(runs) / "log.jsonl"
+    record = json.loads(path.read_text().splitlines()[0])
+    epochs = [{**record, "seconds": {**record["seconds"], "network": s, "total": s}} for s in (2.0, 600.0, 3.0)]
+    path.write_text("".join(f"{json.dumps(epoch)}\n" for epoch in epochs))
+    (other,) = [run for run in find_runs(runs).runs if run.folder == path.parent]
+    assert (other.seconds["network"], other.seconds["total"]) == (3.0, 3.0)
+
+
 def test_a_run_whose_log_is_damaged_has_seconds_all_the_same(runs, hydra_configs):
     for seed in (0, 1):
         (run_of(runs, seed=seed) / "log.jsonl").write_text('{"images": "many"}')
         change(run_of(runs, seed=seed) / "metrics.json", seconds_per_epoch={"network": 1.5, "total": 2.0})
-    found = cells(runs, "puzzlemix")
+    found = cells(runs, "puzzlemix")  # of which metrics.json has the mean
     assert (found["network"], found["saliency"], found["images / s"]) == ("1.50", "0.00", "-")

@@ -19,7 +19,7 @@ COLUMNS: dict[str, Callable[[Run], Any]] = {
     "status": lambda run: run.status,
     "epochs": lambda run: run.config["recipe"]["epochs"],
     "error": lambda run: run.error(TOP1, "median10"),
-    "seconds": lambda run: run.metrics["seconds_per_epoch"]["total"] if run.metrics else None,
+    "seconds": lambda run: run.seconds["total"] if run.metrics else None,
     "commit": lambda run: run.commit,
 }
 HEADER = ("name", "seed", "table", "method", "status", "epochs", "top-1 error %", "s / epoch", "commit", "state")

@@ -171,7 +171,7 @@ def run_cells(row: Row, label: str) -> tuple[str, ...]:
         str(row.settings["recipe.epochs"]),
         *(spread(row.errors(TOP1, statistic)) for statistic in STATISTICS),
         *(spread(row.errors(measure), of=len(row.finished)) for measure in ATTACKED),
-        spread([run.metrics["seconds_per_epoch"]["total"] for run in row.finished]),
+        spread([run.seconds["total"] for run in row.finished]),
     )
 
 

@@ -73,13 +73,23 @@ def read_log(path: Path) -> list[dict[str, Any]]:
     return records
 
 
+def has_seconds(record: Mapping[str, Any], key: str = "seconds") -> bool:
+    """Whether an epoch's record says where its seconds went, in numbers."""
+    seconds = record.get(key)
+    return isinstance(seconds, Mapping) and "total" in seconds and all(map(_is_number, seconds.values()))
+
+
+def _is_number(value: Any) -> bool:
+    return isinstance(value, int | float) and isfinite(value)
+
+
 def _has_what_is_shown(metrics: Mapping[str, Any]) -> bool:
     try:
-        seconds = [float(value) for value in metrics["seconds_per_epoch"].values()]
-        numbers = [*seconds, metrics["seconds_per_epoch"]["total"], *(metrics[TOP1.key][s] for s in STATISTICS)]
+        errors = [metrics[TOP1.key][statistic] for statistic in STATISTICS]
         machine, commit = metrics["machine"], metrics["git_commit"] or ""
         texts = all(isinstance(text, str) for text in (metrics["evaluated_on"], commit, machine["processor"]))
         whole = texts and {"gpu", "cores", "processes"} <= set(machine) and "torch" in metrics["versions"]
-        return whole and all(map(isfinite, numbers)) and attacks_are_whole(metrics)
+        numbers = has_seconds(metrics, "seconds_per_epoch") and all(map(_is_number, errors))
+        return whole and numbers and attacks_are_whole(metrics)
     except NOT_AS_EXPECTED:
         return False

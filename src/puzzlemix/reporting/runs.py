@@ -8,16 +8,17 @@ from dataclasses import dataclass
 from functools import cached_property
 from itertools import takewhile
 from pathlib import Path
+from statistics import mean, median
 from typing import Any, NamedTuple
 
 from puzzlemix.errors import InputError
 from puzzlemix.reporting.measures import Measure
-from puzzlemix.reporting.run_files import read_config, read_log, read_run_metrics
+from puzzlemix.reporting.run_files import has_seconds, read_config, read_log, read_run_metrics
 from puzzlemix.robustness import results as robustness_file
 from puzzlemix.robustness.corrupted import mean_error
 from puzzlemix.run_lock import holder_of
 from puzzlemix.settings import fingerprint, settings
-from puzzlemix.stopwatch import mean_seconds
+from puzzlemix.stopwatch import of_parts
 
 STATUSES = ("finished", "running", "unfinished", "failed")
 
@@ -93,6 +94,15 @@ class Run:
         return list(takewhile(lambda value: isinstance(value, int | float), (record.get(key) for record in self.log)))
 
     @cached_property
+    def seconds(self) -> dict[str, float]:
+        """Of a finished run's epochs, by part and in `total`, the median, which does not see an epoch that stood still.
+
+        Where the log is damaged, the mean that its metrics have.
+        """
+        epochs = [record["seconds"] for record in self.log if has_seconds(record)]
+        return of_parts(median, epochs) if epochs else self.metrics["seconds_per_epoch"]
+
+    @cached_property
     def robustness(self) -> dict[str, Any]:
         """What `evaluate.py` found of its last network; empty where it did not, or of another network."""
         results = robustness_file.read_evaluation(self.folder / robustness_file.NAME)
@@ -153,8 +163,8 @@ class Row(NamedTuple):
     @property
     def seconds(self) -> dict[str, float]:
         """Of an epoch, by part and in `total`, mean over the finished runs; empty where there is none."""
-        of_runs = [run.metrics["seconds_per_epoch"] for run in self.finished]
-        return mean_seconds(of_runs) if of_runs else {}
+        of_runs = [run.seconds for run in self.finished]
+        return of_parts(mean, of_runs) if of_runs else {}
 
     def errors(self, measure: Measure, statistic: str = "last") -> list[float]:
         """Of each finished run that has it, in percent."""

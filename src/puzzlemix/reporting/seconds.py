@@ -12,7 +12,7 @@ HEADER = ("run", "seeds", *PARTS, "total", "saliency and mixing, % of training",
 
 
 def seconds_table(name: str, rows: Mapping[str, Row]) -> Table | None:
-    """Mean seconds of an epoch by part; None where no run is finished.
+    """Seconds of an epoch by part, the median of its epochs; None where no run is finished.
 
     Args:
         name: of the table that the rows stand in.
