@@ -59,14 +59,15 @@ def draw_curves(config: DictConfig) -> None:
     missing = "runs" if config["table"] is None else f"runs of {config['table']}"
     require(bool(tables), f"{config['results_dir']} has no {missing}: train one, or give results_dir=")
     require(len(tables) == 1, f"the picture is of one table's runs, not of {names}: add table=")
-    rows = tables[0].rows_to_draw(len(COLOURS))
+    table = tables[0].only(config["rows"])
+    rows = table.rows_to_draw(len(COLOURS))
     curves = curves_of(rows, TOP1.key)
     require(bool(curves), f"no run of {names} has an epoch in its log.jsonl")
-    cli.warn([f"{len(tables[0].rows) - len(rows)} rows are not drawn"] if len(rows) < len(tables[0].rows) else [])
+    cli.warn([f"{len(table.rows) - len(rows)} rows are not drawn"] if len(rows) < len(table.rows) else [])
     least, most = (some(len(curve.values) for curve in curves) for some in (min, max))
     seeds = f"{most}" if least == most else f"{least} to {most}"
     over = f", mean and range of {seeds} seeds" if most > 1 else ""
-    save_curves(output, curves, TOP1.title, f"{tables[0].name}\nimages evaluated on{over}")
+    save_curves(output, curves, TOP1.title, f"{tables[0].name}\nof the images evaluated on{over}")
     print(output)
 
 

@@ -176,6 +176,15 @@ def test_curves_are_drawn_of_one_table(runs, script, tmp_path, capsys):
         assert picture.width > picture.height > 300
         colours = {colour for _, colour in picture.convert("RGB").getcolors(2**20)}
     assert {ImageColor.getrgb(colour) for colour in COLOURS[:2]} <= colours  # of two methods
+    script("compare", "curves", f"results_dir={runs}", f"output={tmp_path}/one.png", "rows=[puzzle*]")
+    with Image.open(tmp_path / "one.png") as picture:
+        colours = {colour for _, colour in picture.convert("RGB").getcolors(2**20)}
+    assert [ImageColor.getrgb(colour) in colours for colour in COLOURS[:2]] == [True, False]  # of one
+    for rows, message in (("[vanila]", "unknown row 'vanila'; did you mean 'vanilla'"), ("[1]", "unknown row '1'")):
+        with pytest.raises(SystemExit, match=message):
+            script("compare", "curves", f"results_dir={runs}", f"output={tmp_path}/one.png", f"rows={rows}")
+    with pytest.raises(SystemExit, match=r"rows must not be empty: rows=\['\*'\] are all"):
+        script("compare", "curves", f"results_dir={runs}", f"output={tmp_path}/one.png", "rows=[]")
     change(run_of(runs, "vanilla", 0) / "config.yaml", table="another")
     with pytest.raises(SystemExit, match="of one table's runs, not of another and digits_preactresnet18_narrow: add"):
         script("compare", "curves", f"results_dir={runs}", f"output={tmp_path}/curves.png")

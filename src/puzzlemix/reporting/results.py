@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import fnmatch
 from collections import defaultdict
 from collections.abc import Iterable, Mapping, Sequence
 from math import inf
@@ -53,6 +54,20 @@ class TableResults(NamedTuple):
     def short_rows(self) -> dict[str, Row]:
         """The rows, by their labels as `short` has them."""
         return {self.short(row.label): row for row in self.rows}
+
+    def only(self, labels: Sequence[Any]) -> TableResults:
+        """The same table with the rows alone that are called so; * stands for anything.
+
+        Raises:
+            InputError: `labels` is empty, or no row is called as one of them.
+        """
+        require(bool(labels), "rows must not be empty: rows=['*'] are all")
+        rows, found = self.short_rows, set()
+        for label in map(str, labels):
+            fitting = fnmatch.filter(rows, label)
+            require(bool(fitting), f"unknown row '{label}'{nearest(label, rows)}")
+            found.update(fitting)
+        return self._replace(rows=[row for label, row in rows.items() if label in found])
 
     def rows_to_draw(self, most: int) -> dict[str, Row]:
         """By label, as many rows as a figure shows: the best of each method, then the best of all.
