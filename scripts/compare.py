@@ -67,7 +67,7 @@ def draw_curves(config: DictConfig) -> None:
     least, most = (some(len(curve.values) for curve in curves) for some in (min, max))
     seeds = f"{most}" if least == most else f"{least} to {most}"
     over = f", mean and range of {seeds} seeds" if most > 1 else ""
-    save_curves(output, curves, TOP1.title, f"{tables[0].name}\nerrors on the images evaluated on{over}")
+    save_curves(output, curves, TOP1.title, f"{table.name}\nerrors on the images evaluated on{over}")
     print(output)
 
 

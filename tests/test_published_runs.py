@@ -3,7 +3,7 @@
 import hashlib
 import re
 from pathlib import Path
-from statistics import median
+from statistics import mean, median
 
 import pytest
 import torch
@@ -17,6 +17,7 @@ from puzzlemix.settings import differences, fingerprint, settings
 
 ROOT = CONFIGS.parent
 PUBLISHED, TABLES = ROOT / "results" / "published_runs", ROOT / "results" / "tables"
+SMALL = "cifar100_20classes_preactresnet18_16channels"
 TABLE = (TABLES / "cifar100.md").read_text()
 CARDS = re.findall(r"^- `(\w+)`", (ROOT / "models" / "README.md").read_text(), re.MULTILINE)
 
@@ -72,6 +73,22 @@ def test_the_rows_that_are_shown_are_those_of_the_table_that_is_named(readme):
     for title, rows in shown:
         (table,) = re.findall(rf"^## {re.escape(title)}\n\n((?:\|.*\n)+)", TABLE, re.MULTILINE)
         assert rows == table
+
+
+def test_errors_beside_those_on_training_images_are_of_the_runs(found):
+    """The table of losses and rates: `26.00 (10.5)`, means over the seeds that have the number."""
+    rows = re.findall(r"^\| ([\w ]+) \|(.* \(.*)\|$", (ROOT / "results" / "README.md").read_text(), re.MULTILINE)
+    methods = [name.lower().replace(" ", "") for name, _ in rows]
+    assert methods == ["vanilla", "input", "manifold", "cutmix", "puzzlemix"]
+    for method, (_, cells) in zip(methods, rows, strict=True):
+        for variant, cell in zip(("", "_soft_cross_entropy", "_lr_1"), cells.split("|"), strict=True):
+            runs = [run for run in found.runs if run.name == f"{SMALL}_{method}{variant}"]
+            assert bool(runs) == bool(cell.strip())
+            if runs:
+                on_test = mean(run.metrics["top1_error"]["median10"] for run in runs)
+                on_train = mean(run.robustness["train_error"] for run in runs if run.robustness)
+                shown = [float(number) for number in re.findall(r"[\d.]+", cell)]
+                assert shown == [pytest.approx(on_test, abs=0.0051), pytest.approx(on_train, abs=0.051)]
 
 
 @pytest.mark.parametrize("picture", sorted(TABLES.glob("cifar100*.png")), ids=lambda path: path.stem)
