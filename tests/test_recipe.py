@@ -54,6 +54,15 @@ def test_a_cosine_has_neither_milestones_nor_phases(other):
         Recipe(epochs=3, batch_size=100, lr=0.2, schedule="cosine", **other)
 
 
+def test_seldom_evaluated_are_every_nth_epoch_and_the_last_ten():
+    recipe = Recipe(epochs=35, batch_size=100, lr=0.1, evaluate_every_epochs=10)
+    evaluated = [epoch + 1 for epoch in range(35) if recipe.evaluates_after(epoch)]
+    assert evaluated == [10, 20, *range(26, 36)]
+    assert all(map(Recipe(epochs=35, batch_size=100, lr=0.1).evaluates_after, range(35)))
+    with pytest.raises(InputError, match=r"recipe.evaluate_every_epochs must be a whole number, at least 1, not 0"):
+        Recipe(epochs=35, batch_size=100, lr=0.1, evaluate_every_epochs=0)
+
+
 def test_phases_interpolate_the_rate_and_change_batch_and_view():
     recipe = Recipe(epochs=100, batch_size=448, lr=1.0, phases=FAST)
     epochs = [0, 4, 8, 11.5, 15, 27.5, 40, 65, 95]

@@ -8,6 +8,7 @@ import shlex
 import subprocess
 import sys
 import time
+from statistics import median
 
 import pytest
 import torch
@@ -48,9 +49,23 @@ def test_every_method_trains_to_a_finished_run(train, method):
 
 def test_training_learns(train):
     """Ten images a class, 25 epochs: far below the 90 % error of chance."""
-    folder = train("dataset.train_per_class=10", "recipe.epochs=25", "recipe.lr_milestones_epochs=[20]")
+    folder = train("dataset.train_per_class=10", "recipe.epochs=25")
     assert log_of(folder)[-1]["top1_error"] < 40
     assert log_of(folder)[-1]["train_loss"] < log_of(folder)[0]["train_loss"]
+
+
+def test_a_recipe_may_evaluate_seldom_and_always_evaluates_the_last_ten_epochs(train, tmp_path):
+    for name, n in (("every", 1), ("seldom", 2)):
+        train(f"name={name}", "recipe.epochs=13", f"recipe.evaluate_every_epochs={n}")
+    every, seldom = (tmp_path / name / "seed0" for name in ("every", "seldom"))
+    wanted = log_of(every)
+    for epoch in (0, 2):
+        del wanted[epoch]["top1_error"], wanted[epoch]["top5_error"]
+    assert [record | {"seconds": 0} for record in log_of(seldom)] == [record | {"seconds": 0} for record in wanted]
+    errors = [record["top1_error"] for record in wanted if "top1_error" in record]
+    summary = {"last": errors[-1], "median10": median(errors[-10:]), "best": min(errors)}
+    assert json.loads((seldom / "metrics.json").read_text())["top1_error"] == summary
+    assert find_runs(seldom.parents[1]).problems == []
 
 
 class HalfFrozen(nn.Module):
@@ -141,10 +156,10 @@ def test_a_loss_that_is_not_finite_stops_and_keeps_the_last_good_checkpoint(trai
         SystemExit,
         match=r"not finite in step 2 of epoch 0, learning rate 1e\+30; no epoch was finished: start again with a lower",
     ):
-        train("recipe.lr=1e30")
+        train("recipe.lr=1e30", "recipe.schedule=steps")
     # an epoch at a usable rate, then one at 1e30
     with pytest.raises(SystemExit, match=r"step 2 of epoch 1, learning rate 1e\+29; .*last\.pt is the last good"):
-        train("name=later", "recipe.lr_milestones_epochs=[1]", "recipe.lr_factor=1e30")
+        train("name=later", "recipe.schedule=steps", "recipe.lr_milestones_epochs=[1]", "recipe.lr_factor=1e30")
     kept = load_checkpoint(tmp_path / "later" / "seed0" / "checkpoints" / "last.pt")
     assert kept["epoch"] == 1
     assert all(torch.isfinite(value).all() for value in kept["network"].values())
@@ -271,7 +286,7 @@ def test_the_card_of_kept_weights_says_what_they_are_and_makes_them_again(train,
     card = weights.with_suffix(".md").read_text()
     assert f"SHA-256 `{hashlib.sha256(weights.read_bytes()).hexdigest()}`" in card
     assert "| mixup | alpha 0.75, prob 1.0" in card
-    assert "lr 0.05, schedule steps" in card
+    assert "lr 0.05, schedule cosine" in card
     assert f"| errors, last epoch | top1 {metrics['top1_error']['last']:.2f} %" in card
     (command,) = re.findall(r"^python scripts/train.py (.*)$", card, re.MULTILINE)
     assert "results_dir" not in command

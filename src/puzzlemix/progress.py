@@ -62,14 +62,15 @@ class ProgressBar:
         self._at, self._since_s = epoch, now_s
 
     def show_epoch(self, record: Mapping[str, Any]) -> None:
-        """Add an epoch's record, its errors in percent and seconds by part."""
+        """Add an epoch's record: seconds by part, and errors in percent where the epoch was evaluated."""
         self._records = [*self._records, record][-EPOCHS:]
         self._show_records()
         now_s = self._since_s = time.perf_counter()  # evaluation is over
         if self._bar.disable and now_s - self._line_s >= SECONDS_BETWEEN_LINES:
             self._line_s = now_s
-            numbers = f"loss {record['train_loss']:.4f}, error {record['top1_error']:.2f} %"
-            distributed.print_once(f"{self._name}: epoch {record['epoch'] + 1} of {self._epochs}, {numbers}")
+            error = f", error {record['top1_error']:.2f} %" if "top1_error" in record else ""
+            where = f"{self._name}: epoch {record['epoch'] + 1} of {self._epochs}"
+            distributed.print_once(f"{where}, loss {record['train_loss']:.4f}{error}")
 
     def _show_records(self) -> None:
         """The table, the newest epoch first; nothing before the first."""
@@ -82,6 +83,7 @@ class ProgressBar:
 
 def _cells(record: Mapping[str, Any]) -> tuple[str, ...]:
     """An epoch as `COLUMNS` says."""
-    shown = (record[key] for key in ("train_accuracy", "top1_error", "top5_error"))
-    numbers = (*(f"{value:.2f}" for value in shown), f"{record['seconds']['total']:.2f}")
+    keys = ("train_accuracy", "top1_error", "top5_error")
+    percentages = (f"{record[key]:.2f}" if key in record else "-" for key in keys)
+    numbers = (*percentages, f"{record['seconds']['total']:.2f}")
     return (str(record["epoch"] + 1), f"{record['lr']:g}", f"{record['train_loss']:.4f}", *numbers)

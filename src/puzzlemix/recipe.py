@@ -37,6 +37,7 @@ class Recipe:
     decay_batch_norm: bool = True  # whether weight decay acts on the scales and shifts of batch norm too
     loss: str = "bce_on_softmax"
     drop_last: bool = False  # leave out an incomplete last batch
+    evaluate_every_epochs: int = 1  # besides the last ten; more than 1 saves time where epochs are short
     phases: Sequence[Mapping[str, Any]] = field(default_factory=list)
 
     def __post_init__(self) -> None:
@@ -51,6 +52,7 @@ class Recipe:
         require(0 <= self.momentum < 1, f"recipe.momentum must lie in [0, 1), not {self.momentum}")
         require(self.momentum > 0 or not self.nesterov, "recipe.nesterov needs momentum: set recipe.nesterov=false")
         require_choice("recipe.loss", self.loss, LOSSES)
+        require_whole("recipe.evaluate_every_epochs", self.evaluate_every_epochs, least=1)
         require_choice("recipe.schedule", self.schedule, ("steps", "cosine"))
         for key in ("lr_milestones_epochs", "phases"):
             fits = self.schedule == "steps" or not getattr(self, key)
@@ -79,6 +81,10 @@ class Recipe:
     def view_at(self, epoch: int) -> Mapping[str, Any]:
         """How this epoch's training images are cut, for datasets of large images; empty for their default."""
         return self.phase(epoch).get("view", {})
+
+    def evaluates_after(self, epoch: int) -> bool:
+        """Whether the network is evaluated when this epoch, counted from 0, ends. `median10` needs the last ten."""
+        return (epoch + 1) % self.evaluate_every_epochs == 0 or epoch >= self.epochs - 10
 
     def lr_at(self, epoch: float) -> float:
         """The learning rate at a point of training, in epochs."""

@@ -173,11 +173,12 @@ class RunLog:
         Raises:
             RunError: it cannot be written.
         """
+        evaluated = [record for record in self.records if "top1_error" in record]
         metrics = {
             "name": self.config["name"],
             "seed": self.config["seed"],
             "epochs": len(self.records),
-            **{key: summary([record[key] for record in self.records]) for key in ("top1_error", "top5_error")},
+            **{key: summary([record[key] for record in evaluated]) for key in ("top1_error", "top5_error")},
             **results,
             "seconds_per_epoch": of_parts(mean, [record["seconds"] for record in self.records]),
             "config_hash": fingerprint(self.config),

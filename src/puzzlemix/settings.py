@@ -11,7 +11,8 @@ from puzzlemix.nested import flatten
 
 RESULT_DEPENDS_ON = ("dataset", "network", "mixup", "recipe")  # and on the precision and the seed
 WITHOUT_EFFECT = ("dataset.root", "dataset.workers")
-CAME_LATER = {"recipe.schedule": "steps"}  # keys of which earlier configs and hashes say nothing, with what they did
+# Keys that earlier configs and hashes lack, with the value that those runs had.
+CAME_LATER = {"recipe.schedule": "steps", "recipe.evaluate_every_epochs": 1}
 
 
 def settings(config: Mapping[str, Any]) -> dict[str, Any]:

@@ -76,7 +76,7 @@ class Trainer:
                 with state.stopwatch("evaluation"):
                     distributed.share_buffers(self.network)
                     self._check_weights()
-                    errors = clean_errors(Evaluator(self.network, self.data, self.log.config["test_batch_size"]))
+                    errors = self._errors()
                 self.log.write_epoch({**self._record(), **errors, "seconds": self._seconds()})
                 bar.show_epoch(self.log.records[-1])
                 state.begin_next_epoch()
@@ -84,6 +84,12 @@ class Trainer:
                 self.log.show_mixed(self.network, self.mixer, self.data)
                 if self.preemption.asked():
                     self._stop()
+
+    def _errors(self) -> dict[str, float]:
+        """Top-1 and top-5 error in percent; empty where the recipe does not evaluate after this epoch."""
+        if not self.recipe.evaluates_after(self.state.epoch):
+            return {}
+        return clean_errors(Evaluator(self.network, self.data, self.log.config["test_batch_size"]))
 
     def train_epoch(self, bar: ProgressBar) -> None:
         """One pass over the training images, from the step on that the run had come to.

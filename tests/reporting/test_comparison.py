@@ -161,12 +161,22 @@ def test_a_table_that_is_written_names_commits_and_machines_whatever_code_writes
 def test_a_table_says_what_is_alike_in_its_rows(runs, hydra_configs):
     (result,) = results_of(runs).tables
     first = as_tables([result])[0].notes[0]
-    for said in ("num_classes 10", "initial_channels 4", "batch_size 20", "loss bce_on_softmax"):
+    for said in ("num_classes 10", "initial_channels 4", "batch_size 20", "loss soft_cross_entropy"):
         assert said in first
     change(run_of(runs, "vanilla", 0) / "config.yaml", recipe={**result.rows[0].runs[0].config["recipe"], "lr": 0.7})
     (result,) = results_of(runs).tables
     assert " lr " in first
     assert " lr " not in as_tables([result])[0].notes[0]
+
+
+def test_puzzle_mix_is_tested_against_each_other_row_by_welch(runs, hydra_configs):
+    for method, errors in {"puzzlemix": (5.0, 6.0), "vanilla": (8.0, 8.5)}.items():
+        for seed, error in enumerate(errors):
+            change(run_of(runs, method, seed) / "metrics.json", top1_error=dict.fromkeys(STATISTICS, error))
+    note = "p-values of Welch's t-test on the top-1 error, puzzlemix against: vanilla 0.069"
+    assert note in as_tables(results_of(runs).tables)[0].notes
+    (run_of(runs, seed=1) / "metrics.json").unlink()
+    assert not any("Welch" in note for note in as_tables(results_of(runs).tables)[0].notes)
 
 
 def test_curves_are_drawn_of_one_table(runs, script, tmp_path, capsys):

@@ -8,7 +8,7 @@ import pytest
 from scipy import stats
 
 from puzzlemix.reporting.published import COLUMNS, Published
-from puzzlemix.reporting.verdict import WIDEST, half_interval, judge
+from puzzlemix.reporting.verdict import WIDEST, half_interval, judge, welch_p
 
 
 def published(value, statistic="median of last 10 epochs"):
@@ -74,3 +74,13 @@ def test_a_shortened_run_or_one_seed_is_never_a_reproduction():
     for values in ([20.0], [20.0, 20.0], [20.0, 20.1, 19.9]):
         assert judge(values, published("20.0"), SHORTENED, tolerance=100.0).word == "recipe differs"
     assert judge([20.0], published("20.0"), [], tolerance=100.0).word == "one seed only"
+
+
+def test_welchs_p_is_scipys_on_the_samples_and_undefined_without_spread():
+    random = np.random.default_rng(0)
+    for n, m in ((2, 2), (3, 5), (10, 4)):
+        first, second = random.normal(6, 0.5, n).tolist(), random.normal(5, 1.5, m).tolist()
+        assert welch_p(first, second) == pytest.approx(stats.ttest_ind(first, second, equal_var=False).pvalue)
+    assert welch_p([5.0], [4.0, 6.0]) is None
+    assert welch_p([5.0, 5.0], [4.0, 4.0]) is None
+    assert welch_p([5.0, 5.0], [4.0, 6.0]) == 1.0

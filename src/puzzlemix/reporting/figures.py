@@ -60,11 +60,12 @@ def curves_of(rows: Mapping[str, Row], key: str) -> list[Curve]:
     curves = []
     for (label, row), colour in zip(rows.items(), COLOURS, strict=False):
         logs = [logged for run in row.finished or row.runs if (logged := run.logged(key))]
-        if logs:
-            length = min(map(len, logs))
-            chosen = np.unique(np.linspace(0, length - 1, min(length, POINTS)).round().astype(int))
-            values = np.array([[log[i] for i in chosen] for log in logs], float)
-            curves.append(Curve(label, colour, chosen + 1, values))
+        shared = sorted(set.intersection(*map(set, logs))) if logs else []
+        if shared:
+            places = np.unique(np.linspace(0, len(shared) - 1, min(len(shared), POINTS)).round().astype(int))
+            epochs = np.array(shared)[places]
+            values = np.array([[log[epoch] for epoch in epochs] for log in logs], float)
+            curves.append(Curve(label, colour, epochs, values))
     return curves
 
 

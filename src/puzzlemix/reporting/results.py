@@ -28,6 +28,7 @@ from puzzlemix.reporting.robustness import robustness_table
 from puzzlemix.reporting.runs import Row, by_name, find_runs, rows_of
 from puzzlemix.reporting.seconds import seconds_table
 from puzzlemix.reporting.tables import Table, spread
+from puzzlemix.reporting.verdict import welch_p
 
 RUNS_HEADER = ("run", "seeds", "epochs", TOP1.title, "last", "best", *(m.title for m in ATTACKED), "s / epoch")
 NOT_TOLD = ("_target_", "name", "mean", "std")  # of the settings of all rows: it is in the title, or would fill a line
@@ -194,6 +195,7 @@ def notes_on(rows: Mapping[str, Row], here: str | None) -> list[str]:
     """What is alike in all rows, and a line on each run that is not finished, other commit, machine, and so on."""
     runs = by_name(rows)
     notes = [f"{'all rows' if len(rows) > 1 else 'the row'}: {alike(list(rows.values()))}"]
+    notes += significance(rows)
     notes += [f"{name}: {run.status}, {run.state}" for name, run in runs.items() if run.status != "finished"]
     commits, machines, processes = defaultdict(list), defaultdict(list), defaultdict(list)
     for name, run in runs.items():
@@ -220,6 +222,15 @@ def alike(rows: Sequence[Row]) -> str:
         if part in ("dataset", "network", "recipe") and name not in NOT_TOLD and first[key] not in (None, []):
             told[name] = first[key]
     return ", ".join(f"{name} {value}" for name, value in told.items())
+
+
+def significance(rows: Mapping[str, Row]) -> list[str]:
+    """A line with the p-value of Puzzle Mix's error against each other row, of two seeds or more; or no line."""
+    errors = {label: row.errors(TOP1, "median10") for label, row in rows.items()}
+    ours = errors.pop("puzzlemix", [])
+    p_values = {label: welch_p(ours, theirs) for label, theirs in errors.items()}
+    shown = ", ".join(f"{label} {p:.3f}" for label, p in p_values.items() if p is not None)
+    return [f"p-values of Welch's t-test on the top-1 error, puzzlemix against: {shown}"] if shown else []
 
 
 def named(some: Sequence[str], of: int) -> str:

@@ -6,7 +6,6 @@ from collections import defaultdict
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from functools import cached_property
-from itertools import takewhile
 from pathlib import Path
 from statistics import mean, median
 from typing import Any, NamedTuple
@@ -89,9 +88,10 @@ class Run:
         """Its epochs' records, as far as they are whole."""
         return read_log(self.folder / "log.jsonl")
 
-    def logged(self, key: str) -> list[float]:
-        """A number of the log at each epoch, up to the first that has none."""
-        return list(takewhile(lambda value: isinstance(value, int | float), (record.get(key) for record in self.log)))
+    def logged(self, key: str) -> dict[int, float]:
+        """A number of the log by epoch, from 1; most epochs of a recipe may have no errors."""
+        numbers = {epoch: record.get(key) for epoch, record in enumerate(self.log, 1)}
+        return {epoch: number for epoch, number in numbers.items() if isinstance(number, int | float)}
 
     @cached_property
     def seconds(self) -> dict[str, float]:

@@ -62,3 +62,13 @@ def half_interval(values: Sequence[float], of_one_run: bool = False) -> float:
 
     draws = 1 / len(values) + (1 if of_one_run else 0)
     return float(t.ppf((1 + CONFIDENCE) / 2, len(values) - 1)) * stdev(values) * sqrt(draws)
+
+
+def welch_p(first: Sequence[float], second: Sequence[float]) -> float | None:
+    """Two-sided p-value of Welch's t-test that two samples have one mean; None where it is not defined."""
+    from scipy.stats import ttest_ind_from_stats  # here, since it takes a second to load
+
+    if min(len(first), len(second)) < 2 or stdev(first) == stdev(second) == 0:
+        return None
+    samples = (part for values in (first, second) for part in (mean(values), stdev(values), len(values)))
+    return float(ttest_ind_from_stats(*samples, equal_var=False).pvalue)
