@@ -189,6 +189,7 @@ class ImageFolders:
             "(ImageNet: the ILSVRC 2012 archives of image-net.org, unpacked with torchvision.datasets.ImageNet)"
         )
         files = find_images(folder, remedy)
+        files.warn_of_left_out()
         count, expected = len(files.labels), self.expected_images[split]
         require(expected is None or count == expected, f"{folder}: {count} images instead of {expected}: {remedy}")
         check_labels(str(folder), files.labels, self.num_classes, remedy)
