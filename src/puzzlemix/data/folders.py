@@ -12,7 +12,7 @@ from torch import Tensor
 from torch.utils.data import Dataset
 from torchvision.transforms import v2
 
-from puzzlemix.data.checks import check_image_size, check_labels
+from puzzlemix.data.checks import check_image_size, check_labels, check_name
 from puzzlemix.data.image_files import ImageFiles, find_images, read_rgb
 from puzzlemix.data.lighting import Lighting
 from puzzlemix.data.readers import read_batches
@@ -61,6 +61,7 @@ class ImageFolders:
         root: str = "data",
     ):
         require_whole("dataset.workers", workers, least=0)
+        check_name(name)
         check_image_size(image_size)
         require_whole("dataset.test_resize", test_resize, least=1)
         fits = test_resize >= max(image_size)  # else the centre would be framed in black
