@@ -10,7 +10,6 @@ Make a set of corrupted test images of a dataset that is prepared, where the rel
 python scripts/prepare_data.py dataset=cifar100 corruptions=all
 """
 
-import shlex
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
@@ -19,7 +18,7 @@ import torch
 from hydra.core.hydra_config import HydraConfig
 from omegaconf import DictConfig, OmegaConf
 
-from puzzlemix import cli
+from puzzlemix import cli, overrides
 from puzzlemix.corruptions.generate import generate
 from puzzlemix.corruptions.names import RELEASED
 from puzzlemix.corruptions.sets import regenerated_folder
@@ -127,11 +126,9 @@ def source_record(data: ArrayData) -> Path:
 def training_command(data: ArrayData, train: Arrays) -> str:
     """What trains on one's own images, with what the config cannot know of them."""
     mean, std = channel_statistics(train.x)
-    lists = {"image_size": data.image_size, "mean": mean, "std": std}
-    keys = {"name": data.name, "root": data.folder.parent, "num_classes": data.num_classes}
-    keys |= {key: f"[{','.join(map(str, values))}]" for key, values in lists.items()}
-    overrides = [f"dataset.{key}={value}" for key, value in keys.items()]
-    return shlex.join(["python", "scripts/train.py", "dataset=image_folder", *overrides])
+    values = {"name": data.name, "root": data.folder.parent, "num_classes": data.num_classes}
+    values |= {"image_size": data.image_size, "mean": mean, "std": std}
+    return overrides.command("train", {"dataset": "image_folder"} | {f"dataset.{key}": v for key, v in values.items()})
 
 
 def prepare_folders(data: Any, source: Path | None, force: bool) -> None:

@@ -12,7 +12,7 @@ from typing import Any
 from hydra.core.hydra_config import HydraConfig
 from omegaconf import DictConfig, OmegaConf
 
-from puzzlemix import cli, distributed
+from puzzlemix import cli, distributed, overrides
 from puzzlemix.checkpoint import check_kept, digest, keep_weights
 from puzzlemix.errors import require
 from puzzlemix.evaluation import Evaluator
@@ -87,7 +87,7 @@ def leave_finished(log: RunLog, config: Mapping[str, Any]) -> None:
     measured = log.metrics.get("attacks", {})
     others = [name for name, settings in config["attack"].items() if measured.get(name) != settings]
     if others:
-        command = f"python scripts/evaluate.py checkpoint={log.checkpoint_path} attack=..."
+        command = overrides.command("evaluate", {"checkpoint": log.checkpoint_path}) + " attack=..."
         print(f"{log.folder}: not attacked by {', '.join(others)} as asked for now: {command}")
     if config["keep_weights"]:
         keep_weights(log.checkpoint_path, log.metrics)

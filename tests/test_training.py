@@ -116,15 +116,17 @@ def test_a_run_is_finished_without_git(train, monkeypatch, tmp_path):
 
 def test_a_finished_run_says_what_was_not_measured_and_keeps_its_weights(train, capsys, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
-    folder = train("attack=fgsm")
+    train("attack=fgsm", 'name="run (1)"')
+    folder = tmp_path / "run (1)" / "seed0"
     metrics = (folder / "metrics.json").read_bytes()
     assert json.loads(metrics)["attacks"]["fgsm8"]["eps_255"] == 8
     capsys.readouterr()
-    train("attack=fgsm,pgd7_eps8", "attack.fgsm8.eps_255=4", "keep_weights=true")
+    train("attack=fgsm,pgd7_eps8", "attack.fgsm8.eps_255=4", "keep_weights=true", 'name="run (1)"')
     told = capsys.readouterr().out
     assert "finished before" in told
-    assert "not attacked by fgsm8, pgd7_eps8 as asked for now: python scripts/evaluate.py checkpoint=" in told
-    assert (tmp_path / "models" / "run_seed0.pt").is_file()
+    command = f"python scripts/evaluate.py 'checkpoint=\"{folder}/checkpoints/last.pt\"' attack=..."
+    assert f"not attacked by fgsm8, pgd7_eps8 as asked for now: {command}\n" in told
+    assert (tmp_path / "models" / "run (1)_seed0.pt").is_file()
     train("attack=fgsm")
     assert "not attacked" not in capsys.readouterr().out
     assert (folder / "metrics.json").read_bytes() == metrics
@@ -281,9 +283,11 @@ def test_kept_weights_of_another_config_are_not_written_over(train, tmp_path, mo
 
 def test_the_card_of_kept_weights_says_what_they_are_and_makes_them_again(train, script, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
-    folder = train("keep_weights=true", "mixup=cutmix", "mixup.alpha=0.75", "recipe.lr=0.05")
-    weights, metrics = tmp_path / "models" / "run_seed0.pt", json.loads((folder / "metrics.json").read_text())
+    train("keep_weights=true", "mixup=cutmix", "mixup.alpha=0.75", "recipe.lr=0.05", 'name="run (1)"')
+    weights = tmp_path / "models" / "run (1)_seed0.pt"
+    metrics = json.loads((tmp_path / "run (1)" / "seed0" / "metrics.json").read_text())
     card = weights.with_suffix(".md").read_text()
+    assert "\npython scripts/evaluate.py 'checkpoint=\"models/run (1)_seed0.pt\"' suite=full\n" in card
     assert f"SHA-256 `{hashlib.sha256(weights.read_bytes()).hexdigest()}`" in card
     assert "| mixup | alpha 0.75, prob 1.0" in card
     assert "lr 0.05, schedule cosine" in card
@@ -293,7 +297,7 @@ def test_the_card_of_kept_weights_says_what_they_are_and_makes_them_again(train,
     first = load_checkpoint(weights)["network"]
     weights.unlink()
     script("train", *shlex.split(command))
-    assert (tmp_path / "results" / "runs" / "run" / "seed0" / "metrics.json").is_file()
+    assert (tmp_path / "results" / "runs" / "run (1)" / "seed0" / "metrics.json").is_file()
     assert all(torch.equal(value, first[key]) for key, value in load_checkpoint(weights)["network"].items())
 
 

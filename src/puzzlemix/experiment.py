@@ -22,7 +22,7 @@ from puzzlemix.recipe import Recipe
 from puzzlemix.settings import RESULT_DEPENDS_ON, settings
 from puzzlemix.streams import torch_seed
 
-NAMED = ("name", "table", "results_dir")  # of which YAML reads some, such as 2024, as numbers
+NAMED = ("name", "table", "results_dir", "root")  # of which YAML reads some, such as 2024, as numbers
 
 
 class Experiment(NamedTuple):
@@ -138,7 +138,13 @@ def plain(config: DictConfig) -> dict[str, Any]:
     for key, value in flatten(OmegaConf.to_container(config)).items():
         require(value != "???", f"{key} must be given: add {key}=...")
     resolved = OmegaConf.to_container(config, resolve=True)
-    return resolved | {key: str(resolved[key]) for key in NAMED if resolved.get(key) is not None}
+    if resolved.get("dataset"):
+        resolved["dataset"] = _with_text_names(resolved["dataset"])
+    return _with_text_names(resolved)
+
+
+def _with_text_names(part: Mapping[str, Any]) -> dict[str, Any]:
+    return {key: str(value) if key in NAMED and value is not None else value for key, value in part.items()}
 
 
 def check_torchvision() -> None:

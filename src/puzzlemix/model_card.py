@@ -10,7 +10,7 @@ from types import MappingProxyType
 from typing import Any
 
 from puzzlemix.nested import flatten
-from puzzlemix.overrides import key_of
+from puzzlemix.overrides import command, key_of
 from puzzlemix.settings import WITHOUT_EFFECT
 
 SAID_ELSEWHERE = ("_target_", "name", "root", "workers")
@@ -27,13 +27,13 @@ def model_card(weights: Path, config: Mapping[str, Any], metrics: Mapping[str, A
     """
     on, of = metrics["evaluated_on"], config["dataset"]["name"]
     rows = "".join(f"| {what} | {value} |\n" for what, value in _lines(weights, config, metrics).items())
-    command = f"python scripts/evaluate.py checkpoint={shlex.quote(str(weights))} suite=full"
+    evaluation = command("evaluate", {"checkpoint": weights, "suite": "full"})
     return (
         f"# {metrics['name']}, seed {metrics['seed']}\n\n"
         f"{_kind(config['network'])} trained on {of} with {_kind(config['mixup'])}. Pixels in [0, 1] in, logits out. "
         f"Weights of one seed; `best` was chosen on the {on} images, so it is optimistic.\n\n"
         f"| what | |\n|---|---|\n{rows}\n"
-        f"To evaluate them:\n\n```sh\n{command}\n```\n\n{_to_make_again(config, metrics)}"
+        f"To evaluate them:\n\n```sh\n{evaluation}\n```\n\n{_to_make_again(config, metrics)}"
     )
 
 
@@ -62,8 +62,8 @@ def _to_make_again(config: Mapping[str, Any], metrics: Mapping[str, Any]) -> str
     kept = [override for override, key in typed.items() if key not in WHERE_IT_RAN and not key.startswith("logger.")]
     processes = metrics["machine"]["processes"]
     launcher = "python" if processes == 1 else f"torchrun --nproc-per-node={processes}"
-    command = f"{launcher} scripts/train.py {shlex.join([*kept, 'keep_weights=true'])}"
-    return f"To make them again:\n\n```sh\n{command}\n```\n"
+    training = f"{launcher} scripts/train.py {shlex.join([*kept, 'keep_weights=true'])}"
+    return f"To make them again:\n\n```sh\n{training}\n```\n"
 
 
 def _kind(part: Mapping[str, Any]) -> str:

@@ -1,12 +1,16 @@
-"""What is typed behind a script's name: Hydra's overrides and flags, checked before Hydra reads them."""
+"""What is typed behind a script's name: Hydra's overrides and flags, checked before Hydra reads them, or printed."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import shlex
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 import hydra
+from hydra.core.override_parser.overrides_parser import OverridesParser
+from hydra.core.override_parser.types import Quote, QuotedString
+from hydra.errors import HydraException
 from omegaconf import DictConfig, OmegaConf
 
 from puzzlemix.errors import nearest, require
@@ -51,6 +55,11 @@ def check(configs: Path, config_name: str, arguments: Sequence[str]) -> None:
         _check_values(config_name, groups, [override for override in overrides if override not in groups])
 
 
+def command(script: str, values: Mapping[str, Any]) -> str:
+    """`python scripts/<script>.py key=value ...` as a shell takes it, with which Hydra reads just these values."""
+    return shlex.join(["python", f"scripts/{script}.py", *(f"{key}={_typed(value)}" for key, value in values.items())])
+
+
 def options(group: Path) -> list[str]:
     """The names that a group of configs has to choose from."""
     return sorted(path.stem for path in group.glob("*.yaml"))
@@ -65,6 +74,18 @@ def default_options(config: Path) -> dict[str, Any]:
 def key_of(override: str) -> str:
     """`+mixup.alpha=1` -> `mixup.alpha`."""
     return override.partition("=")[0].lstrip("+~")
+
+
+def _typed(value: Any) -> str:
+    """A number, a list of numbers, or a text, as an override has it; a text in quotes where Hydra would change it."""
+    if isinstance(value, list | tuple):
+        return f"[{','.join(map(str, value))}]"
+    text = str(value)
+    try:
+        unchanged = OverridesParser.create().parse_override(f"key={text}").value() in (text, value)
+    except HydraException:
+        unchanged = False
+    return text if unchanged else QuotedString(text, Quote.double).with_quotes()
 
 
 def _selection_of_several(argument: str) -> str:

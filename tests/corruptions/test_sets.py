@@ -118,6 +118,15 @@ def test_folders_are_read_with_classes_by_name(tmp_path, tiny, by_family):
             assert [WNIDS[label] for label in labels] == [file.parent.name for file in files]
 
 
+def test_hidden_files_are_not_corrupted_images(tiny):
+    folder = corruption_folder(tiny)
+    (folder / "fog" / "2" / ".git").mkdir()
+    (folder / "fog" / "2" / "n01" / "._0.JPEG").write_bytes(b"\0")
+    images = CorruptedImages(folder, tiny)
+    assert images.severities == dict.fromkeys(NAMES, SEVERITIES)
+    assert len(all_of(images, "fog", 2)[1]) == 6
+
+
 def test_imagenets_centres_are_read_as_they_are_by_worker_processes(tmp_path):
     for split in ("train", "val"):
         write_class_folders(tmp_path / "imagenet" / split, WNIDS, 2, (240, 260))

@@ -244,7 +244,7 @@ def test_folders_that_are_missing_or_differ(tmp_path):
     write_class_folders(tmp_path / "small" / "train", CLASSES, 2, (20, 20))
     for i, pixels in enumerate(crops(3, (20, 20))):
         write_image(tmp_path / "small" / "val" / f"{i}.JPEG", pixels)  # as in the official archive, without classes
-    with pytest.raises(InputError, match=r"small/val does not hold a folder of images for each class .*: put or link"):
+    with pytest.raises(InputError, match=r"small/val does not hold a folder of images for each class: put or link"):
         images_of(tmp_path)
     write_class_folders(tmp_path / "small" / "val", ["n01", "n02", "n04"], 2, (20, 20))
     with pytest.raises(

@@ -99,6 +99,8 @@ def test_statistics_are_the_channels_own():
     mean, std = channel_statistics(x)
     np.testing.assert_allclose(mean, (x / 255).mean((0, 1, 2)), atol=0.0005)
     np.testing.assert_allclose(std, (x / 255).std((0, 1, 2)), atol=0.0005)
+    x[..., 1] = 51
+    assert [channel_statistics(x)[i] for i in (0, 1)] == [[mean[0], 0.2, mean[2]], [std[0], 1.0, std[2]]]
 
 
 BAD = {
@@ -109,7 +111,7 @@ BAD = {
         lambda folder: [(folder / name).rename(folder.parent / name) for name in CLASSES[1:]]
     ),
     r"dog has 1 image: 2 are needed": lambda folder: write_class_folders(folder, ["dog"], 1, (16, 16)),
-    r"does not hold a folder of images for each class .*empty": lambda folder: (folder / "empty").mkdir(),
+    r"empty holds no image that Pillow reads: give source=FOLDER": lambda folder: (folder / "empty").mkdir(),
     r"has train/ but neither test/ nor val/: add one, or give source=.*/train": (
         lambda folder: write_class_folders(folder / "train", CLASSES, 2, (16, 16))
     ),

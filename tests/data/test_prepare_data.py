@@ -1,14 +1,20 @@
 """`scripts/prepare_data.py`: datasets as published, or one's own images, written once and whole."""
 
 import json
+import os
 import shlex
 import subprocess
 import sys
+from pathlib import Path
 
 import numpy as np
 import pytest
+import torch
+import yaml
 from conftest import SCRIPTS
-from pictures import VALIDATION, WNIDS, pixels_of, write_class_folders, write_tiny_imagenet, zipped
+from pictures import VALIDATION, WNIDS, crops, pixels_of, write_class_folders, write_image, write_tiny_imagenet, zipped
+
+from puzzlemix.experiment import build_part
 
 CLASSES = ["ant", "bee", "cat"]
 THREE_CLASSES = ("dataset.num_classes=3", "dataset.train_images=null", "dataset.test_images=null")
@@ -145,6 +151,57 @@ def test_own_images_train_with_the_line_that_it_prints(prepare, script, tmp_path
     small = ("network.initial_channels=4", "recipe.epochs=1", "recipe.batch_size=7", "attack=none", "device=cpu")
     script("train", *command[2:], *small, f"results_dir={tmp_path}", "name=run")
     assert json.loads((tmp_path / "run" / "seed0" / "metrics.json").read_text())["epochs"] == 1
+
+
+@pytest.mark.parametrize(
+    ("typed", "name"),
+    [
+        ("my images", "my images"),
+        ('"[a] (b) {c}"', "[a] (b) {c}"),
+        (r'''"it's the \"best\""''', """it's the "best\""""),
+        ("100%", "100%"),
+        ('"a=b, c"', "a=b, c"),
+        ('"Blüten 花"', "Blüten 花"),
+        ("2024", "2024"),
+        (r'"$HOME\\"', "$HOME\\"),
+    ],
+)
+def test_own_images_may_have_any_name_that_a_folder_has(prepare, script, tmp_path, capsys, typed, name):
+    write_class_folders(tmp_path / "mine", CLASSES, 2, (8, 8))
+    root = tmp_path / "my data [2], a=b"
+    small = (f'dataset.root="{root}"', f"source={tmp_path}/mine", "dataset.image_size=[8,8]")
+    line = prepare("image_folder", *small, f"dataset.name={typed}").splitlines()[1]
+    shell = f"printf '%s\\0' {line.removeprefix('train with: ')}"
+    _, _, *arguments, _ = subprocess.run(["bash", "-c", shell], capture_output=True, text=True).stdout.split("\0")
+    script("train", *arguments, "--cfg", "job")
+    data = build_part(yaml.safe_load(capsys.readouterr().out)["dataset"])
+    data.load(torch.device("cpu"))
+    assert (data.name, data.folder, data.train_count) == (name, root / name, 3)
+
+
+def test_the_line_that_it_prints_is_a_command_also_of_images_with_a_constant_channel(prepare, tmp_path):
+    name, root = """5 % of "Ann's" [fünf], a=b {1}""", tmp_path / "my data (2)"
+    for label in CLASSES:
+        for i, pixels in enumerate(crops(4, (16, 16))):
+            pixels[..., 2] = 0
+            write_image(tmp_path / "mine" / label / f"{i}.png", pixels)
+    typed = name.replace('"', '\\"')
+    small = (f'dataset.root="{root}"', f"source={tmp_path}/mine", "dataset.image_size=[16,16]")
+    line = prepare("image_folder", *small, f'dataset.name="{typed}"').splitlines()[1].removeprefix("train with: ")
+    tiny = f"network.initial_channels=4 recipe.epochs=1 recipe.batch_size=3 attack=none results_dir={tmp_path}"
+    path = f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}"
+    subprocess.run(["bash", "-c", f"{line} {tiny}"], cwd=SCRIPTS.parent, env=os.environ | {"PATH": path}, check=True)
+    config = yaml.safe_load(next(tmp_path.glob("*/seed0/config.yaml")).read_text())
+    assert (config["dataset"]["name"], config["dataset"]["std"][2]) == (name, 1.0)
+    assert next(tmp_path.glob("*/seed0/metrics.json")).parents[1].name.startswith(name)
+
+
+@pytest.mark.parametrize("name", ["a/b", "..", "", "a\tb", "x" * 181])
+def test_names_that_no_folder_can_have(prepare, tmp_path, name):
+    write_class_folders(tmp_path / "mine", CLASSES, 2, (8, 8))
+    with pytest.raises(SystemExit, match=r"^error: dataset\.name='.*' cannot be the name of a folder: [^\n]*$"):
+        prepare("image_folder", f"source={tmp_path}/mine", f'dataset.name="{name}"')
+    assert not (tmp_path / "data").exists()
 
 
 def test_own_images_may_be_called_like_a_published_set(prepare, tmp_path):

@@ -94,7 +94,7 @@ def test_a_film_goes_from_the_partner_to_the_image(draw, photographs, tmp_path, 
     ("arguments", "message"),
     [
         (["images=[one.jpg]"], r"images must be two files: images=\[first\.jpg,second\.jpg\]"),
-        (["images=[one.jpg,two.jpg]"], r"one\.jpg cannot be read as an image"),
+        (["images=[one.jpg,two.jpg]"], r"one\.jpg is not there: give images=\[first\.jpg,second\.jpg\]"),
         (["animation=film.mp4"], r"unknown ending of animation '\.mp4'; valid: \.gif, \.webp"),
         (["dataset=cifar10"], r"cifar10/train\.npz is not there"),
         (["dataset=cifar1"], "unknown dataset 'cifar1'; did you mean 'cifar10"),

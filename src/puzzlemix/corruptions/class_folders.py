@@ -14,11 +14,10 @@ import numpy as np
 from PIL import Image
 from torch import Tensor
 from torch.utils.data import Dataset
-from torchvision.datasets.folder import IMG_EXTENSIONS
 from torchvision.transforms.v2.functional import pil_to_tensor
 
 from puzzlemix.corruptions.names import SEVERITIES
-from puzzlemix.data.image_files import ImageFiles, find_images, read_rgb
+from puzzlemix.data.image_files import ImageFiles, find_images, is_hidden, is_image, read_rgb
 from puzzlemix.data.readers import read_batches
 from puzzlemix.errors import require
 
@@ -76,7 +75,7 @@ class ClassFolders:
         folder = self._folder(corruption, severity)
         if not folder.is_dir():
             return _Held(0, 0)
-        classes = [entry.name for entry in os.scandir(folder) if entry.is_dir()]
+        classes = [entry.name for entry in os.scandir(folder) if entry.is_dir() and not is_hidden(entry.name)]
         strangers = sorted(set(classes) - set(self._data.classes))
         require(
             not strangers,
@@ -107,7 +106,7 @@ class _Pictures(Dataset):
 
 
 def _is_image(file: str) -> bool:
-    return file.lower().endswith(IMG_EXTENSIONS)  # those that `find_images` finds
+    return is_image(file) and not is_hidden(file)  # those that `find_images` finds
 
 
 def _read(path: Path, image_size: Sequence[int], remedy: str) -> Image.Image:

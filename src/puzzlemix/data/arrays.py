@@ -13,7 +13,7 @@ import torch
 from torch import Tensor
 
 from puzzlemix.data.augment import crop_and_flip, draw_crops
-from puzzlemix.data.checks import check_dataset, check_image_size
+from puzzlemix.data.checks import check_dataset, check_image_size, check_name
 from puzzlemix.data.npz import Arrays, read_arrays
 from puzzlemix.data.preparing import to_prepare
 from puzzlemix.data.sharding import epoch_shards, places_in_batch
@@ -53,6 +53,7 @@ class ArrayData:
         validation_per_class: int = 0,
         root: str = "data",
     ):
+        check_name(name)
         check_image_size(image_size)
         require_whole("dataset.crop_padding", crop_padding, least=0)
         self.name, self.num_classes, self.image_size = name, num_classes, tuple(image_size)

@@ -6,12 +6,15 @@ the classes: what is checked here would have told them.
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping, Sequence
 
 import numpy as np
 
 from puzzlemix.data.npz import Arrays
 from puzzlemix.errors import require
+
+LONGEST_NAME = 180  # bytes; run folders, of at most 255, add the names of the network and the method
 
 
 def check_dataset(
@@ -51,6 +54,16 @@ def check_dataset(
     require(
         bool((train.classes == test.classes).all()),
         f"{name}: train and test number their classes differently, so test labels mean other classes: {remedy}",
+    )
+
+
+def check_name(name: str) -> None:
+    """Raise `InputError` unless a dataset's name can be a folder's, and a part of the name of a run's folder."""
+    is_a_folder_name = name not in ("", ".", "..") and not re.search(r"[/\x00-\x1f\x7f\ud800-\udfff]", name)
+    require(
+        is_a_folder_name and len(name.encode()) <= LONGEST_NAME,
+        f"dataset.name={name!r} cannot be the name of a folder: give at most {LONGEST_NAME} bytes of text, without / "
+        "and control characters; dataset.root= is the folder that it lies in",
     )
 
 

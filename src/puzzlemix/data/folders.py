@@ -12,7 +12,7 @@ from torch import Tensor
 from torch.utils.data import Dataset
 from torchvision.transforms import v2
 
-from puzzlemix.data.checks import check_image_size, check_labels
+from puzzlemix.data.checks import check_image_size, check_labels, check_name
 from puzzlemix.data.image_files import ImageFiles, find_images, read_rgb
 from puzzlemix.data.lighting import Lighting
 from puzzlemix.data.readers import read_batches
@@ -61,6 +61,7 @@ class ImageFolders:
         root: str = "data",
     ):
         require_whole("dataset.workers", workers, least=0)
+        check_name(name)
         check_image_size(image_size)
         require_whole("dataset.test_resize", test_resize, least=1)
         fits = test_resize >= max(image_size)  # else the centre would be framed in black
@@ -189,6 +190,7 @@ class ImageFolders:
             "(ImageNet: the ILSVRC 2012 archives of image-net.org, unpacked with torchvision.datasets.ImageNet)"
         )
         files = find_images(folder, remedy)
+        files.warn_of_left_out()
         count, expected = len(files.labels), self.expected_images[split]
         require(expected is None or count == expected, f"{folder}: {count} images instead of {expected}: {remedy}")
         check_labels(str(folder), files.labels, self.num_classes, remedy)

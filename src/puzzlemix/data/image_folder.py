@@ -6,10 +6,9 @@ from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
-from PIL import Image, ImageOps
 from tqdm import tqdm
 
-from puzzlemix.data.image_files import ImageFiles, find_images, read_rgb
+from puzzlemix.data.image_files import ImageFiles, find_images, is_hidden, read_fitted
 from puzzlemix.data.npz import Arrays
 from puzzlemix.errors import require
 from puzzlemix.streams import numpy_stream
@@ -20,8 +19,7 @@ REMEDY = "give source=FOLDER that holds <class>/ or train/<class>/ and test/<cla
 def read_image_folder(source: Path, image_size: Sequence[int], test_share: float, seed: int) -> tuple[Arrays, Arrays]:
     """Training and test images, the classes in alphabetical order.
 
-    Images of any size and mode become RGB of one size: they are resized, bicubically, until they just cover it, and
-    what juts out on two sides is cut off.
+    Images of any size and mode become RGB of one size: see `read_fitted`. A line on stderr says what is left out.
 
     Args:
         source: holds `train/<class>/` and `test/<class>/` (or else `val/<class>/`), or just `<class>/`.
@@ -39,23 +37,33 @@ def read_image_folder(source: Path, image_size: Sequence[int], test_share: float
         require(
             test is not None, f"{source} has train/ but neither test/ nor val/: add one, or give source={source}/train"
         )
-        splits = [find_images(source / "train", REMEDY), find_images(test, REMEDY)]
+        splits = [_find(source / "train"), _find(test)]
     else:
-        splits = _split(find_images(source, REMEDY), test_share, seed)
+        splits = _split(_find(source), test_share, seed)
     require(len(splits[0].classes) >= 2, f"{splits[0].folder} holds one folder, so one class: {REMEDY}")
     return tuple(_arrays(files, image_size, split) for files, split in zip(splits, ("train", "test"), strict=True))
 
 
 def channel_statistics(x: np.ndarray) -> tuple[list[float], list[float]]:
-    """Mean and standard deviation of each channel of (N, H, W, C) uint8 images, pixels in [0, 1], to 3 digits."""
+    """Mean and standard deviation of each channel of (N, H, W, C) uint8 images, pixels in [0, 1], to 3 digits.
+
+    The deviation of a constant channel is given as 1, as in scikit-learn's `StandardScaler`: networks divide by it.
+    """
     mean = x.mean((0, 1, 2))  # (C,)
     variance = np.mean([((image - mean) ** 2).mean((0, 1)) for image in x], axis=0)
-    return tuple([round(float(v) / 255, 3) for v in channel] for channel in (mean, variance**0.5))
+    mean, std = ([round(float(value) / 255, 3) for value in channel] for channel in (mean, variance**0.5))
+    return mean, [value or 1.0 for value in std]
 
 
 def _holds_folders(folder: Path) -> bool:
     """Whether this is a folder of class folders, not a class that happens to be called `train`."""
-    return folder.is_dir() and any(path.is_dir() for path in folder.iterdir())
+    return folder.is_dir() and any(path.is_dir() and not is_hidden(path.name) for path in folder.iterdir())
+
+
+def _find(folder: Path) -> ImageFiles:
+    files = find_images(folder, REMEDY)
+    files.warn_of_left_out()
+    return files
 
 
 def _split(files: ImageFiles, test_share: float, seed: int) -> tuple[ImageFiles, ImageFiles]:
@@ -70,9 +78,7 @@ def _split(files: ImageFiles, test_share: float, seed: int) -> tuple[ImageFiles,
 
 
 def _arrays(files: ImageFiles, image_size: Sequence[int], split: str) -> Arrays:
-    height, width = image_size
-    x = np.empty((len(files.labels), height, width, 3), np.uint8)
+    x = np.empty((len(files.labels), *image_size, 3), np.uint8)
     for i in tqdm(range(len(x)), desc=split, unit="image", disable=None):
-        image = ImageOps.exif_transpose(read_rgb(files.path(i)))  # upright, where a camera was held sideways
-        x[i] = ImageOps.fit(image, (width, height), Image.Resampling.BICUBIC)
+        x[i] = read_fitted(files.path(i), image_size)
     return Arrays(x, files.labels, np.array(files.classes))

@@ -9,11 +9,11 @@ from typing import Any, NamedTuple
 
 import numpy as np
 import torch
-from PIL import Image, ImageOps, UnidentifiedImageError
 from torch import Tensor, nn
 
 from puzzlemix import distributed
-from puzzlemix.errors import InputError
+from puzzlemix.data.image_files import read_fitted
+from puzzlemix.errors import require
 from puzzlemix.mixing.saliency import input_gradient, saliency_of
 
 
@@ -38,19 +38,17 @@ def batch_of(data: Any, images: int, seed: int) -> Batch:
 
 
 def read_images(paths: Sequence[str | Path], size: tuple[int, int], channels: int) -> Tensor:
-    """Image files, cut in the middle and resized to `size`, height and width in pixels: (B, C, H, W) in [0, 1].
+    """Image files, read as one's own images are for training, of `size`, height and width: (B, C, H, W) in [0, 1].
 
     Raises:
         InputError: a file is not there or no image.
     """
     images = []
     for path in paths:
-        try:
-            with Image.open(path) as image:
-                fitted = ImageOps.fit(image.convert("L" if channels == 1 else "RGB"), tuple(size)[::-1])
-        except (OSError, UnidentifiedImageError) as error:
-            raise InputError(f"{path} cannot be read as an image: give images=[first.jpg,second.jpg]") from error
-        images.append(torch.from_numpy(np.array(fitted)).view(*size, channels).permute(2, 0, 1))
+        path = Path(str(path))  # a name such as 7 is read as a number
+        require(path.is_file(), f"{path} is not there: give images=[first.jpg,second.jpg]")
+        image = read_fitted(path, size).convert("L" if channels == 1 else "RGB")
+        images.append(torch.from_numpy(np.array(image)).view(*size, channels).permute(2, 0, 1))
     return torch.stack(images).float() / 255
 
 
