@@ -6,6 +6,8 @@ import pytest
 import torch
 from test_experiments import compose
 
+from puzzlemix import InputMixup
+from puzzlemix.errors import InputError
 from puzzlemix.experiment import build, plain
 from puzzlemix.progress import ProgressBar
 from puzzlemix.runlog import RunLog
@@ -47,6 +49,20 @@ def test_no_step_waits_for_the_gpu(trainer, mixup, precision, monkeypatch):
     torch.cuda.set_sync_debug_mode("error")
     try:
         made.train_epoch(_SilentBar())
+    finally:
+        torch.cuda.set_sync_debug_mode("default")
+
+
+def test_pixels_are_looked_at_until_a_batch_has_passed():
+    mixer = InputMixup(num_classes=10)
+    images, labels = torch.rand(50, 3, 32, 32, device="cuda"), torch.arange(50, device="cuda") % 10
+    for _ in range(2):
+        with pytest.raises(InputError, match="normalise inside the network"):
+            mixer(None, 4 * images - 2, labels)
+    mixer(None, images, labels)
+    torch.cuda.set_sync_debug_mode("error")
+    try:
+        mixer(None, 4 * images - 2, labels)
     finally:
         torch.cuda.set_sync_debug_mode("default")
 

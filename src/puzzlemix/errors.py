@@ -5,7 +5,7 @@ from __future__ import annotations
 import difflib
 import os
 from collections.abc import Iterable, Sequence
-from math import inf
+from math import inf, isfinite
 from numbers import Integral, Real
 from typing import Any
 
@@ -59,15 +59,34 @@ def require_whole(name: str, value: Any, least: int) -> None:
     )
 
 
+OVERSHOOT = 0.5  # of pixels beyond [0, 1]: bicubic resizing makes some, and normalised images are further off
+
+
 def values_are_looked_at(device_type: str) -> bool:
     """Whether tensors there are searched for wrong values; on a GPU, which waits for that, with PUZZLEMIX_DEBUG=1."""
     return device_type == "cpu" or os.environ.get("PUZZLEMIX_DEBUG") == "1"
 
 
-def require_pixels(images: Any) -> None:
-    """Raise `InputError` unless all values of a tensor lie in [0, 1]; a GPU is waited for."""
-    in_range = images.numel() == 0 or (images.min() >= 0 and images.max() <= 1)
-    require(bool(in_range), "images must be pixels in [0, 1]: normalisation belongs inside the network")
+def require_pixels(images: Any, overshoot: float = 0.0) -> None:
+    """Raise `InputError` unless all values of a tensor are finite and at most `overshoot` outside [0, 1].
+
+    A GPU is waited for.
+    """
+    if images.numel() == 0:
+        return
+    low, high = (float(end) for end in images.detach().aminmax())  # both NaN where any value is
+    is_finite = isfinite(low) and isfinite(high)
+    if is_finite and -overshoot <= low and high <= 1 + overshoot:
+        return
+    if not is_finite:
+        remedy = "find the step that makes some of them NaN or infinite"
+    elif high > 10:  # normalised pixels hardly reach that
+        remedy = "divide them by 255"
+    elif low < -OVERSHOOT or high > 1 + OVERSHOOT:
+        remedy = "normalise inside the network, or give PuzzleMix the mean and std that they were normalised with"
+    else:
+        remedy = "clamp what resizing overshot"
+    raise InputError(f"images must be pixels in [0, 1], not from {low:.3g} to {high:.3g}: {remedy}")
 
 
 def nearest(name: str, valid: Iterable[str]) -> str:

@@ -23,6 +23,7 @@ from puzzlemix.mixing.graphcut import solve_mask
 BATCH = 50
 # (grid, m) with at most 262,144 masks, and how often each comes
 EXHAUSTED = {
+    ((1, 1), 2): 1, ((1, 1), 3): 1, ((1, 1), 4): 1,
     ((1, 2), 4): 1, ((2, 1), 3): 1, ((2, 2), 2): 4, ((2, 2), 3): 8, ((2, 2), 4): 8, ((1, 6), 3): 4, ((5, 1), 4): 4,
     ((2, 3), 3): 8, ((3, 2), 4): 2, ((3, 3), 2): 4, ((2, 4), 3): 2, ((3, 3), 3): 1, ((3, 3), 4): 0.05,
 }  # fmt: skip
@@ -30,7 +31,7 @@ BY_FLOW = {
     ((4, 4), 2): 4, ((4, 4), 3): 8, ((4, 4), 5): 2, ((8, 8), 2): 2, ((8, 8), 3): 4, ((1, 30), 4): 2, ((12, 3), 3): 2,
     ((16, 16), 3): 0.5,
 }  # fmt: skip
-KINDS = ("images", "zero", "equal", "one block", "gamma 0", "gamma 1", "ties", "tiny", "huge")
+KINDS = ("images", "zero", "equal", "one block", "beta 0", "gamma 0", "gamma 1", "ties", "tiny", "huge")
 
 
 def random_instances(kind, grid, n_labels, rng, batch=BATCH):
@@ -42,7 +43,7 @@ def random_instances(kind, grid, n_labels, rng, batch=BATCH):
     smooth = rng.uniform(0, 3) / (16 * cells**0.5)
     down, right = (smooth * rng.uniform(0.5, 1.5, (batch, *shape)) for shape in ((n_h - 1, n_w), (n_h, n_w - 1)))
     eta = rng.choice([0.0, 0.2, 1.0])
-    lam = rng.choice([1e-6, 1 - 1e-6, 0.5, *rng.random(7)], batch)
+    lam = rng.choice([0, 1, 1e-6, 1 - 1e-6, 0.5, *rng.random(5)], batch)
     match kind:
         case "zero":
             shares, down, right, eta = 0 * shares, 0 * down, 0 * right, 0.0
@@ -56,6 +57,9 @@ def random_instances(kind, grid, n_labels, rng, batch=BATCH):
             shares = np.zeros_like(shares)
             for side, b in product(range(2), range(batch)):
                 shares[side, b, rng.integers(n_h), rng.integers(n_w)] = 1
+        case "beta 0":
+            down, right = 0 * down, 0 * right
+            shares[:, ::2] = 1 / cells  # every other pair has equal saliency too
         case "gamma 0":
             down, right = np.full_like(down, smooth), np.full_like(right, smooth)
         case "gamma 1":  # where weights come down to 0

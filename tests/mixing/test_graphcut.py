@@ -11,10 +11,13 @@ import torch
 from puzzlemix.errors import InputError
 from puzzlemix.mixing.costs import MaskCosts, label_prior
 from puzzlemix.mixing.graphcut import SOLVERS, solve_mask
+from puzzlemix.mixing.puzzle_steps import puzzle_mix
 
 INSTANCES = 25
 # (grid, m): the largest has 19,683 masks
-SIZES = [((2, 2), 2), ((2, 2), 3), ((2, 2), 4), ((3, 3), 2), ((3, 3), 3), ((2, 4), 3), ((4, 2), 3), ((1, 6), 4)]
+SIZES = [
+    ((1, 1), 3), ((2, 2), 2), ((2, 2), 3), ((2, 2), 4), ((3, 3), 2), ((3, 3), 3), ((2, 4), 3), ((4, 2), 3), ((1, 6), 4),
+]  # fmt: skip
 ETA = 0.2
 solvers = pytest.mark.parametrize("solver", SOLVERS)
 
@@ -112,12 +115,28 @@ def test_costs_that_are_not_finite_are_an_error_that_names_the_images(term, valu
 
 
 @solvers
-@pytest.mark.parametrize(("lam", "mode"), [(0.05, 0.0), (0.3, 0.25), (0.5, 0.5), (0.7, 0.75), (0.95, 1.0)])
-def test_prior_alone_gives_the_binomials_most_likely_value(lam, mode, solver):
-    even = torch.full((1, 3, 5), 1 / 15)
-    costs = MaskCosts(even, even.clone(), torch.zeros(1, 2, 5), torch.zeros(1, 3, 4))
+@pytest.mark.parametrize(
+    ("lam", "mode"), [(0.0, 0.0), (0.05, 0.0), (0.3, 0.25), (0.5, 0.5), (0.7, 0.75), (0.95, 1.0), (1.0, 1.0)]
+)
+@pytest.mark.parametrize(("n_h", "n_w"), [(3, 5), (1, 1)])
+def test_prior_alone_gives_the_binomials_most_likely_value(n_h, n_w, lam, mode, solver):
+    even = torch.full((1, n_h, n_w), 1 / (n_h * n_w))
+    costs = MaskCosts(even, even.clone(), torch.zeros(1, n_h - 1, n_w), torch.zeros(1, n_h, n_w - 1))
     masks = solve_mask(costs, lam, ETA, 5, solver)
-    torch.testing.assert_close(masks, torch.full((1, 3, 5), mode))
+    torch.testing.assert_close(masks, torch.full((1, n_h, n_w), mode))
+
+
+@solvers
+@pytest.mark.parametrize("n_labels", [2, 3, 4])
+@pytest.mark.parametrize("options", [{"blocks": 1}, {"blocks": 4, "beta": 0.0}, {"blocks": (1, 3), "beta": 0.0}])
+def test_pairs_of_equal_saliency_show_one_image_alone_where_lam_asks_for_it(options, n_labels, solver):
+    """All labels but one are then equally likely: at lam 0 no node of the graph has a surplus."""
+    images, saliency = torch.rand(2, 3, 8, 8), torch.ones(2, 8, 8)
+    for lam in (0.0, 1.0):
+        puzzle = puzzle_mix(
+            images, saliency, torch.tensor([1, 0]), lam=lam, n_labels=n_labels, solver=solver, **options
+        )
+        assert puzzle.share.tolist() == [lam, lam]
 
 
 def test_unknown_solver_names_the_nearest():

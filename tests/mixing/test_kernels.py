@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 import test_puzzle_golden
 import torch
-from exact_proof import KINDS, energies, magnitude, random_instances, unary_costs
+from exact_proof import KINDS, count_failures, random_instances
 from test_transport import cases, random_case
 from torch._subclasses.fake_tensor import DataDependentOutputException, FakeTensorMode
 from torch.utils._python_dispatch import TorchDispatchMode
@@ -46,16 +46,10 @@ def loops(monkeypatch):
 
 
 @pytest.mark.parametrize("kind", KINDS)
-@pytest.mark.parametrize(("grid", "n_labels"), [((2, 2), 2), ((1, 5), 4), ((3, 4), 3)])
+@pytest.mark.parametrize(("grid", "n_labels"), [((1, 1), 3), ((2, 2), 2), ((5, 1), 4), ((2, 4), 3)])
 def test_the_cut_is_the_minimum(loops, kind, grid, n_labels):
-    costs, lam, eta = random_instances(kind, grid, n_labels, np.random.default_rng(0), batch=2)
-    unary = unary_costs(costs, lam, eta, n_labels)
-    energy = []
-    for name in ("compiled", "kernels"):
-        loops(name)
-        labels = (solve_mask(costs, lam, eta, n_labels, "exact") * (n_labels - 1)).round().long()
-        energy.append(energies(costs, unary, labels.numpy()))
-    assert (abs(energy[1] - energy[0]) <= 1e-12 * magnitude(costs, unary)).all()
+    loops("kernels")
+    assert count_failures(kind, grid, n_labels, np.random.default_rng(0), batch=20 if grid == (1, 1) else 2) == 0
 
 
 def test_the_cut_takes_more_nodes_than_a_program_has_lanes(loops, monkeypatch):
@@ -100,6 +94,7 @@ def test_the_auction_looks_at_few_costs_at_a_time(loops, monkeypatch):
         {"blocks": (3, 5), "lam": torch.tensor([0.2, 0.5, 0.9], dtype=torch.float64), "t_size": 3, "t_eps": 0.05},
         {"blocks": torch.tensor([2, 4, 2]), "lam": 0.6, "gamma": 1.0},
         {"blocks": 2, "lam": 0.3, "n_labels": 4, "transport": False},
+        {"blocks": 1, "lam": torch.tensor([0.0, 0.5, 1.0], dtype=torch.float64)},
     ],
 )
 def test_pictures_are_the_same_wherever_they_are_made(loops, options):

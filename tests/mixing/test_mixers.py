@@ -5,6 +5,8 @@ import random
 import numpy as np
 import pytest
 import torch
+from torch._subclasses.fake_tensor import DataDependentOutputException, FakeTensorMode
+from torch.utils._python_dispatch import TorchDispatchMode
 
 from puzzlemix import AugMix, CutMix, InputMixup, ManifoldMixup, Mixer, PGDTraining, PuzzleAugMix, PuzzleMix, PuzzlePGD
 from puzzlemix.errors import InputError
@@ -14,6 +16,7 @@ from puzzlemix.networks import preactresnet18
 K = 5
 METHODS = {"vanilla": Mixer, "input": InputMixup, "manifold": ManifoldMixup, "cutmix": CutMix, "puzzle": PuzzleMix}
 WITH_MORE = {**METHODS, "augmix": AugMix, "puzzle_augmix": PuzzleAugMix, "pgd": PGDTraining, "puzzle_pgd": PuzzlePGD}
+IN_0_TO_1 = ("augmix", "puzzle_augmix", "pgd", "puzzle_pgd")  # they augment or attack
 MIXING = [name for name in METHODS if name != "vanilla"]
 # Enough to repeat a method's mixing; CutMix's box lies within the image.
 GIVEN = {"input": {}, "manifold": {"layer": 0}, "cutmix": {"centre": (7.6, 8.3)}, "puzzle": {"blocks": 4}}
@@ -414,6 +417,83 @@ def test_a_method_without_pairs_takes_no_share_and_no_partner(method, network, i
 def test_a_box_that_cannot_be_cut_is_refused(network, images, labels, given, message):
     with pytest.raises(InputError, match=message):
         CutMix(num_classes=K)(network, images, labels, **given)
+
+
+NOT_FINITE = "find the step that makes some of them NaN or infinite"
+
+
+@pytest.mark.parametrize("method", WITH_MORE)
+@pytest.mark.parametrize(
+    ("spoil", "remedy"),
+    [
+        (lambda images: images.where(images < images.max(), torch.nan), f"from nan to nan: {NOT_FINITE}"),
+        (lambda images: images.where(images < images.max(), torch.inf), f"to inf: {NOT_FINITE}"),
+        (lambda images: images.where(images > images.min(), -torch.inf), f"from -inf .*: {NOT_FINITE}"),
+        (lambda images: 255 * images, "to 25[45].*: divide them by 255"),
+        (lambda images: (255 * images).to(torch.uint8), "not torch.uint8: .* divide bytes by 255"),
+        (
+            lambda images: 4 * images - 2,
+            "from -2 to 2: normalise inside the network, or give PuzzleMix",
+        ),
+    ],
+)
+def test_images_that_are_no_pixels_are_named_with_what_to_do(method, images, labels, spoil, remedy):
+    mixer = WITH_MORE[method](num_classes=K)
+    for _ in range(2):
+        with pytest.raises(InputError, match=f"images must be .*{remedy}"):
+            mixer(None, spoil(images), labels)
+
+
+@pytest.mark.parametrize("method", WITH_MORE)
+def test_pixels_that_resizing_overshot_pass_where_they_can(method, network, images, labels):
+    mixer = WITH_MORE[method](num_classes=K)
+    if method in IN_0_TO_1:
+        with pytest.raises(InputError, match=r"from -0\..* to 1\..*: clamp what resizing overshot"):
+            mixer(network, 1.2 * images - 0.1, labels)
+    else:
+        assert mixer(network, 1.2 * images - 0.1, labels)[0].isfinite().all()
+
+
+class Looks(TorchDispatchMode):
+    """Counts how often the extremes of images are asked for."""
+
+    count = 0
+
+    def __torch_dispatch__(self, function, types, arguments=(), options=None):
+        extremes = function.overloadpacket in (torch.ops.aten.aminmax, torch.ops.aten.min, torch.ops.aten.max)
+        self.count += extremes and arguments[0].shape == (6, 3, 16, 16)
+        return function(*arguments, **(options or {}))
+
+
+@pytest.mark.parametrize("method", WITH_MORE)
+def test_pixels_are_looked_at_once_a_batch(method, network, images, labels):
+    mixer = WITH_MORE[method](num_classes=K)
+    for _ in range(2):
+        with Looks() as looks:
+            mixer(network, images, labels)
+        assert looks.count == 1
+
+
+@pytest.mark.parametrize("method", METHODS)
+def test_values_on_a_gpu_are_looked_at_until_a_batch_has_passed(method, images, labels, monkeypatch):
+    """On tensors that pretend to be on a GPU: to ask for a value of theirs is an error."""
+    mixer = METHODS[method](num_classes=K, prob=0)
+
+    def is_waited_for():
+        try:
+            with FakeTensorMode():
+                mixer(None, torch.rand(6, 3, 16, 16, device="cuda"), torch.zeros(6, dtype=torch.int64, device="cuda"))
+        except DataDependentOutputException:
+            return True
+        return False
+
+    with pytest.raises(InputError):
+        mixer(None, 255 * images, labels)
+    assert is_waited_for()
+    mixer(None, images, labels)
+    assert not is_waited_for()
+    monkeypatch.setenv("PUZZLEMIX_DEBUG", "1")
+    assert is_waited_for()
 
 
 @pytest.mark.parametrize("method", METHODS)

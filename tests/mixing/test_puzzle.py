@@ -348,7 +348,7 @@ def test_views_and_memory_formats_mix_alike(images):
         ({"partner": torch.tensor([1, 0, 3, 2], dtype=torch.int32)}, r"partner must be torch.int64, not torch.int32"),
         ({"partner": [1, 0, 3, 2]}, r"partner must be a tensor, not list"),
         ({"images": torch.full((4, 3, 16, 16), 255.0)}, r"images must be pixels in \[0, 1\], not from 255 to 255"),
-        ({"images": torch.full((4, 3, 16, 16), torch.nan)}, r"images must be pixels in \[0, 1\], not from nan to nan"),
+        ({"images": torch.full((4, 3, 16, 16), torch.nan)}, r"not from nan to nan: find the step that makes some of"),
         ({"lam": 1.5}, r"lam must be a number, in \[0, 1\], not 1.5"),
     ],
 )

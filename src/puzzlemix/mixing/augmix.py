@@ -7,7 +7,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from puzzlemix.errors import require, require_choice, require_number, require_pixels, values_are_looked_at
+from puzzlemix.errors import require, require_choice, require_number
 from puzzlemix.losses import LOSSES, jensen_shannon, weight_of_cross_entropy
 from puzzlemix.mixing.augmentation import Augmentation
 from puzzlemix.mixing.base import Loss, Mixer
@@ -19,6 +19,7 @@ VIEWS = 3  # of an image: as it is, and augmented twice
 class _WithViews(Mixer):
     """Before another method in a class's bases: adds two augmented views to its images, and their term to the loss."""
 
+    overshoot = 0.0
     augmentation: Augmentation
     weight: float
 
@@ -32,23 +33,13 @@ class _WithViews(Mixer):
         self.weight = coefficient * weight_of_cross_entropy(loss, self.num_classes)
 
     def __call__(self, model: nn.Module, images: Tensor, labels: Tensor, **given: Any) -> tuple[Tensor, Tensor]:
-        """As `Mixer`'s; the images come back with two augmented views of each, (3 B, C, H, W), view by view.
-
-        Raises:
-            InputError: (a ValueError) also on pixels outside [0, 1], where values are looked at.
-        """
+        """As `Mixer`'s; the images come back with two augmented views of each, (3 B, C, H, W), view by view."""
         mixed, targets = super().__call__(model, images, labels, **given)
         augmented = VIEWS - 1
         chains = self.augmentation.draw(augmented * len(mixed), self.draws)
         with torch.no_grad():
             views = self.augmentation(mixed.repeat(augmented, 1, 1, 1), chains)
         return torch.cat([mixed, views]), targets
-
-    def _check_batch(self, images: Tensor, labels: Tensor) -> None:
-        """Also of the pixels."""
-        super()._check_batch(images, labels)
-        if values_are_looked_at(images.device.type):
-            require_pixels(images)
 
     def loss(self, criterion: Loss, logits: Tensor, targets: Tensor) -> Tensor:
         """The loss of the first views, plus the weighted Jensen-Shannon divergence of all three's answers."""

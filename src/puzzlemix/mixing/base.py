@@ -23,8 +23,17 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from puzzlemix import distributed
-from puzzlemix.errors import InputError, nearest, require, require_number, require_whole, values_are_looked_at
-from puzzlemix.mixing.checks import check_partner, check_shares
+from puzzlemix.errors import (
+    OVERSHOOT,
+    InputError,
+    nearest,
+    require,
+    require_number,
+    require_pixels,
+    require_whole,
+    values_are_looked_at,
+)
+from puzzlemix.mixing.checks import check_images, check_partner, check_shares
 from puzzlemix.mixing.draws import Draws
 from puzzlemix.stopwatch import untimed
 
@@ -40,10 +49,12 @@ class Mixer:
             `mixer.draws.seed(seed, epoch)` at the start of every epoch, which makes them follow from that alone.
         epoch: set by the loop; for methods that change during training.
         stopwatch: takes the seconds of the "saliency" pass where a loop sets its own.
+        overshoot: how far pixels may lie outside [0, 1]; 0 for methods that attack or augment them.
         counts: what went wrong and was mended, summed until `pop_counts`, as tensors, so that no GPU waits.
     """
 
     given_names: tuple[str, ...] = ()  # what `draw` draws and a caller may give instead
+    overshoot = OVERSHOOT
 
     def __init__(self, *, num_classes: int, prob: float = 1.0):
         """
@@ -61,13 +72,14 @@ class Mixer:
         self.epoch = 0
         self.stopwatch: Callable[[str], AbstractContextManager[None]] = untimed
         self.counts: dict[str, Tensor] = {}
+        self._has_seen_values = False
 
     def __call__(self, model: nn.Module, images: Tensor, labels: Tensor, **given: Any) -> tuple[Tensor, Tensor]:
         """Mix a batch.
 
         Args:
             model: the network in training; DDP-wrapped or not.
-            images: (B, C, H, W).
+            images: (B, C, H, W), floating point pixels in [0, 1].
             labels: (B,) int64.
             **given: any of `given_names`, used instead of a random draw.
 
@@ -77,7 +89,9 @@ class Mixer:
             them, (V B, C, H, W); the first B are those of the targets.
 
         Raises:
-            InputError: on an unknown keyword, or input that the method cannot mix.
+            InputError: on an unknown keyword, or input that the method cannot mix. Pixels and labels are looked at in
+                every batch on a CPU; on a GPU, which has to wait for that, only until one batch has passed, or always
+                where the environment has PUZZLEMIX_DEBUG=1.
         """
         for name in sorted(set(given) - set(self.given_names)):
             raise InputError(f"unknown argument '{name}'{nearest(name, self.given_names)}")
@@ -122,17 +136,22 @@ class Mixer:
         return blend(self.one_hot(labels), partner, share)
 
     def _check_batch(self, images: Tensor, labels: Tensor) -> None:
-        """Raise `InputError` unless there is a class for each image; their range where values are looked at."""
-        for name, tensor in (("images", images), ("labels", labels)):
-            require(isinstance(tensor, Tensor), f"{name} must be a tensor, not {type(tensor).__name__}")
-        require(images.ndim == 4, f"images must have shape (B, C, H, W), not {tuple(images.shape)}")
+        """Raise `InputError` unless these are images and a class for each; where values are looked at, their range."""
+        check_images(images)
+        require(isinstance(labels, Tensor), f"labels must be a tensor, not {type(labels).__name__}")
         fits = labels.dtype == torch.int64 and labels.shape == images.shape[:1] and labels.device == images.device
         given = f"{tuple(labels.shape)} {labels.dtype} on {labels.device}"
         require(fits, f"labels must be classes, ({len(images)},) torch.int64 on {images.device}, not {given}")
-        if values_are_looked_at(labels.device.type) and len(labels):
+        if len(labels) and (values_are_looked_at(labels.device.type) or not self._has_seen_values):
             low, high = int(labels.min()), int(labels.max())
             in_range = low >= 0 and high < self.num_classes
             require(in_range, f"labels must lie in [0, num_classes - 1 = {self.num_classes - 1}], not {low} to {high}")
+            require_pixels(self._to_pixels(images), self.overshoot)
+            self._has_seen_values = True
+
+    def _to_pixels(self, images: Tensor) -> Tensor:
+        """The images as pixels in [0, 1]."""
+        return images
 
     def count(self, name: str, happened: Tensor) -> None:
         """Add the number of true values in `happened` to the count `name`."""

@@ -11,7 +11,7 @@ from typing import Any
 
 from torch import Tensor, nn
 
-from puzzlemix.errors import require, require_number, require_pixels, require_whole, values_are_looked_at
+from puzzlemix.errors import require, require_number, require_whole
 from puzzlemix.gradients import frozen, network_of
 from puzzlemix.mixing.base import Mixer
 from puzzlemix.mixing.checks import check_tensor
@@ -34,6 +34,7 @@ class PGDTraining(Mixer):
     """
 
     given_names = ("start_noise",)
+    overshoot = 0.0
 
     def __init__(self, eps: float = 8.0, step: float = 2.0, steps: int = 7, *, num_classes: int, prob: float = 1.0):
         super().__init__(num_classes=num_classes, prob=prob)
@@ -64,6 +65,7 @@ class PuzzlePGD(PuzzleMix):
     """
 
     given_names = ("lam", "partner", "blocks", "noisy", "start_noise")
+    overshoot = 0.0
 
     def __init__(
         self, *, adv_p: float = 1.0, adv_eps: float = 8.0, adv_step: float = 2.0, adv_steps: int = 7, **options: Any
@@ -97,11 +99,9 @@ def attacked(model: nn.Module, images: Tensor, labels: Tensor, start_noise: Tens
         **ball: `eps`, `step` and `steps` of `ascend`.
 
     Raises:
-        InputError: pixels outside [0, 1], where values are looked at; noise that is not of the images' shape.
+        InputError: noise that is not of the images' shape.
     """
     check_tensor("start_noise", start_noise, images, images.shape)
-    if values_are_looked_at(images.device.type):
-        require_pixels(images)
     network = network_of(model)
     with frozen(network):
         return ascend(network, images.float(), labels, start_noise.float(), **ball).to(images.dtype)

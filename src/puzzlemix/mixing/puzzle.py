@@ -17,10 +17,10 @@ from puzzlemix.errors import require, require_choice, require_number, require_wh
 from puzzlemix.losses import LOSSES, weight_of_cross_entropy
 from puzzlemix.mixing.base import PairMixer, per_image
 from puzzlemix.mixing.blocks import Grid
-from puzzlemix.mixing.checks import check_images, check_noisy, check_shares, check_tensor, some_are
+from puzzlemix.mixing.checks import check_noisy, check_shares, check_tensor, some_are
 from puzzlemix.mixing.grids import as_grid, as_grids
 from puzzlemix.mixing.puzzle_parameters import PuzzleParameters
-from puzzlemix.mixing.puzzle_steps import puzzle_mix
+from puzzlemix.mixing.puzzle_steps import mix_checked
 from puzzlemix.mixing.saliency import input_gradient, input_gradient_and_backward, saliency_of
 
 
@@ -148,7 +148,6 @@ class PuzzleMix(PairMixer):
 
     def mix(self, model: nn.Module, images: Tensor, labels: Tensor, drawn: Mapping[str, Any]) -> tuple[Tensor, Tensor]:
         pixels, noise, seen = self._to_pixels(images), None, images
-        check_images(pixels)  # here too, before the saliency pass is spent on them
         if some_are(drawn["noisy"]):
             noise = _where_shown(self.noise_before_saliency(model, pixels, labels, drawn), drawn["noisy"])
             seen = self._from_pixels(pixels + noise).to(images.dtype)
@@ -159,9 +158,7 @@ class PuzzleMix(PairMixer):
             if noise is not None:
                 noise = self.noise_after_saliency(noise, gradient, drawn)
             lam, partner, blocks, noisy = (drawn[k] for k in ("lam", "partner", "blocks", "noisy"))
-            puzzle = puzzle_mix(
-                pixels, saliency, partner, lam=lam, blocks=blocks, noise=noise, noisy=noisy, **vars(self.parameters)
-            )
+            puzzle = mix_checked(pixels, saliency, partner, lam, blocks, noise, noisy, self.parameters)
             self.count("uniform_saliency", puzzle.uniform)
             return self._from_pixels(puzzle.images).to(images.dtype), self.mixed_targets(labels, partner, puzzle.share)
 

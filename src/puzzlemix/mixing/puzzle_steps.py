@@ -11,7 +11,7 @@ from typing import Any, NamedTuple
 import torch
 from torch import Tensor
 
-from puzzlemix.errors import require
+from puzzlemix.errors import OVERSHOOT, require, require_pixels, values_are_looked_at
 from puzzlemix.mixing import backend
 from puzzlemix.mixing.assemble import assemble
 from puzzlemix.mixing.blocks import Grid, enlarge, resample_grid
@@ -81,10 +81,27 @@ def puzzle_mix(
     """
     chosen = PuzzleParameters(**parameters)
     check_images(images)
+    require(images.numel() > 0, f"images of shape {tuple(images.shape)} hold no pixels")
+    if values_are_looked_at(images.device.type):
+        require_pixels(images, OVERSHOOT)
     check_partner(partner, images)
     check_shares("lam", lam, images)
     check_saliency(saliency, images)
     check_noise(noise, noisy, images)
+    return mix_checked(images, saliency, partner, lam, blocks, noise, noisy, chosen)
+
+
+def mix_checked(
+    images: Tensor,
+    saliency: Tensor,
+    partner: Tensor,
+    lam: float | Tensor,
+    blocks: int | Grid | Tensor,
+    noise: Tensor | None,
+    noisy: tuple[bool | Tensor, bool | Tensor],
+    parameters: PuzzleParameters,
+) -> Puzzle:
+    """`puzzle_mix` of arguments that have been checked; `blocks` are checked here."""
     given, place = images, images.device if backend.of(images) else "cpu"
     images, saliency, partner, lam, blocks, noise = _moved((images, saliency, partner, lam, blocks, noise), place)
     images, saliency = _full_precision(images), _full_precision(saliency)
@@ -93,11 +110,11 @@ def puzzle_mix(
     pairs = _Pairs(images, saliency, partner, lam, *shown)
     with backend.launching_on(images.device):
         if isinstance(blocks, Tensor):
-            puzzle = _mix_on_grids(pairs, blocks, chosen)
+            puzzle = _mix_on_grids(pairs, blocks, parameters)
         else:
             grid = as_grid(blocks)
-            chosen.check_grid(grid, *images.shape[2:])
-            puzzle = _mix_on_grid(pairs, slice(None), grid, chosen)
+            parameters.check_grid(grid, *images.shape[2:])
+            puzzle = _mix_on_grid(pairs, slice(None), grid, parameters)
     puzzle = puzzle._replace(images=_in_the_format_of(given, puzzle.images))
     return Puzzle(*_moved(puzzle, given.device))
 

@@ -41,10 +41,13 @@ def swap(costs: MaskCosts, lam: float | Tensor, eta: float, n_labels: int) -> Te
     _require_weight(scale * max(down.max(initial=0), right.max(initial=0)), (n_h, n_w))
     unary, down, right = ((scale * c).astype(np.int32) for c in (unary, down, right))
     label_distance = np.subtract.outer(z, z).astype(np.float32) ** 2  # (m, m), (z_p - z_q)^2
-    labels = [
-        gco.cut_grid_graph(unary[b], label_distance, down[b], right[b], algorithm="swap").reshape(n_h, n_w)
-        for b in range(batch)
-    ]
+    if n_h * n_w == 1:  # gco's wrapper takes no grid without borders
+        labels = unary.argmin(-1)
+    else:
+        labels = [
+            gco.cut_grid_graph(unary[b], label_distance, down[b], right[b], algorithm="swap").reshape(n_h, n_w)
+            for b in range(batch)
+        ]
     mask = 1 - np.stack(labels) / (n_labels - 1)
     return torch.from_numpy(mask).to(costs.keep_first)
 

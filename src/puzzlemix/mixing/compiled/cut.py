@@ -34,7 +34,6 @@ def solve_images(first, last, keep_first, take_second, weight_down, weight_right
     distance = np.zeros(nodes, np.int32)
     for b in range(first, last):
         capacity[:] = 0
-        flow = 0.0  # the most that could ever
         for p in range(n_h * n_w):
             row, column = p // n_w, p % n_w
             weights = (
@@ -53,10 +52,8 @@ def solve_images(first, last, keep_first, take_second, weight_down, weight_right
                 step = (np.float64(keep_first[b, row, column]) - take_second[b, row, column]) / layers
                 step += prior[b, a + 1] - prior[b, a] - around * (layers - 2 * a - 1) / layers**2
                 surplus[node] = -step
-                flow += max(-step, 0.0)
-        for node in range(nodes):
-            if node % layers > 0:
-                capacity[node, 4 * layers] = 2 * flow  # not to be cut
+                if a > 0:
+                    capacity[node, 4 * layers] = np.inf  # no minimum cut has it: a finite cut always exists
         minimum_cut(capacity, surplus, target, back, distance)
         for p in range(n_h * n_w):
             label = 0

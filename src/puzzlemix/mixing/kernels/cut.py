@@ -97,8 +97,6 @@ def _build(
 ):  # fmt: skip
     """What arcs can take, and what each label costs more than the one below it, as surplus."""
     blocks = nodes // LAYERS
-    total = 0.0
-    total = total.to(tl.float64)
     for start in range(0, nodes, LANES):
         v = start + tl.arange(0, LANES)
         inside = v < nodes
@@ -114,12 +112,9 @@ def _build(
         step += tl.load(prior + layer + 1, inside, other=0) - tl.load(prior + layer, inside, other=0)
         step -= around * (LAYERS - 2 * layer - 1) / (LAYERS * LAYERS)
         tl.store(surplus + v, -step, inside)
-        total += tl.sum(tl.where(inside & (step < 0), -step, 0.0))
-    for start in range(0, nodes, LANES):
-        v = start + tl.arange(0, LANES)
-        uncuttable = tl.where(v % LAYERS > 0, 2 * total, 0.0)  # twice what could ever flow
-        tl.store(capacity + 4 * LAYERS * nodes + v, uncuttable, v < nodes)
-        tl.store(capacity + (4 * LAYERS + 1) * nodes + v, 0.0, v < nodes)
+        uncuttable = tl.where(layer > 0, float("inf"), 0.0)  # no minimum cut has it: a finite cut always exists
+        tl.store(capacity + 4 * LAYERS * nodes + v, uncuttable, inside)
+        tl.store(capacity + (4 * LAYERS + 1) * nodes + v, 0.0, inside)
     tl.debug_barrier()
 
 
