@@ -56,6 +56,10 @@ def build(config: Mapping[str, Any]) -> Experiment:
     torch.manual_seed(torch_seed("weights", config["seed"]))
     network = build_part(config["network"])
     mixer = build_part(config["mixup"])
+    clash = data.unclipped and mixer.needs_clipped
+    remedy = "set dataset.color_jitter=0 dataset.lighting=0"
+    require(not clash, f"{type(mixer).__name__} needs pixels in [0, 1], but {data.name}'s are not clipped: {remedy}")
+    mixer.unclipped = data.unclipped
     mixer.check(network, *data.image_size)
     return Experiment(data, network, mixer, recipe)
 

@@ -931,3 +931,22 @@ def test_the_class_and_the_function_have_the_same_defaults():
     for field in fields(PuzzleParameters):
         assert defaults[field.name] == field.default, field.name
     assert PuzzleMix(num_classes=K).parameters == PuzzleParameters()
+
+
+def test_colours_that_were_not_clipped_mix_by_the_same_rules(network, images, labels):
+    """Costs depend on differences between pixels alone: three times as large, they weigh as much with gamma / 3."""
+    saliency, stretched, chosen = images.mean(1), 3 * images - 1, {"lam": 0.4, "blocks": 4}
+    with pytest.raises(InputError, match=r"images must be pixels in \[0, 1\]"):
+        puzzle_mix(stretched, saliency, PARTNER, **chosen)
+    puzzle = puzzle_mix(stretched, saliency, PARTNER, **chosen, gamma=0.5 / 3, unclipped=True)
+    clipped = puzzle_mix(images, saliency, PARTNER, **chosen, gamma=0.5)
+    assert torch.equal(puzzle.mask, clipped.mask)
+    torch.testing.assert_close(puzzle.images, 3 * clipped.images - 1)
+
+    mixer = PuzzleMix(num_classes=K)
+    mixer.unclipped = True
+    mixer(network, stretched, labels)
+    for value in (torch.nan, torch.inf):
+        stretched[0, 0, 0, 0] = value
+        with pytest.raises(InputError, match="images must be"):
+            mixer(network, stretched, labels)

@@ -39,11 +39,16 @@ class Mixer:
             draw the same, and a program that goes on from a checkpoint draws its first batches' numbers again: call
             `mixer.draws.seed(seed, epoch)` at the start of every epoch, which makes them follow from that alone.
         epoch: set by the loop; for methods that change during training.
+        unclipped: set where colours are changed without clipping, as in ImageNet's 300-epoch recipe: pixels may then
+            have any finite value.
+        needs_clipped: whether the method needs pixels in [0, 1] nevertheless, since it attacks or augments them.
         stopwatch: takes the seconds of the "saliency" pass where a loop sets its own.
         counts: what went wrong and was mended, summed until `pop_counts`, as tensors, so that no GPU waits.
     """
 
     given_names: tuple[str, ...] = ()  # what `draw` draws and a caller may give instead
+    unclipped = False
+    needs_clipped = False
 
     def __init__(self, *, num_classes: int, prob: float = 1.0):
         """

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from math import isfinite
 
 import torch
 from torch import Tensor
@@ -32,14 +33,20 @@ def check_partner(partner: Tensor, images: Tensor) -> None:
         require(valid, f"partner must lie in [0, {len(images) - 1}], not from {low} to {high}")
 
 
-def check_images(images: Tensor) -> None:
-    """Raise `InputError` unless they are pixels, (B, C, H, W); their range where values are looked at."""
+def check_images(images: Tensor, unclipped: bool = False) -> None:
+    """Raise `InputError` unless they are pixels, (B, C, H, W); their range where values are looked at.
+
+    Args:
+        unclipped: whether any finite value will do.
+    """
     check_tensor("images", images)
     require(images.ndim == 4, f"images must have shape (B, C, H, W), not {tuple(images.shape)}")
     require(images.numel() > 0, f"images of shape {tuple(images.shape)} hold no pixels")
     if values_are_looked_at(images.device.type):
         dark, bright = (float(value) for value in images.detach().aminmax())
         pixels = dark >= -0.5 and bright <= 1.5  # bicubic resizing overshoots; what is normalised is further off
+        if unclipped:
+            pixels = isfinite(dark) and isfinite(bright)
         remedy = "divide them by 255, or give PuzzleMix the mean and std that they were normalised with"
         require(pixels, f"images must be pixels in [0, 1], not from {dark:.3g} to {bright:.3g}: {remedy}")
 

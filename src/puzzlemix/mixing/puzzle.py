@@ -113,6 +113,10 @@ class PuzzleMix(PairMixer):
         self.adv_p, self.adv_eps, self.adv_per_sample = adv_p, adv_eps, adv_per_sample
         self.mean, self.std = (None, None) if mean is None else _of_channels(mean, std)
 
+    @property
+    def needs_clipped(self) -> bool:
+        return self.adv_p > 0
+
     def check(self, network: nn.Module, height: int, width: int) -> None:
         for grid in self.blocks:
             self.parameters.check_grid(grid, height, width)
@@ -148,7 +152,7 @@ class PuzzleMix(PairMixer):
 
     def mix(self, model: nn.Module, images: Tensor, labels: Tensor, drawn: Mapping[str, Any]) -> tuple[Tensor, Tensor]:
         pixels, noise, seen = self._to_pixels(images), None, images
-        check_images(pixels)  # here too, before the saliency pass is spent on them
+        check_images(pixels, self.unclipped)  # here too, before the saliency pass is spent on them
         if some_are(drawn["noisy"]):
             noise = _where_shown(self.noise_before_saliency(model, pixels, labels, drawn), drawn["noisy"])
             seen = self._from_pixels(pixels + noise).to(images.dtype)
@@ -159,9 +163,8 @@ class PuzzleMix(PairMixer):
             if noise is not None:
                 noise = self.noise_after_saliency(noise, gradient, drawn)
             lam, partner, blocks, noisy = (drawn[k] for k in ("lam", "partner", "blocks", "noisy"))
-            puzzle = puzzle_mix(
-                pixels, saliency, partner, lam=lam, blocks=blocks, noise=noise, noisy=noisy, **vars(self.parameters)
-            )
+            given = {"lam": lam, "blocks": blocks, "noise": noise, "noisy": noisy, "unclipped": self.unclipped}
+            puzzle = puzzle_mix(pixels, saliency, partner, **given, **vars(self.parameters))
             self.count("uniform_saliency", puzzle.uniform)
             return self._from_pixels(puzzle.images).to(images.dtype), self.mixed_targets(labels, partner, puzzle.share)
 

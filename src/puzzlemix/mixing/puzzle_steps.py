@@ -51,6 +51,7 @@ def puzzle_mix(
     blocks: int | Grid | Tensor,
     noise: Tensor | None = None,
     noisy: tuple[bool | Tensor, bool | Tensor] = (False, False),
+    unclipped: bool = False,
     **parameters: Any,
 ) -> Puzzle:
     """Puzzle Mix of every image with its partner, the saliency given. Nothing is random, nothing is changed in place.
@@ -67,6 +68,7 @@ def puzzle_mix(
         noise: (B, C, H, W), added (and clipped to [0, 1]) to a side that is `noisy` once the mask is solved.
         noisy: whether the first and the second image of each pair carry the noise, the adversarial variant; each may
             be (B,) bool, of the image itself: where it is the first of a pair, and where it is somebody's partner.
+        unclipped: whether pixels may have any finite value, where colours were changed without clipping.
         **parameters: of `PuzzleParameters`: beta, gamma, eta, neigh_size, n_labels, transport, t_eps, t_size, solver.
 
     Returns:
@@ -80,7 +82,7 @@ def puzzle_mix(
     Source: `mixup_graph` of the authors' release, function by function the paper's section on the method.
     """
     chosen = PuzzleParameters(**parameters)
-    check_images(images)
+    check_images(images, unclipped)
     check_partner(partner, images)
     check_shares("lam", lam, images)
     check_saliency(saliency, images)
