@@ -59,6 +59,9 @@ def require_whole(name: str, value: Any, least: int) -> None:
     )
 
 
+OVERSHOOT = 0.5  # of pixels beyond [0, 1]: bicubic resizing makes some, and normalised images are further off
+
+
 def values_are_looked_at(device_type: str) -> bool:
     """Whether tensors there are searched for wrong values; on a GPU, which waits for that, with PUZZLEMIX_DEBUG=1."""
     return device_type == "cpu" or os.environ.get("PUZZLEMIX_DEBUG") == "1"

@@ -933,20 +933,29 @@ def test_the_class_and_the_function_have_the_same_defaults():
     assert PuzzleMix(num_classes=K).parameters == PuzzleParameters()
 
 
+class Stretched(nn.Module):
+    """A network for pixels 3 x - 1."""
+
+    def __init__(self, network):
+        super().__init__()
+        self.network, self.normalize = network, network.normalize
+
+    def forward(self, images):
+        return self.network((images + 1) / 3)
+
+
 def test_colours_that_were_not_clipped_mix_by_the_same_rules(network, images, labels):
     """Costs depend on differences between pixels alone: three times as large, they weigh as much with gamma / 3."""
-    saliency, stretched, chosen = images.mean(1), 3 * images - 1, {"lam": 0.4, "blocks": 4}
+    given, stretched = {"lam": 0.4, "partner": PARTNER, "blocks": 4}, 3 * images - 1
+    clipped, mixer = PuzzleMix(num_classes=K), PuzzleMix(num_classes=K, gamma=0.5 / 3)
     with pytest.raises(InputError, match=r"images must be pixels in \[0, 1\]"):
-        puzzle_mix(stretched, saliency, PARTNER, **chosen)
-    puzzle = puzzle_mix(stretched, saliency, PARTNER, **chosen, gamma=0.5 / 3, unclipped=True)
-    clipped = puzzle_mix(images, saliency, PARTNER, **chosen, gamma=0.5)
-    assert torch.equal(puzzle.mask, clipped.mask)
-    torch.testing.assert_close(puzzle.images, 3 * clipped.images - 1)
-
-    mixer = PuzzleMix(num_classes=K)
-    mixer.unclipped = True
-    mixer(network, stretched, labels)
+        mixer(Stretched(network), stretched, labels, **given)
+    mixer.overshoot = torch.inf
+    mixed, targets = mixer(Stretched(network), stretched, labels, **given)
+    wanted, same = clipped(network, images, labels, **given)
+    torch.testing.assert_close(mixed, 3 * wanted - 1)
+    assert torch.equal(targets, same)
     for value in (torch.nan, torch.inf):
         stretched[0, 0, 0, 0] = value
-        with pytest.raises(InputError, match="images must be"):
+        with pytest.raises(InputError, match="images must be pixels"):
             mixer(network, stretched, labels)

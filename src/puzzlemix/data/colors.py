@@ -44,8 +44,8 @@ def draw_colors(images: int, jitter: float, lighting: float, generator: torch.Ge
     return Colors(changes, jitter * (2 * torch.rand(images, 3, **on) - 1), lighting * torch.randn(images, 3, **on))
 
 
-def change_colors(images: Tensor, colors: Colors) -> Tensor:
-    """Jitter, then lighting.
+def change_colors(images: Tensor, colors: Colors) -> None:
+    """Jitter, then lighting, in place. Values leave [0, 1].
 
     Each change of jitter moves an image towards a reference, or away from it: x + amount (reference - x). The reference
     is black for brightness, the mean grey of the image for contrast, and each pixel's own grey for saturation. Lighting
@@ -54,14 +54,11 @@ def change_colors(images: Tensor, colors: Colors) -> Tensor:
     Args:
         images: (B, 3, H, W) float, pixels in [0, 1].
         colors: of `draw_colors`, on the images' device.
-
-    Returns:
-        (B, 3, H, W), a new tensor. Values leave [0, 1].
     """
     for change, amount in zip(*(drawn.view(-1, 3, 1, 1, 1).unbind(1) for drawn in colors[:2]), strict=True):
         grey = sum(share * channel for share, channel in zip(GREY, images.split(1, 1), strict=True))  # (B, 1, H, W)
         mean = grey.mean((2, 3), keepdim=True) * (change == CONTRAST)
-        images = images.lerp(torch.where(change == SATURATION, grey, mean), amount)  # of brightness 0
+        images.lerp_(torch.where(change == SATURATION, grey, mean), amount)  # of brightness towards 0
     lights = [value * light for value, light in zip(EIGENVALUES, colors.lights.unbind(1), strict=True)]  # (B,) each
     shift = [sum(part * light for part, light in zip(row, lights, strict=True)) for row in EIGENVECTORS]
-    return images + torch.stack(shift, 1)[:, :, None, None]
+    images += torch.stack(shift, 1)[:, :, None, None]

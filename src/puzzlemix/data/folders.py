@@ -156,7 +156,7 @@ class ImageFolders:
             if self.unclipped:  # here, for the whole batch: the workers' share would come as floats, 4 times as large
                 generator.manual_seed(torch_seed("colors", seed, epoch, step))  # all draw as the first process
                 colors = draw_colors(batch_size, self.color_jitter, self.lighting, generator)
-                images = change_colors(images, Colors(*(drawn[places_in_batch(len(labels))] for drawn in colors)))
+                change_colors(images, Colors(*(drawn[places_in_batch(len(labels))] for drawn in colors)))
             yield images, labels
 
     @property

@@ -19,7 +19,7 @@ VIEWS = 3  # of an image: as it is, and augmented twice
 class _WithViews(Mixer):
     """Before another method in a class's bases: adds two augmented views to its images, and their term to the loss."""
 
-    needs_clipped = True
+    overshoot = 0.0
     augmentation: Augmentation
     weight: float
 

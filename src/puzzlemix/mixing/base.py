@@ -23,7 +23,15 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from puzzlemix import distributed
-from puzzlemix.errors import InputError, nearest, require, require_number, require_whole, values_are_looked_at
+from puzzlemix.errors import (
+    OVERSHOOT,
+    InputError,
+    nearest,
+    require,
+    require_number,
+    require_whole,
+    values_are_looked_at,
+)
 from puzzlemix.mixing.checks import check_partner, check_shares
 from puzzlemix.mixing.draws import Draws
 from puzzlemix.stopwatch import untimed
@@ -39,16 +47,13 @@ class Mixer:
             draw the same, and a program that goes on from a checkpoint draws its first batches' numbers again: call
             `mixer.draws.seed(seed, epoch)` at the start of every epoch, which makes them follow from that alone.
         epoch: set by the loop; for methods that change during training.
-        unclipped: set where colours are changed without clipping, as in ImageNet's 300-epoch recipe: pixels may then
-            have any finite value.
-        needs_clipped: whether the method needs pixels in [0, 1] nevertheless, since it attacks or augments them.
         stopwatch: takes the seconds of the "saliency" pass where a loop sets its own.
+        overshoot: how far pixels may lie outside [0, 1]; 0 for methods that attack or augment them.
         counts: what went wrong and was mended, summed until `pop_counts`, as tensors, so that no GPU waits.
     """
 
     given_names: tuple[str, ...] = ()  # what `draw` draws and a caller may give instead
-    unclipped = False
-    needs_clipped = False
+    overshoot = OVERSHOOT
 
     def __init__(self, *, num_classes: int, prob: float = 1.0):
         """
@@ -103,6 +108,11 @@ class Mixer:
             targets: (B, K).
         """
         return criterion(logits, targets)
+
+    @property
+    def needs_clipped(self) -> bool:
+        """Whether it attacks or augments images, whose pixels then have to lie in [0, 1]."""
+        return self.overshoot == 0
 
     def check(self, network: nn.Module, height: int, width: int) -> None:
         """Raise `InputError` where it cannot mix images of this size, in pixels, for this network: ask it first."""

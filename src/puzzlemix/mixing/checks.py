@@ -33,20 +33,14 @@ def check_partner(partner: Tensor, images: Tensor) -> None:
         require(valid, f"partner must lie in [0, {len(images) - 1}], not from {low} to {high}")
 
 
-def check_images(images: Tensor, unclipped: bool = False) -> None:
-    """Raise `InputError` unless they are pixels, (B, C, H, W); their range where values are looked at.
-
-    Args:
-        unclipped: whether any finite value will do.
-    """
+def check_images(images: Tensor, overshoot: float) -> None:
+    """Raise `InputError` unless they are pixels, (B, C, H, W); that they are near [0, 1] where values are looked at."""
     check_tensor("images", images)
     require(images.ndim == 4, f"images must have shape (B, C, H, W), not {tuple(images.shape)}")
     require(images.numel() > 0, f"images of shape {tuple(images.shape)} hold no pixels")
     if values_are_looked_at(images.device.type):
         dark, bright = (float(value) for value in images.detach().aminmax())
-        pixels = dark >= -0.5 and bright <= 1.5  # bicubic resizing overshoots; what is normalised is further off
-        if unclipped:
-            pixels = isfinite(dark) and isfinite(bright)
+        pixels = isfinite(dark) and isfinite(bright) and -overshoot <= dark and bright <= 1 + overshoot
         remedy = "divide them by 255, or give PuzzleMix the mean and std that they were normalised with"
         require(pixels, f"images must be pixels in [0, 1], not from {dark:.3g} to {bright:.3g}: {remedy}")
 

@@ -34,7 +34,7 @@ class PGDTraining(Mixer):
     """
 
     given_names = ("start_noise",)
-    needs_clipped = True
+    overshoot = 0.0
 
     def __init__(self, eps: float = 8.0, step: float = 2.0, steps: int = 7, *, num_classes: int, prob: float = 1.0):
         super().__init__(num_classes=num_classes, prob=prob)

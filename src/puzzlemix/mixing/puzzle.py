@@ -115,7 +115,7 @@ class PuzzleMix(PairMixer):
 
     @property
     def needs_clipped(self) -> bool:
-        return self.adv_p > 0
+        return self.adv_p > 0 or super().needs_clipped
 
     def check(self, network: nn.Module, height: int, width: int) -> None:
         for grid in self.blocks:
@@ -152,7 +152,7 @@ class PuzzleMix(PairMixer):
 
     def mix(self, model: nn.Module, images: Tensor, labels: Tensor, drawn: Mapping[str, Any]) -> tuple[Tensor, Tensor]:
         pixels, noise, seen = self._to_pixels(images), None, images
-        check_images(pixels, self.unclipped)  # here too, before the saliency pass is spent on them
+        check_images(pixels, self.overshoot)  # here too, before the saliency pass is spent on them
         if some_are(drawn["noisy"]):
             noise = _where_shown(self.noise_before_saliency(model, pixels, labels, drawn), drawn["noisy"])
             seen = self._from_pixels(pixels + noise).to(images.dtype)
@@ -163,7 +163,7 @@ class PuzzleMix(PairMixer):
             if noise is not None:
                 noise = self.noise_after_saliency(noise, gradient, drawn)
             lam, partner, blocks, noisy = (drawn[k] for k in ("lam", "partner", "blocks", "noisy"))
-            given = {"lam": lam, "blocks": blocks, "noise": noise, "noisy": noisy, "unclipped": self.unclipped}
+            given = {"lam": lam, "blocks": blocks, "noise": noise, "noisy": noisy, "overshoot": self.overshoot}
             puzzle = puzzle_mix(pixels, saliency, partner, **given, **vars(self.parameters))
             self.count("uniform_saliency", puzzle.uniform)
             return self._from_pixels(puzzle.images).to(images.dtype), self.mixed_targets(labels, partner, puzzle.share)

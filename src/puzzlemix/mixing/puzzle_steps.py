@@ -11,7 +11,7 @@ from typing import Any, NamedTuple
 import torch
 from torch import Tensor
 
-from puzzlemix.errors import require
+from puzzlemix.errors import OVERSHOOT, require
 from puzzlemix.mixing import backend
 from puzzlemix.mixing.assemble import assemble
 from puzzlemix.mixing.blocks import Grid, enlarge, resample_grid
@@ -51,7 +51,7 @@ def puzzle_mix(
     blocks: int | Grid | Tensor,
     noise: Tensor | None = None,
     noisy: tuple[bool | Tensor, bool | Tensor] = (False, False),
-    unclipped: bool = False,
+    overshoot: float = OVERSHOOT,
     **parameters: Any,
 ) -> Puzzle:
     """Puzzle Mix of every image with its partner, the saliency given. Nothing is random, nothing is changed in place.
@@ -68,7 +68,7 @@ def puzzle_mix(
         noise: (B, C, H, W), added (and clipped to [0, 1]) to a side that is `noisy` once the mask is solved.
         noisy: whether the first and the second image of each pair carry the noise, the adversarial variant; each may
             be (B,) bool, of the image itself: where it is the first of a pair, and where it is somebody's partner.
-        unclipped: whether pixels may have any finite value, where colours were changed without clipping.
+        overshoot: how far pixels may lie outside [0, 1].
         **parameters: of `PuzzleParameters`: beta, gamma, eta, neigh_size, n_labels, transport, t_eps, t_size, solver.
 
     Returns:
@@ -82,7 +82,7 @@ def puzzle_mix(
     Source: `mixup_graph` of the authors' release, function by function the paper's section on the method.
     """
     chosen = PuzzleParameters(**parameters)
-    check_images(images, unclipped)
+    check_images(images, overshoot)
     check_partner(partner, images)
     check_shares("lam", lam, images)
     check_saliency(saliency, images)
