@@ -136,12 +136,12 @@ def prepare_folders(data: Any, source: Path | None, force: bool) -> None:
     for split in ("train", "val") if source is not None else ():
         link_folder(data.folder / split, source / split)
     data.load(torch.device("cpu"))
-    for short_side in SHORT_SIDES:
-        copies = resized_folder(data.folder, short_side)
+    for split, short_side in [(split, side) for split, sides in SHORT_SIDES.items() for side in sides]:
+        copies = resized_folder(data.folder, split, short_side)
         there = copies.is_dir()
         require(not (there and force), f"{copies} is there: delete it, and it is written again")
         if not there:
-            write_resized_copies(data.folder / "train", copies, short_side)
+            write_resized_copies(data.folder / split, copies, short_side)
         print(f"{copies}: {'prepared before' if there else 'prepared'}")
 
 

@@ -11,6 +11,7 @@ from omegaconf import OmegaConf
 from pictures import crops, write_class_folders
 
 from puzzlemix import distributed
+from puzzlemix.errors import InputError
 from puzzlemix.experiment import build, plain
 from puzzlemix.progress import ProgressBar
 from puzzlemix.runlog import RunLog
@@ -35,7 +36,7 @@ def write_arrays(folder, size):
 
 
 def write_folders(folder):
-    for split in ("train", "val", "train_160", "train_352"):
+    for split in ("train", "val", "train_160", "train_352", "val_352"):
         write_class_folders(folder / split, [f"n{label}" for label in range(CLASSES)], 2, (180, 240))
 
 
@@ -117,6 +118,30 @@ def test_mixing_parameters_are_the_releases():
     }
     assert alphas == {"input": 1.0, "manifold": 2.0, "cutmix": 1.0}
     assert compose("experiment=tiny_imagenet_preactresnet18_cutmix").mixup.alpha == 0.2
+
+
+NEED_CLIPPED = {"augmix", "pgd_training", "puzzlemix_adversarial", "puzzlemix_augmix", "puzzlemix_pgd"}
+
+
+@pytest.mark.parametrize("mixup", sorted(path.stem for path in (CONFIGS / "mixup").glob("*.yaml")))
+@pytest.mark.parametrize("option", ["color_jitter", "lighting"])
+def test_methods_take_colours_that_are_not_clipped_or_refuse_them_before_training(mixup, option):
+    config = plain(compose("name=any", "dataset=imagenet", f"mixup={mixup}", f"dataset.{option}=0.1"))
+    if mixup in NEED_CLIPPED:
+        with pytest.raises(InputError, match=r"needs pixels in \[0, 1\], but imagenet's are not clipped: set"):
+            build(config)
+        return
+    _, network, mixer, _ = build(config)
+    images = 3 * torch.rand(4, 3, 32, 32) - 1
+    mixed, _ = mixer(network, images, torch.arange(4))
+    assert mixed.min() < -0.5
+    assert mixed.max() > 1.5
+
+
+def test_imagenet_is_seen_as_in_the_release():
+    slow, fast = (compose(f"experiment=imagenet_resnet50_puzzlemix_{recipe}").dataset for recipe in ("300", "fast"))
+    assert (slow.color_jitter, slow.lighting, slow.test_resized_to) == (0.4, 0.1, None)
+    assert (fast.color_jitter, fast.lighting, fast.test_resized_to) == (0, 0, 352)
 
 
 def test_where_the_data_lies_and_who_reads_it_is_no_other_experiment():

@@ -6,6 +6,7 @@ import importlib
 import json
 from collections.abc import Mapping, Sequence
 from functools import cache
+from math import inf
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -56,6 +57,10 @@ def build(config: Mapping[str, Any]) -> Experiment:
     torch.manual_seed(torch_seed("weights", config["seed"]))
     network = build_part(config["network"])
     mixer = build_part(config["mixup"])
+    if data.unclipped:
+        remedy = f"but {data.name}'s are not clipped: set dataset.color_jitter=0 dataset.lighting=0"
+        require(not mixer.needs_clipped, f"{type(mixer).__name__} needs pixels in [0, 1], {remedy}")
+        mixer.overshoot = inf
     mixer.check(network, *data.image_size)
     return Experiment(data, network, mixer, recipe)
 

@@ -16,6 +16,7 @@ from puzzlemix.data.folders import ImageFolders
 from puzzlemix.data.resized_copies import resized_folder, write_resized_copies
 from puzzlemix.data.sharding import evaluation_shards
 from puzzlemix.errors import InputError, RunError
+from puzzlemix.reporting.batch import batch_of
 
 CLASSES = ["n01", "n02", "n03"]
 CPU = torch.device("cpu")
@@ -100,7 +101,7 @@ def test_every_training_image_comes_once_an_epoch_from_its_own_file(root):
 
 
 def test_an_epoch_depends_on_seed_and_epoch_alone(root):
-    data, parallel = images_of(root), images_of(root, workers=2)
+    data, parallel = (images_of(root, workers=workers, color_jitter=0.4, lighting=0.1) for workers in (0, 2))
     torch.manual_seed(0)
     before = torch.get_rng_state()
     images, labels = joined(data.train_batches(4, False, seed=0, epoch=3))
@@ -109,6 +110,9 @@ def test_an_epoch_depends_on_seed_and_epoch_alone(root):
     for again, same in (joined(other.train_batches(4, False, seed=0, epoch=3)) for other in (data, parallel)):
         assert torch.equal(again, images)
         assert torch.equal(same, labels)
+    resumed, same = joined(data.train_batches(4, False, seed=0, epoch=3, first_step=2))
+    assert torch.equal(resumed, images[8:])
+    assert torch.equal(same, labels[8:])
     for seed, epoch in ((0, 4), (1, 3)):
         other, order = joined(data.train_batches(4, False, seed, epoch))
         assert not torch.equal(order, labels)
@@ -117,7 +121,7 @@ def test_an_epoch_depends_on_seed_and_epoch_alone(root):
 
 @pytest.mark.parametrize("world", [2, 3])
 def test_processes_share_the_images(root, monkeypatch, world):
-    data = images_of(root)
+    data = images_of(root, color_jitter=0.4, lighting=0.1)
     alone = {"train": joined(data.train_batches(6, True, 0, 0)), "test": joined(evaluated_batches(data, 2))}
     shares = {"train": [], "test": []}
     monkeypatch.setattr(distributed, "world_size", lambda: world)
@@ -146,7 +150,16 @@ def test_colours_change_as_the_options_say(root):
         assert (plain - changed).abs().mean() > 0.01
         correlation = torch.corrcoef(torch.stack([plain.flatten(), changed.flatten()]))[0, 1]
         assert correlation > 0.5  # the same crops
-        assert 0 <= changed.min() < changed.max() <= 1
+        assert changed.min() < -0.01  # nothing is clipped
+        assert changed.max() > 1.01
+    _, jittered, _, both = (drawn.flatten(2) for drawn in (plain, *others))
+    lit = both - jittered  # (15, 3, H W), lighting comes last: one colour for all pixels of an image
+    torch.testing.assert_close(lit, lit[..., :1].expand_as(lit))
+
+
+def test_images_that_are_drawn_are_clipped(root):
+    shown = batch_of(images_of(root, color_jitter=0.4), images=8, seed=0).images
+    assert 0 <= shown.min() < 0.1 < 0.9 < shown.max() <= 1
 
 
 def test_a_view_cuts_other_sizes_from_resized_copies(root, tmp_path):
@@ -158,12 +171,28 @@ def test_a_view_cuts_other_sizes_from_resized_copies(root, tmp_path):
     remedy = r"`python scripts/prepare_data\.py dataset=small` makes copies of \[352, 160\] pixels$"
     with pytest.raises(InputError, match=rf"train_30 is not there: {remedy}"):
         next(data.train_batches(4, False, 0, 0, **view))
-    write_resized_copies(tmp_path / "small" / "train", resized_folder(tmp_path / "small", 30), 30)
+    write_resized_copies(tmp_path / "small" / "train", resized_folder(tmp_path / "small", "train", 30), 30)
     images, labels = joined(data.train_batches(4, False, 0, 0, **view))
     assert images.shape == (15, 3, 24, 24)
     whole, same = joined(data.train_batches(4, False, 0, 0, crop_pixels=24, min_scale=1.0))
     assert torch.equal(labels, same)
     assert 0 < (images - whole).abs().mean() < 0.05
+
+
+def test_evaluation_reads_resized_copies_where_asked(root, tmp_path):
+    (tmp_path / "small").mkdir()
+    for split in ("train", "val"):
+        (tmp_path / "small" / split).symlink_to(root / "small" / split)
+    remedy = r"`python scripts/prepare_data\.py dataset=small` makes copies of \[352\] pixels$"
+    with pytest.raises(InputError, match=rf"val_50 is not there: {remedy}"):
+        images_of(tmp_path, test_resized_to=50)
+    write_resized_copies(tmp_path / "small" / "val", resized_folder(tmp_path / "small", "val", 50), 50)
+    images, labels = joined(evaluated_batches(images_of(tmp_path, test_resized_to=50), 4))
+    (tmp_path / "small" / "val").unlink()
+    (tmp_path / "small" / "val_50").rename(tmp_path / "small" / "val")
+    wanted, same = joined(evaluated_batches(images_of(tmp_path), 4))
+    assert torch.equal(images, wanted)
+    assert torch.equal(labels, same)
 
 
 @pytest.mark.parametrize(
@@ -227,6 +256,7 @@ def test_workers_end_with_an_epoch_that_is_left_early(root):
         ({"workers": -1}, r"dataset\.workers must be a whole number, at least 0, not -1"),
         ({"test_resize": 0}, r"dataset\.test_resize must be a whole number, at least 1, not 0"),
         ({"test_resize": 31}, r"dataset\.test_resize=31 is less than dataset\.image_size=\[32, 32\]: raise it"),
+        ({"test_resized_to": 0}, r"dataset\.test_resized_to must be a whole number, at least 1, not 0"),
         ({"color_jitter": -1}, r"dataset\.color_jitter must be a number, finite, 0 or more, not -1"),
         ({"lighting": "a"}, r"dataset\.lighting must be a number, finite, 0 or more, not a"),
     ],
@@ -254,17 +284,17 @@ def test_folders_that_are_missing_or_differ(tmp_path):
 
 
 def copy_of(path, short_side):
-    """A resized copy by PIL alone, as it comes back from its file."""
+    """A resized copy by PIL alone, as the release's resize.py makes it, as it comes back from its file."""
     image = Image.fromarray(pixels_of(path))
-    scale = short_side / min(image.size)
-    if scale < 1:
-        image = image.resize([round(side * scale) for side in image.size], Image.Resampling.BICUBIC)
+    width, height = image.size
+    ratio = min(height / short_side, width / short_side)
+    image = image.resize((int(width / ratio), int(height / ratio)), resample=Image.Resampling.BICUBIC)
     file = io.BytesIO()
-    image.save(file, "JPEG", quality=95)
+    image.save(file, "JPEG")
     return pixels_of(file)
 
 
-@pytest.mark.parametrize(("short_side", "size"), [(30, (30, 40)), (70, (60, 80))])
+@pytest.mark.parametrize(("short_side", "size"), [(31, (31, 41)), (70, (70, 93))])
 def test_resized_copies(root, tmp_path, short_side, size):
     source, copies = root / "small" / "train", tmp_path / "copies"
     write_resized_copies(source, copies, short_side)

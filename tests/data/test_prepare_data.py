@@ -239,12 +239,14 @@ def test_imagenet_is_linked_and_copied_once(prepare, tmp_path):
     with pytest.raises(SystemExit, match=r"nowhere/train is not there: give the folder that holds train/ and val/"):
         run(f"source={tmp_path}/nowhere")
     folder = tmp_path / "data" / "imagenet"
-    assert run(f"source={tmp_path}/elsewhere") == f"{folder}/train_352: prepared\n{folder}/train_160: prepared\n"
-    assert sorted(path.name for path in folder.iterdir()) == ["train", "train_160", "train_352", "val"]
+    copies = [f"{folder}/{name}" for name in ("train_352", "train_160", "val_352")]
+    assert run(f"source={tmp_path}/elsewhere").splitlines() == [f"{copy}: prepared" for copy in copies]
+    assert sorted(path.name for path in folder.iterdir()) == ["train", "train_160", "train_352", "val", "val_352"]
     assert (folder / "val").resolve() == tmp_path / "elsewhere" / "val"
-    assert pixels_of(folder / "train_160" / "bee" / "1.JPEG").shape == (160, 178, 3)
-    assert pixels_of(folder / "train_352" / "bee" / "1.JPEG").shape == (180, 200, 3)  # never enlarged
-    assert run() == f"{folder}/train_352: prepared before\n{folder}/train_160: prepared before\n"
+    assert pixels_of(folder / "train_160" / "bee" / "1.JPEG").shape == (160, 177, 3)
+    for split in ("train", "val"):
+        assert pixels_of(folder / f"{split}_352" / "bee" / "1.JPEG").shape == (352, 391, 3)  # enlarged, as released
+    assert run().splitlines() == [f"{copy}: prepared before" for copy in copies]
     with pytest.raises(SystemExit, match=r"train_352 is there: delete it, and it is written again"):
         run("force=true")
 

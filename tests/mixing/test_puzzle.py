@@ -931,3 +931,31 @@ def test_the_class_and_the_function_have_the_same_defaults():
     for field in fields(PuzzleParameters):
         assert defaults[field.name] == field.default, field.name
     assert PuzzleMix(num_classes=K).parameters == PuzzleParameters()
+
+
+class Stretched(nn.Module):
+    """A network for pixels 3 x - 1."""
+
+    def __init__(self, network):
+        super().__init__()
+        self.network, self.normalize = network, network.normalize
+
+    def forward(self, images):
+        return self.network((images + 1) / 3)
+
+
+def test_colours_that_were_not_clipped_mix_by_the_same_rules(network, images, labels):
+    """Costs depend on differences between pixels alone: three times as large, they weigh as much with gamma / 3."""
+    given, stretched = {"lam": 0.4, "partner": PARTNER, "blocks": 4}, 3 * images - 1
+    clipped, mixer = PuzzleMix(num_classes=K), PuzzleMix(num_classes=K, gamma=0.5 / 3)
+    with pytest.raises(InputError, match=r"images must be pixels in \[0, 1\]"):
+        mixer(Stretched(network), stretched, labels, **given)
+    mixer.overshoot = torch.inf
+    mixed, targets = mixer(Stretched(network), stretched, labels, **given)
+    wanted, same = clipped(network, images, labels, **given)
+    torch.testing.assert_close(mixed, 3 * wanted - 1)
+    assert torch.equal(targets, same)
+    for value in (torch.nan, torch.inf):
+        stretched[0, 0, 0, 0] = value
+        with pytest.raises(InputError, match="images must be pixels"):
+            mixer(network, stretched, labels)

@@ -38,6 +38,7 @@ class ArrayData:
     """
 
     workers = 4  # processes that read what does not come in arrays: Tiny-ImageNet-C is files
+    unclipped = False  # values of training images lie in [0, 1]
 
     def __init__(
         self,

@@ -13,11 +13,11 @@ from torch.utils.data import Dataset
 from torchvision.transforms import v2
 
 from puzzlemix.data.checks import check_image_size, check_labels, check_name
+from puzzlemix.data.colors import Colors, change_colors, draw_colors
 from puzzlemix.data.image_files import ImageFiles, find_images, read_rgb
-from puzzlemix.data.lighting import Lighting
 from puzzlemix.data.readers import read_batches
 from puzzlemix.data.resized_copies import SHORT_SIDES, resized_folder
-from puzzlemix.data.sharding import epoch_shards
+from puzzlemix.data.sharding import epoch_shards, places_in_batch
 from puzzlemix.errors import InputError, nearest, require, require_number, require_whole
 from puzzlemix.streams import torch_seed
 
@@ -33,6 +33,7 @@ class ImageFolders:
         image_size: height and width in pixels of the test images, and of the training images unless a view says so.
         mean, std: channel statistics for the network's first layer, pixels in [0, 1].
         test_resize: short side in pixels to which test images are resized before their centre is cut out.
+        test_resized_to: evaluate on the test images' copies of this short side; None for the images themselves.
         color_jitter: by up to which share brightness, contrast and saturation of training images change; 0 for none.
         lighting: standard deviation of AlexNet's colour noise on training images; 0 for none.
         workers: processes that read images, for each process that trains; 0 for none.
@@ -53,6 +54,7 @@ class ImageFolders:
         mean: Sequence[float],
         std: Sequence[float],
         test_resize: int = 256,
+        test_resized_to: int | None = None,
         color_jitter: float = 0.0,
         lighting: float = 0.0,
         workers: int = 8,
@@ -70,7 +72,8 @@ class ImageFolders:
         require_number("dataset.lighting", lighting)
         self.name, self.num_classes, self.image_size = name, num_classes, tuple(image_size)
         self.mean, self.std = tuple(mean), tuple(std)
-        self.test_resize, self.color_jitter, self.lighting = test_resize, color_jitter, lighting
+        self.test_resize, self.test_resized_to = test_resize, test_resized_to
+        self.color_jitter, self.lighting = color_jitter, lighting
         self.workers = workers
         self.expected_images = {"train": train_images, "val": test_images}
         self.folder = Path(root) / name
@@ -83,12 +86,20 @@ class ImageFolders:
         """
         self.device = device
         self._train, self._test = self._find("train"), self._find("val")
+        if self.test_resized_to is not None:
+            copies = self._copies("val", "dataset.test_resized_to", self.test_resized_to)
+            self._test = self._test._replace(folder=copies)
         self.classes = self._train.classes
         require(
             self._test.classes == self.classes,
             f"{self.folder}: train/ and val/ do not have the same class folders: sort the images of val/ into those of "
             "train/",
         )
+
+    @property
+    def unclipped(self) -> bool:
+        """Whether values of training images leave [0, 1]."""
+        return self.color_jitter > 0 or self.lighting > 0
 
     def steps(self, batch_size: int, drop_last: bool) -> int:
         """Training steps an epoch."""
@@ -102,7 +113,7 @@ class ImageFolders:
             require_whole("crop_pixels of a recipe's phase", view["crop_pixels"], least=1)
         require_number("min_scale of a recipe's phase", view.get("min_scale", 0), 0, 1)
         if view.get("resized_to") is not None:
-            self._resized(view["resized_to"])
+            self._train_copies(view["resized_to"])
 
     def train_batches(
         self,
@@ -115,11 +126,12 @@ class ImageFolders:
         min_scale: float = 0.08,
         resized_to: int | None = None,
     ) -> Iterator[tuple[Tensor, Tensor]]:
-        """This process's share of an epoch: images (B / P, 3, H, W) in [0, 1], augmented, and labels (B / P,).
+        """This process's share of an epoch: augmented images (B / P, 3, H, W) and labels (B / P,).
 
-        Order follows from seed and epoch alone, each image's augmentation from seed, epoch and its place in the
-        dataset: neither depends on the number of workers, nor on what was drawn before, so that a resumed run sees what
-        it would have seen.
+        The images are pixels in [0, 1], and beyond where their colours change (`unclipped`). Order follows from seed
+        and epoch alone, each image's crop from seed, epoch and its place in the dataset, its colours from seed, epoch,
+        step and its place in the global batch. Nothing depends on the number of workers or processes, nor on what was
+        drawn before, so that a resumed run sees what it would have seen.
 
         Args:
             batch_size: of all processes together.
@@ -134,11 +146,19 @@ class ImageFolders:
             RunError: an image cannot be read.
             InputError: the copies are not there.
         """
-        files = self._train if resized_to is None else self._resized(resized_to)
+        files = self._train if resized_to is None else self._train_copies(resized_to)
         size = self.image_size if crop_pixels is None else (crop_pixels, crop_pixels)
         shards = epoch_shards(len(files.labels), batch_size, drop_last, seed, epoch)
-        images = _Images(files, self._augmentation(size, min_scale), seed, epoch)
-        yield from read_batches(images, shards[first_step:], self.workers, self.device)
+        crop = v2.RandomResizedCrop(size, scale=(min_scale, 1))
+        pixels = v2.Compose([crop, v2.RandomHorizontalFlip(), v2.PILToTensor()])
+        batches = read_batches(_Images(files, pixels, seed, epoch), shards[first_step:], self.workers, self.device)
+        generator = torch.Generator(self.device)
+        for step, (images, labels) in enumerate(batches, start=first_step):
+            if self.unclipped:  # here, for the whole batch: the workers' share would come as floats, 4 times as large
+                generator.manual_seed(torch_seed("colors", seed, epoch, step))  # all draw as the first process
+                colors = draw_colors(batch_size, self.color_jitter, self.lighting, generator)
+                change_colors(images, Colors(*(drawn[places_in_batch(len(labels))] for drawn in colors)))
+            yield images, labels
 
     @property
     def test_count(self) -> int:
@@ -196,22 +216,16 @@ class ImageFolders:
         check_labels(str(folder), files.labels, self.num_classes, remedy)
         return files
 
-    def _resized(self, short_side: int) -> ImageFiles:
-        require_whole("resized_to of a recipe's phase", short_side, least=1)
-        folder = resized_folder(self.folder, short_side)
-        remedy = f"`python scripts/prepare_data.py dataset={self.name}` makes copies of {list(SHORT_SIDES)} pixels"
-        require(folder.is_dir(), f"{folder} is not there: {remedy}")
-        return self._train._replace(folder=folder)
+    def _train_copies(self, short_side: int) -> ImageFiles:
+        return self._train._replace(folder=self._copies("train", "resized_to of a recipe's phase", short_side))
 
-    def _augmentation(self, size: Sequence[int], min_scale: float) -> Callable[[Image.Image], Tensor]:
-        """A random crop, half of them mirrored, with colours changed as the dataset's options say; uint8."""
-        steps = [v2.RandomResizedCrop(size, scale=(min_scale, 1)), v2.RandomHorizontalFlip()]
-        if self.color_jitter:
-            steps.append(v2.ColorJitter(self.color_jitter, self.color_jitter, self.color_jitter))
-        steps.append(v2.PILToTensor())
-        if self.lighting:
-            steps.append(Lighting(self.lighting))
-        return v2.Compose(steps)
+    def _copies(self, split: str, key: str, short_side: int) -> Path:
+        """The folder of a split's resized copies; `key` asked for them."""
+        require_whole(key, short_side, least=1)
+        folder, made = resized_folder(self.folder, split, short_side), list(SHORT_SIDES[split])
+        remedy = f"`python scripts/prepare_data.py dataset={self.name}` makes copies of {made} pixels"
+        require(folder.is_dir(), f"{folder} is not there: {remedy}")
+        return folder
 
 
 class _Images(Dataset):

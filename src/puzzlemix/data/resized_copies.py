@@ -12,20 +12,21 @@ from tqdm import tqdm
 from puzzlemix.data.image_files import find_images, read_rgb
 from puzzlemix.files import cannot_be_written, unfinished_of
 
-SHORT_SIDES = 352, 160  # pixels of the copies, which recipe=imagenet_fast reads
+SHORT_SIDES = {"train": (352, 160), "val": (352,)}  # pixels of each split's copies, which the fast recipe reads
 FILES_AT_ONCE = 1000  # handed to the threads together
 
 
-def resized_folder(folder: Path, short_side: int) -> Path:
-    """Where the copies of a dataset's training images lie, by their short side in pixels."""
-    return folder / f"train_{short_side}"
+def resized_folder(folder: Path, split: str, short_side: int) -> Path:
+    """Where the copies of a dataset's split lie, by their short side in pixels."""
+    return folder / f"{split}_{short_side}"
 
 
 def write_resized_copies(source: Path, destination: Path, short_side: int) -> None:
     """Write all images of `<source>/<class>/` to `<destination>/<class>/` with a short side of `short_side` pixels.
 
-    Bicubic, as in the authors' release; JPEG of quality 95 under the same names; smaller images keep their size. The
-    copies lie in `<destination>.unfinished` until all are there, and an interrupted call is taken up again.
+    As released: bicubic, smaller images are enlarged, sides are rounded down (so that a short side of 356 becomes 351,
+    not 352), JPEG of Pillow's default quality under the same names. The copies lie in `<destination>.unfinished` until
+    all are there, and an interrupted call is taken up again.
 
     Raises:
         InputError: the source has no class folders, or an image cannot be read.
@@ -50,12 +51,12 @@ def write_resized_copies(source: Path, destination: Path, short_side: int) -> No
 
 def _write_copy(path: Path, copy: Path, short_side: int) -> None:
     image = read_rgb(path)
-    scale = min(short_side / min(image.size), 1)
-    image = image.resize([round(side * scale) for side in image.size], Image.Resampling.BICUBIC)
+    ratio = min(image.size) / short_side
+    image = image.resize([int(side / ratio) for side in image.size], Image.Resampling.BICUBIC)
     unfinished = unfinished_of(copy)
     try:  # not a `whole_file`: to see a million of them onto the disk one by one would take hours
         copy.parent.mkdir(parents=True, exist_ok=True)
-        image.save(unfinished, "JPEG", quality=95)
+        image.save(unfinished, "JPEG")
         os.replace(unfinished, copy)
     except OSError as error:
         raise cannot_be_written(copy, error) from error

@@ -113,6 +113,11 @@ class Mixer:
         """
         return criterion(logits, targets)
 
+    @property
+    def needs_clipped(self) -> bool:
+        """Whether it attacks or augments images, whose pixels then have to lie in [0, 1]."""
+        return self.overshoot == 0
+
     def check(self, network: nn.Module, height: int, width: int) -> None:
         """Raise `InputError` where it cannot mix images of this size, in pixels, for this network: ask it first."""
 

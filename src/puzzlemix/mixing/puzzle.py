@@ -113,6 +113,10 @@ class PuzzleMix(PairMixer):
         self.adv_p, self.adv_eps, self.adv_per_sample = adv_p, adv_eps, adv_per_sample
         self.mean, self.std = (None, None) if mean is None else _of_channels(mean, std)
 
+    @property
+    def needs_clipped(self) -> bool:
+        return self.adv_p > 0 or super().needs_clipped
+
     def check(self, network: nn.Module, height: int, width: int) -> None:
         for grid in self.blocks:
             self.parameters.check_grid(grid, height, width)

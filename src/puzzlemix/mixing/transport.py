@@ -45,7 +45,8 @@ def transport_plan(saliency: Tensor, visible: Tensor, t_eps: float, how: bool | 
     Raises:
         InputError: numba (on a CPU), or scipy (of "exact"), is not installed.
 
-    Source: Algorithm 1; `transport_image` of the authors' release, whose plan is the same at visible targets.
+    Source: Algorithm 1; `transport_image` of the authors' release, whose plan is the same at visible targets of
+    positive saliency.
     """
     return PLANS["auction" if how is True else how](saliency, visible, t_eps)
 

@@ -31,10 +31,11 @@ class Batch(NamedTuple):
 
 
 def batch_of(data: Any, images: int, seed: int) -> Batch:
-    """The first training images of an epoch of a dataset of `puzzlemix.data`, already loaded."""
+    """The first training images of an epoch of a dataset of `puzzlemix.data`, already loaded; clipped, to be shown."""
     of_all_processes = images * distributed.world_size()  # each is given its share
     with closing(data.train_batches(of_all_processes, False, seed, epoch=0)) as batches:
-        return _paired(*next(batches), data.classes)
+        images, labels = next(batches)
+        return _paired(images.clamp(0, 1), labels, data.classes)
 
 
 def read_images(paths: Sequence[str | Path], size: tuple[int, int], channels: int) -> Tensor:
