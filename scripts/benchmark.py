@@ -93,7 +93,7 @@ def scale_rows(device: str, picture: Path) -> Iterator[tuple[str, ...]]:
 def pairs(options: argparse.Namespace) -> Iterable[Pairs]:
     """Batches of a checkpoint's dataset, or one of photographs."""
     if options.checkpoint:
-        return of_checkpoint(options.checkpoint, options.batches, options.device)
+        return of_checkpoint(options.checkpoint, CONFIGS, options.batches, options.device)
     return [pairs_of_photographs(100, 64, PuzzleParameters(), options.device)]
 
 

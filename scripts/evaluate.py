@@ -19,7 +19,7 @@ from puzzlemix.arithmetic import Arithmetic
 from puzzlemix.checkpoint import digest
 from puzzlemix.corruptions.sets import CorruptedImages, corruption_folder
 from puzzlemix.environment import environment
-from puzzlemix.errors import require, require_whole
+from puzzlemix.errors import printable, require, require_whole
 from puzzlemix.evaluation import Evaluator
 from puzzlemix.experiment import check_torchvision, load_experiment, plain
 from puzzlemix.files import output_file, write_text
@@ -31,6 +31,8 @@ from puzzlemix.robustness.self_checks import self_checks
 from puzzlemix.robustness.suite import measure
 from puzzlemix.saved_sums import SavedSums
 
+CONFIGS = Path(__file__).resolve().parents[1] / "configs"
+
 
 @cli.script("evaluate")
 def main(config: DictConfig) -> None:
@@ -40,7 +42,7 @@ def main(config: DictConfig) -> None:
     ran_on = environment()  # now: files and commit may be others when the last attack ends
     require_whole("seed", config["seed"], least=0)
     check_evaluation(config["test_batch_size"], config["attack"])
-    (data, network, *_), epochs = load_experiment(config["checkpoint"], device)
+    (data, network, *_), epochs = load_experiment(config["checkpoint"], CONFIGS, device)
     check_auto_attack(**config["auto_attack"], classes=data.num_classes)
     Arithmetic().prepare(network)
     torch.backends.cudnn.benchmark = False  # kernels chosen by timing would be others after a kill
@@ -94,7 +96,7 @@ def saved_sums(output: Path, of: dict[str, Any]) -> SavedSums:
 def show(results: dict[str, Any]) -> None:
     """The numbers, a line each, and what to doubt as warnings."""
     for title, value in summary(results).items():
-        print(f"{title:32}{value}")
+        print(printable(f"{title:32}{value}"))  # an earlier evaluation's names come from a file
     cli.warn(failed_checks(results))
 
 

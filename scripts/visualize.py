@@ -6,6 +6,7 @@ python scripts/visualize.py checkpoint=... 'images=[cat.jpg,dog.jpg]' 'blocks=[2
 """
 
 from collections.abc import Mapping
+from pathlib import Path
 from typing import Any
 
 import torch
@@ -21,6 +22,7 @@ from puzzlemix.reporting.animation import FORMATS, draw_animation
 from puzzlemix.reporting.batch import Batch, as_seen, batch_of, read_images
 from puzzlemix.reporting.puzzles import draw_puzzles, most_moved
 
+CONFIGS = Path(__file__).resolve().parents[1] / "configs"
 IMAGES = 100  # of a dataset, among which those pairs are looked for in which most cells move
 
 
@@ -35,7 +37,7 @@ def main(config: DictConfig) -> None:
     require(images is None or "dataset" not in config, "images= and dataset= are two sources: give one of them")
     device = distributed.join(config["device"])
     its_own = images is None and "dataset" not in config
-    experiment = load_experiment(config["checkpoint"], device, with_data=its_own).experiment
+    experiment = load_experiment(config["checkpoint"], CONFIGS, device, with_data=its_own).experiment
     output = output_file(config["output"], beside(config["checkpoint"], "puzzles.png"), (".png",))
     if animation is not None:
         animation = output_file(animation, None, FORMATS, key="animation")

@@ -1,8 +1,10 @@
 """Checkpoints are whole or not there, and damage is noticed."""
 
+import io
 import random
 import resource
 import signal
+import zipfile
 
 import pytest
 import torch
@@ -76,6 +78,66 @@ def test_any_damaged_byte_is_noticed(tmp_path):
         path.write_bytes(damaged)
         with pytest.raises(InputError, match="is damaged or no checkpoint"):
             load_checkpoint(path)
+
+
+def records_of(whole, name):
+    """Where the zip archive of a checkpoint describes itself, beside its contents: a range of bytes of each kind."""
+    with zipfile.ZipFile(io.BytesIO(whole)) as archive:
+        local, directory = archive.getinfo(name).header_offset, archive.start_dir
+    central = whole.index(name.encode(), directory) - 46
+    end64, end = whole.index(b"PK\6\6", directory), whole.index(b"PK\5\6", directory)
+    assert whole[local:].startswith(b"PK\3\4")
+    assert whole[central:].startswith(b"PK\1\2")
+    length = len(name)
+    return {
+        "local header": range(local, local + 30 + length),
+        "central record": range(central, central + 46 + length),
+        "zip64 end record and locator": range(end64, end),
+        "end record": range(end, len(whole)),
+    }
+
+
+def test_a_bit_of_the_archives_own_records_is_noticed_or_changes_nothing(tmp_path):
+    """torch.load itself returns memory that nobody has written to, where a bit says that a tensor is a folder."""
+    path = tmp_path / "last.pt"
+    weights = torch.arange(4.0)
+    save_checkpoint(path, {"config": {"name": "a"}, "network": {"w": weights}})
+    whole = path.read_bytes()
+    noticed = 0
+    for kind, places in records_of(whole, "archive/data/0").items():
+        for place in places:
+            for bit in range(8):
+                damaged = bytearray(whole)
+                damaged[place] ^= 1 << bit
+                path.write_bytes(damaged)
+                try:
+                    read = load_checkpoint(path)
+                except InputError:
+                    noticed += 1
+                    continue
+                assert read["config"] == {"name": "a"}, (kind, place, bit)
+                assert torch.equal(read["network"]["w"], weights), (kind, place, bit)
+    assert noticed > 500
+
+
+def test_a_compressed_checkpoint_may_unfold_to_any_size(tmp_path):
+    path, unfolds = tmp_path / "last.pt", tmp_path / "unfolds.pt"
+    save_checkpoint(path, {"config": {}, "network": {"w": torch.zeros(10**6)}})
+    with zipfile.ZipFile(path) as read, zipfile.ZipFile(unfolds, "w", zipfile.ZIP_DEFLATED) as written:
+        for part in read.namelist():
+            written.writestr(part, read.read(part))
+    with pytest.raises(InputError, match="BadZipFile: compressed or overlapping"):
+        load_checkpoint(unfolds)
+
+
+def test_a_checkpoint_whose_parts_overlap_may_unfold_to_any_size(tmp_path):
+    path = tmp_path / "last.pt"
+    save_checkpoint(path, content(1))
+    with zipfile.ZipFile(path, "a") as archive:
+        archive.filelist.extend([archive.getinfo("archive/data/0")] * 1000)
+        archive.writestr("end", "")
+    with pytest.raises(InputError, match="BadZipFile: compressed or overlapping"):
+        load_checkpoint(path)
 
 
 def test_the_newest_whole_checkpoint_is_loaded(tmp_path):

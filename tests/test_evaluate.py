@@ -11,7 +11,7 @@ import zipfile
 
 import pytest
 import torch
-from conftest import SCRIPTS
+from conftest import CONFIGS, SCRIPTS
 
 from puzzlemix.experiment import load_experiment, plain
 from puzzlemix.robustness.attacked import attack_options
@@ -60,7 +60,7 @@ def test_errors_are_those_of_a_plain_loop_over_the_checkpoints_network(checkpoin
     options = ("attack=fgsm", "device=cpu", "test_batch_size=90", "train_images=true")
     script("evaluate", f"checkpoint={checkpoint}", *options)
     results = results_of(checkpoint)
-    (data, network, *_), epochs = load_experiment(checkpoint, torch.device("cpu"))
+    (data, network, *_), epochs = load_experiment(checkpoint, CONFIGS, torch.device("cpu"))
     wrong, fooled, nll = 0, 0, 0.0
     for images, labels in data.test_batches([range(k, k + 50) for k in range(0, 500, 50)]):
         fgsm = {"eps": 8 / 255, "step": 8 / 255, "steps": 1, "random_start": False}

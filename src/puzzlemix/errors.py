@@ -14,7 +14,7 @@ class InputError(ValueError):
     """What the user gave cannot work. The message is one line and holds the remedy; the scripts print just that."""
 
     def __init__(self, message: str):
-        super().__init__(" ".join(message.split()))  # one line, also where it shows what was given
+        super().__init__(printable(" ".join(message.split())))  # one line, also where it shows what was given
 
 
 class RunError(RuntimeError):
@@ -27,9 +27,14 @@ class PreemptedError(Exception):
     signals: Sequence[int] = ()
 
 
+def printable(text: str) -> str:
+    """Text that may come from a file, without the control characters that a terminal would act on."""
+    return "".join(sign if sign.isprintable() else "?" for sign in text)
+
+
 def one_line(error: Exception) -> str:
     """`error: ` and its message, as the scripts print it."""
-    return "error: " + " ".join(str(error).split())
+    return "error: " + printable(" ".join(str(error).split()))
 
 
 def told(error: Exception) -> str:
@@ -52,11 +57,11 @@ def require_number(name: str, value: Any, low: float = 0.0, high: float = inf) -
     require(fits, f"{name} must be a number, {span}, not {value}")
 
 
-def require_whole(name: str, value: Any, least: int) -> None:
-    """Raise `InputError` unless `value` is a whole number of `least` or more."""
-    require(
-        isinstance(value, Integral) and value >= least, f"{name} must be a whole number, at least {least}, not {value}"
-    )
+def require_whole(name: str, value: Any, least: int, most: float = inf) -> None:
+    """Raise `InputError` unless `value` is a whole number from `least` to `most`."""
+    span = f"at least {least}" + (f", at most {most}" if most < inf else "")
+    fits = isinstance(value, Integral) and least <= value <= most
+    require(fits, f"{name} must be a whole number, {span}, not {value}")
 
 
 OVERSHOOT = 0.5  # of pixels beyond [0, 1]: bicubic resizing makes some, and normalised images are further off

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import importlib
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from functools import cache
 from math import inf
 from pathlib import Path
@@ -12,10 +13,12 @@ from typing import Any, NamedTuple
 
 import hydra
 import torch
+import yaml
 from omegaconf import DictConfig, OmegaConf
 from torch import nn
+from torch.nn.modules.module import register_module_parameter_registration_hook
 
-from puzzlemix.checkpoint import load_checkpoint, load_weights
+from puzzlemix.checkpoint import as_input, load_checkpoint, load_weights
 from puzzlemix.errors import InputError, require
 from puzzlemix.mixing import Mixer
 from puzzlemix.nested import flatten
@@ -24,6 +27,7 @@ from puzzlemix.settings import RESULT_DEPENDS_ON, settings
 from puzzlemix.streams import torch_seed
 
 NAMED = ("name", "table", "results_dir", "root")  # of which YAML reads some, such as 2024, as numbers
+MOST_WEIGHTS_PER_BYTE = 5  # of a checkpoint: 20 times as many as it holds, since some networks first build more
 
 
 class Experiment(NamedTuple):
@@ -93,22 +97,78 @@ def composed_settings(experiment: str) -> dict[str, Any]:
     return settings({**parts, "precision": config.precision})
 
 
-def load_experiment(checkpoint: str, device: torch.device, with_data: bool = True) -> Trained:
+def load_experiment(checkpoint: str, configs: Path, device: torch.device, with_data: bool = True) -> Trained:
     """The parts of the run that a checkpoint came from, with its weights, in eval mode, on `device`; the data loaded.
 
+    The file may be anybody's: it runs nothing but what the files in `configs` name (`check_targets`).
+
     Raises:
-        InputError: the checkpoint is missing, damaged or does not fit its config, or the dataset is not there.
+        InputError: the checkpoint is missing, damaged, not to be trusted, or does not fit its config, or the dataset is
+            not there.
     """
     content = load_checkpoint(checkpoint)
-    experiment = build(content["config"])
+    config, epochs = content["config"], content.get("epoch")
+    check_targets(config, configs, checkpoint)
+    if epochs is None and "imported_from" not in config:  # weights alone, which are kept after the last
+        epochs = config["recipe"].get("epochs")
+    require(epochs is None or type(epochs) is int, f"{checkpoint} is damaged: its epoch is no whole number")
+    with as_input(checkpoint), _at_most(MOST_WEIGHTS_PER_BYTE * Path(checkpoint).stat().st_size, checkpoint):
+        experiment = build(config)
     load_weights(experiment.network, content["network"], checkpoint)
     experiment.network.to(device).eval()
     if with_data:
         experiment.data.load(device)
-    epochs = content.get("epoch")
-    if epochs is None and "imported_from" not in content["config"]:  # weights alone, which are kept after the last
-        epochs = experiment.recipe.epochs
     return Trained(experiment, epochs)
+
+
+def check_targets(config: Mapping[str, Any], configs: Path, source: str) -> None:
+    """Raise `InputError` unless a config from a file has all parts and makes Hydra call only what `configs` name.
+
+    Hydra calls what any `_target_` names, also within values, and obeys other keys with such underscores. Each of them
+    must stand in one of the files of that part, in the same place and with the same value.
+
+    Args:
+        config: from the file, plain data (`checkpoint.is_plain`).
+        configs: the folder of the user's configs.
+        source: the file.
+    """
+    foreign = f"{source} is not a checkpoint of this repository"
+    for part in RESULT_DEPENDS_ON:
+        theirs, folder = config.get(part), configs / part
+        require(isinstance(theirs, dict), f"{foreign}: its config has no '{part}'")
+        require(part == "recipe" or "_target_" in theirs, f"{foreign}: its config has no '{part}._target_'")
+        ours = [yaml.safe_load(path.read_text()) for path in folder.glob("*.yaml")]
+        trusted = [pair for each in ours for pair in _instructions(each)]
+        for where, value in _instructions(theirs):
+            named = f"{source} has {'.'.join((part, *where))}={str(value)[:100]} in its config"
+            remedy = "nothing was run; add such a file if you trust it"
+            require((where, value) in trusted, f"{named}, but no file in {folder} has: {remedy}")
+        require("${" not in json.dumps(theirs), f"{foreign}: its config has a reference (${{...}}), nothing was run")
+    require("seed" in config, f"{foreign}: its config has no 'seed'")
+
+
+def _instructions(node: Any, where: tuple[str, ...] = ()) -> Iterator[tuple[tuple[str, ...], Any]]:
+    """The keys of a config that Hydra obeys, such as `_target_`: where each stands, and its value."""
+    if isinstance(node, dict | list | tuple):
+        for key, value in node.items() if isinstance(node, dict) else enumerate(node):
+            place = (*where, str(key))
+            if place[-1].startswith("_") and place[-1].endswith("_"):
+                yield place, value
+            yield from _instructions(value, place)
+
+
+@contextmanager
+def _at_most(weights: int, source: str) -> Iterator[None]:
+    """Raise `InputError` as soon as a network built inside has more weights, before they are written to memory."""
+    count = 0
+
+    def add(module: nn.Module, name: str, weight: nn.Parameter | None) -> None:
+        nonlocal count
+        count += 0 if weight is None else weight.numel()
+        require(count <= weights, f"{source} is a checkpoint of another network: its config's is far larger")
+
+    with register_module_parameter_registration_hook(add):
+        yield
 
 
 def build_part(config: Mapping[str, Any]) -> Any:

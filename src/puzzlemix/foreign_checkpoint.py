@@ -19,7 +19,6 @@ from __future__ import annotations
 import hashlib
 import io
 import math
-import zipfile
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -27,6 +26,7 @@ from typing import Any, NamedTuple
 import torch
 from torch import Tensor, nn
 
+from puzzlemix.checkpoint import stored_parts
 from puzzlemix.errors import InputError, require
 from puzzlemix.foreign_objects import Inert, RefusedError, StoredTensor, printable
 from puzzlemix.foreign_pickle import Pickled, read_pickle
@@ -136,17 +136,13 @@ def read_foreign(path: Path) -> ForeignCheckpoint:
 
 def _read_zip(data: bytes) -> tuple[Any, dict[str, bytes]]:
     """A file of torch 1.6 or later: the archive's folder holds data.pkl, and a storage in data/KEY each."""
-    with zipfile.ZipFile(io.BytesIO(data)) as archive:
-        parts = archive.infolist()
-        stored = all(part.compress_type == zipfile.ZIP_STORED for part in parts)
-        if not stored or sum(part.file_size for part in parts) > len(data):
-            raise ValueError("compressed or overlapping, which torch's files are not: it may unfold to any size")
-        (pickle,) = [name for name in archive.namelist() if name.endswith("/data.pkl")]
-        folder = pickle.removesuffix("data.pkl")
-        if folder + "byteorder" in archive.namelist() and archive.read(folder + "byteorder") != b"little":
-            raise ValueError("of a machine with another order of bytes")
-        content, storages = read_pickle(io.BytesIO(archive.read(pickle)))
-        return content, {key: archive.read(f"{folder}data/{key}") for key in storages}
+    parts = dict(stored_parts(io.BytesIO(data)))
+    (pickle,) = [name for name in parts if name.endswith("/data.pkl")]
+    folder = pickle.removesuffix("data.pkl")
+    if parts.get(folder + "byteorder", b"little") != b"little":
+        raise ValueError("of a machine with another order of bytes")
+    content, storages = read_pickle(io.BytesIO(parts[pickle]))
+    return content, {key: parts[f"{folder}data/{key}"] for key in storages}
 
 
 def _read_pickles(data: bytes) -> tuple[Any, dict[str, bytes]]:

@@ -10,7 +10,7 @@ import torch
 from torch import nn
 
 from puzzlemix import distributed
-from puzzlemix.checkpoint import load_newest, load_weights, save_checkpoint
+from puzzlemix.checkpoint import as_input, load_newest, load_weights, save_checkpoint
 from puzzlemix.epoch_sums import EpochSums
 from puzzlemix.errors import require
 from puzzlemix.mixing import Mixer
@@ -80,11 +80,13 @@ class RunState:
         content = distributed.from_first_process(self._load() if distributed.is_main() else None)
         if content is None:
             return
-        load_weights(self.network, content["network"], self.log.checkpoint_path)
-        self._restore_optimizer(content["optimizer"])
-        self.epoch, self.steps_done = content["epoch"], content["steps_done"]
-        self.log.records = content["log"]
-        self._restore_this_process(content["processes"])
+        path = self.log.checkpoint_path
+        load_weights(self.network, content["network"], path)
+        with as_input(path):
+            self._restore_optimizer(content["optimizer"])
+            self.epoch, self.steps_done = int(content["epoch"]), int(content["steps_done"])
+            self.log.records = list(content["log"])
+            self._restore_this_process(content["processes"])
 
     def _load(self) -> dict[str, Any] | None:
         loaded = load_newest([self.log.checkpoint_path, self.log.previous_checkpoint_path])

@@ -147,8 +147,12 @@ def test_the_last_of_each_class_are_held_out_for_validation(tmp_path):
     trained_on, _ = joined(data.train_batches(15, False, 0, 0))
     assert as_set(trained_on) | as_set(images) == as_set(pixels(TRAIN.x))
     assert not as_set(trained_on) & as_set(images)
-    for held_out in (7, -1):
-        with pytest.raises(InputError, match=f"validation_per_class must lie between 1 and 6, not {held_out}"):
+    for held_out, span in (
+        (7, "lie between 1 and 6"),
+        (-1, "be a whole number, at least 0"),
+        ("a", "be a whole number"),
+    ):
+        with pytest.raises(InputError, match=f"validation_per_class must {span}.*, not {held_out}"):
             loaded(tmp_path, validation_per_class=held_out)
 
 

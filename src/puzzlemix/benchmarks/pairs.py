@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import NamedTuple
 
 import torch
@@ -49,7 +50,7 @@ def pairs_of_photographs(batch: int, pixels: int, parameters: PuzzleParameters, 
     return Pairs(images, saliency_of(input_gradient(network, images, labels), network), parameters)
 
 
-def of_checkpoint(checkpoint: str, batches: int, device: str) -> list[Pairs]:
+def of_checkpoint(checkpoint: str, configs: Path, batches: int, device: str) -> list[Pairs]:
     """Batches of 100 training images of a run, their saliency for the network that it trained, in eval mode.
 
     Raises:
@@ -57,7 +58,7 @@ def of_checkpoint(checkpoint: str, batches: int, device: str) -> list[Pairs]:
     """
     from puzzlemix.experiment import load_experiment  # here: photographs need no Hydra
 
-    data, network, mixer, _ = load_experiment(checkpoint, torch.device(device)).experiment
+    data, network, mixer, _ = load_experiment(checkpoint, configs, torch.device(device)).experiment
     parameters = mixer.parameters if isinstance(mixer, PuzzleMix) else PuzzleParameters()
     pairs = []
     for images, labels in data.train_batches(100, False, seed=0, epoch=0):

@@ -56,7 +56,8 @@ class ArrayData:
     ):
         check_name(name)
         check_image_size(image_size)
-        require_whole("dataset.crop_padding", crop_padding, least=0)
+        require_whole("dataset.validation_per_class", validation_per_class, least=0)
+        require_whole("dataset.crop_padding", crop_padding, least=0, most=min(image_size))
         self.name, self.num_classes, self.image_size = name, num_classes, tuple(image_size)
         self.mean, self.std = tuple(mean), tuple(std)
         self.crop_padding, self.flip = crop_padding, flip

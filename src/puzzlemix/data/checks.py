@@ -67,10 +67,12 @@ def check_name(name: str) -> None:
     )
 
 
-def check_image_size(image_size: Sequence[int]) -> None:
-    """Raise `InputError` unless it is a height and a width."""
+def check_image_size(image_size: Sequence[int], most_pixels: int = 4096**2) -> None:
+    """Raise `InputError` unless it is a height and a width, of images that fit in memory."""
     fits = len(image_size) == 2 and all(isinstance(side, int) and side >= 1 for side in image_size)
     require(fits, f"dataset.image_size must be height and width in pixels, such as [32, 32], not {list(image_size)}")
+    small = image_size[0] * image_size[1] <= most_pixels
+    require(small, f"dataset.image_size must have at most {most_pixels} pixels, not {list(image_size)}")
 
 
 def check_labels(what: str, labels: np.ndarray, num_classes: int, remedy: str) -> None:

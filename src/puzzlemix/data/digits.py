@@ -11,11 +11,13 @@ import torch
 import torch.nn.functional as F
 
 from puzzlemix.data.arrays import ArrayData
+from puzzlemix.data.checks import check_image_size
 from puzzlemix.data.npz import Arrays
 from puzzlemix.errors import require
 
 # In the split's order, of each class: the first 100 may be trained on, the next 50 are the test images.
 TRAIN_PER_CLASS, TEST_PER_CLASS = 100, 50
+MOST_PIXELS = 256**2  # of an image: nothing is gained by enlarging 8 x 8 further
 
 
 class Digits(ArrayData):
@@ -27,6 +29,7 @@ class Digits(ArrayData):
 
     def __init__(self, train_per_class: int, **options: object):
         super().__init__(**options)
+        check_image_size(self.image_size, MOST_PIXELS)
         require(
             1 <= train_per_class <= TRAIN_PER_CLASS,
             f"dataset.train_per_class must lie in [1, {TRAIN_PER_CLASS}], not {train_per_class}",

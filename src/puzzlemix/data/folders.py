@@ -62,10 +62,10 @@ class ImageFolders:
         test_images: int | None = None,
         root: str = "data",
     ):
-        require_whole("dataset.workers", workers, least=0)
+        require_whole("dataset.workers", workers, least=0, most=256)
         check_name(name)
         check_image_size(image_size)
-        require_whole("dataset.test_resize", test_resize, least=1)
+        require_whole("dataset.test_resize", test_resize, least=1, most=4096)
         fits = test_resize >= max(image_size)  # else the centre would be framed in black
         require(fits, f"dataset.test_resize={test_resize} is less than dataset.image_size={list(image_size)}: raise it")
         require_number("dataset.color_jitter", color_jitter)

@@ -19,7 +19,7 @@ class PuzzleParameters:
         gamma: data smoothness, in [0, 1]; above only with `solver="swap"`.
         eta: weight of the prior that draws the share towards lam, 0 or more.
         neigh_size: pixels a side averaged before borders are compared.
-        n_labels: m, mask values 0, 1/(m-1), ..., 1; 2 or more.
+        n_labels: m, mask values 0, 1/(m-1), ..., 1; 2 to 256.
         transport: move salient blocks, by the released auction (True) or for the least cost ("exact": by SciPy, on the
             CPU); False mixes in place.
         t_eps: xi, cost of a move across the whole image, in saliency shares.
@@ -44,7 +44,7 @@ class PuzzleParameters:
         for name in ("beta", "gamma", "eta", "t_eps"):
             require_number(name, getattr(self, name))
         require_whole("neigh_size", self.neigh_size, least=1)
-        require_whole("n_labels", self.n_labels, least=2)
+        require_whole("n_labels", self.n_labels, least=2, most=256)  # as many values as a pixel has
         if self.t_size is not None:
             require_whole("t_size", self.t_size, least=1)
         require_choice("solver", self.solver, SOLVERS)
