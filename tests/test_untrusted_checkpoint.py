@@ -222,7 +222,10 @@ WRONG = {
     "no mixup": (lambda content: content["config"].pop("mixup"), "its config has no 'mixup'"),
     "no seed": (lambda content: content["config"].pop("seed"), "its config has no 'seed'"),
     "a seed of text": (lambda content: content["config"].update(seed="a"), "a seed must be a whole number"),
-    "an empty phase": (lambda content: content["config"]["recipe"].update(phases=[{}]), "does not work here"),
+    "an empty phase": (
+        lambda content: content["config"]["recipe"].update(schedule="steps", phases=[{}]),
+        "does not work here",
+    ),
     "an epoch of text": (lambda content: content.update(epoch="a"), "its epoch is no whole number"),
     "an endless list": (lambda content: content["config"]["dataset"].update(mean=endless()), "is no run's"),
     "many lists": (lambda content: content["config"]["dataset"].update(mean=many(12)), "is no run's"),
