@@ -15,8 +15,9 @@ from __future__ import annotations
 
 import json
 import sys
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager, nullcontext, suppress
+from operator import itemgetter
 from pathlib import Path
 from statistics import mean, median
 from typing import Any
@@ -177,7 +178,7 @@ class RunLog:
             "name": self.config["name"],
             "seed": self.config["seed"],
             "epochs": len(self.records),
-            **{key: summary([record[key] for record in self.records]) for key in ("top1_error", "top5_error")},
+            **summary(self.records),
             **results,
             "seconds_per_epoch": of_parts(mean, [record["seconds"] for record in self.records]),
             "config_hash": fingerprint(self.config),
@@ -202,9 +203,17 @@ class RunLog:
         self.check_config(there, path)
 
 
-def summary(errors: list[float]) -> dict[str, float]:
-    """An error's `last` epoch, the `median10` of the last ten (what the paper's tables hold), and the `best`."""
-    return {"last": errors[-1], "median10": median(errors[-10:]), "best": min(errors)}
+def summary(records: Sequence[Mapping[str, Any]]) -> dict[str, dict[str, float]]:
+    """Top-1 and top-5 error of the `last` epoch, the `median10` of the last ten, as the paper's tables, and the `best`.
+
+    `best` is of the epoch with the least top-1 error, for both: of the last one where several have it, as in the
+    release (imagenet/train.py, the only script of it that prints a best top-5 error).
+    """
+    best = min(reversed(records), key=itemgetter("top1_error"))
+    return {
+        key: {"last": records[-1][key], "median10": median(r[key] for r in records[-10:]), "best": best[key]}
+        for key in ("top1_error", "top5_error")
+    }
 
 
 def read_metrics(path: Path) -> dict[str, Any]:
