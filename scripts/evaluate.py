@@ -19,7 +19,7 @@ from puzzlemix.arithmetic import Arithmetic
 from puzzlemix.checkpoint import digest
 from puzzlemix.corruptions.sets import CorruptedImages, corruption_folder
 from puzzlemix.environment import environment
-from puzzlemix.errors import require, require_whole
+from puzzlemix.errors import printable, require, require_whole
 from puzzlemix.evaluation import Evaluator
 from puzzlemix.experiment import check_torchvision, load_experiment, plain
 from puzzlemix.files import output_file, write_text
@@ -94,7 +94,7 @@ def saved_sums(output: Path, of: dict[str, Any]) -> SavedSums:
 def show(results: dict[str, Any]) -> None:
     """The numbers, a line each, and what to doubt as warnings."""
     for title, value in summary(results).items():
-        print(f"{title:32}{value}")
+        print(printable(f"{title:32}{value}"))
     cli.warn(failed_checks(results))
 
 

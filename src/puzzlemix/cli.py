@@ -19,7 +19,7 @@ from omegaconf import DictConfig
 from omegaconf.errors import OmegaConfBaseException
 
 from puzzlemix import cluster, distributed, overrides
-from puzzlemix.errors import InputError, PreemptedError, RunError, nearest, one_line, require, require_choice
+from puzzlemix.errors import InputError, PreemptedError, RunError, nearest, one_line, printable, require, require_choice
 from puzzlemix.preemption import hand_on
 from puzzlemix.sweep import Failure, failure_of, goes_on_after_errors
 
@@ -148,7 +148,7 @@ def keys_and_values(arguments: Sequence[str], valid: Iterable[str]) -> dict[str,
 def warn(problems: Iterable[str]) -> None:
     """A line each on stderr."""
     for problem in problems:
-        sys.stderr.write(f"warning: {problem}\n")
+        sys.stderr.write(f"warning: {printable(problem)}\n")
 
 
 def _collect_seldom() -> None:

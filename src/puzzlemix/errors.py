@@ -27,16 +27,21 @@ class PreemptedError(Exception):
     signals: Sequence[int] = ()
 
 
+def printable(text: str) -> str:
+    """Text that may come from a file, without what a terminal obeys: escapes, returns, marks of direction."""
+    return "".join(sign if sign.isprintable() else "?" for sign in text)
+
+
 def one_line(error: Exception) -> str:
     """`error: ` and its message, as the scripts print it."""
-    return "error: " + " ".join(str(error).split())
+    return "error: " + printable(" ".join(str(error).split()))
 
 
 def told(error: Exception) -> str:
     """`one_line`, with its type where the error is none of ours: its message alone may say nothing."""
     if isinstance(error, InputError | RunError):
         return one_line(error)
-    return "error: " + " ".join(f"{type(error).__name__}: {error}".split())
+    return "error: " + printable(" ".join(f"{type(error).__name__}: {error}".split()))
 
 
 def require(condition: bool, message: str) -> None:
