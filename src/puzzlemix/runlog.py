@@ -31,6 +31,7 @@ from puzzlemix.environment import environment
 from puzzlemix.errors import InputError, PreemptedError, RunError, require, require_choice, require_whole, told
 from puzzlemix.files import cannot_be_written, make_folder, write_text
 from puzzlemix.mixing import Mixer
+from puzzlemix.nested import has_shape, read_nested
 from puzzlemix.run_lock import lock_run
 from puzzlemix.settings import differences, fingerprint, settings
 from puzzlemix.stopwatch import of_parts
@@ -196,11 +197,7 @@ class RunLog:
             require(known, f"{self.folder} has results of another config, and no config.yaml: {remedy}")
             return
         require(self.config["resume"] == "auto", f"{self.folder} holds a run, and resume=never: {remedy}")
-        try:
-            there = yaml.safe_load(path.read_text())
-        except (yaml.YAMLError, OSError, ValueError) as error:
-            raise InputError(f"{path} is damaged: {remedy}") from error
-        self.check_config(there, path)
+        self.check_config(read_nested(path), path)
 
 
 def summary(records: Sequence[Mapping[str, Any]]) -> dict[str, dict[str, float]]:
@@ -222,10 +219,7 @@ def read_metrics(path: Path) -> dict[str, Any]:
     Raises:
         InputError: it is damaged.
     """
-    try:
-        metrics = json.loads(path.read_text())
-    except (ValueError, OSError):  # of JSON, of Unicode, of the disk
-        metrics = None
-    whole = isinstance(metrics, dict) and {"name", "seed", "config_hash"} <= set(metrics)
+    metrics = read_nested(path)
+    whole = has_shape(metrics, {"name": str, "seed": int, "config_hash": str})
     require(whole, f"{path} is damaged: delete it and start the same run again")
     return metrics
