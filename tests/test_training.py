@@ -24,6 +24,7 @@ from puzzlemix.experiment import build, plain
 from puzzlemix.model_card import model_card
 from puzzlemix.reporting.mixed import draw_mixed
 from puzzlemix.reporting.runs import find_runs
+from puzzlemix.runlog import summary
 from puzzlemix.soak import differences
 from puzzlemix.training import Trainer
 
@@ -45,6 +46,14 @@ def test_every_method_trains_to_a_finished_run(train, method):
     assert seconds["total"] == pytest.approx(sum(v for k, v in seconds.items() if k != "total"))
     assert (folder / "config.yaml").is_file()
     assert load_checkpoint(folder / "checkpoints" / "last.pt")["epoch"] == 2
+
+
+def test_the_best_top5_error_is_of_the_epoch_with_the_best_top1_error():
+    """Of the last one where several have it, as in the release."""
+    errors = [(30.0, 9.0), (20.0, 8.0), (20.0, 7.0), (25.0, 3.0)]
+    found = summary([{"top1_error": top1, "top5_error": top5} for top1, top5 in errors])
+    assert found["top1_error"] == {"last": 25.0, "median10": 22.5, "best": 20.0}
+    assert found["top5_error"] == {"last": 3.0, "median10": 7.5, "best": 7.0}
 
 
 def test_training_learns(train):

@@ -28,7 +28,7 @@ class PreemptedError(Exception):
 
 
 def printable(text: str) -> str:
-    """Text that may come from a file, without the control characters that a terminal would act on."""
+    """Text that may come from a file, without what a terminal obeys: escapes, returns, marks of direction."""
     return "".join(sign if sign.isprintable() else "?" for sign in text)
 
 
@@ -41,7 +41,7 @@ def told(error: Exception) -> str:
     """`one_line`, with its type where the error is none of ours: its message alone may say nothing."""
     if isinstance(error, InputError | RunError):
         return one_line(error)
-    return "error: " + " ".join(f"{type(error).__name__}: {error}".split())
+    return "error: " + printable(" ".join(f"{type(error).__name__}: {error}".split()))
 
 
 def require(condition: bool, message: str) -> None:

@@ -17,6 +17,8 @@ from typing import Any, NamedTuple
 import numpy as np
 import torch
 
+from puzzlemix import errors
+
 TODAY = {  # how Python 2, whose names protocol 2 writes, and numpy 1 call modules: what they are called now
     "__builtin__": "builtins",
     "copy_reg": "copyreg",
@@ -86,7 +88,7 @@ class StoredTensor(NamedTuple):
 
 def printable(text: object) -> str:
     """What comes from a file, fit for one line on a terminal."""
-    return "".join(sign if sign.isprintable() else "?" for sign in str(text)[:100])
+    return errors.printable(str(text)[:100])
 
 
 def named(module: str, name: str) -> Name:

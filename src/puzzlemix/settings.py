@@ -42,7 +42,7 @@ def canonical(value: Any) -> str:
 
 def _in_floats(value: Any) -> Any:
     if isinstance(value, Mapping):
-        return {key: _in_floats(inner) for key, inner in value.items()}
+        return {str(key): _in_floats(inner) for key, inner in value.items()}
     if isinstance(value, list | tuple):
         return [_in_floats(inner) for inner in value]
     return float(value) if isinstance(value, int) and not isinstance(value, bool) else value

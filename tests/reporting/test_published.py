@@ -132,6 +132,7 @@ def test_a_number_is_added_with_what_follows_from_its_experiment(folder):
         ({"experiment": "cifar100_preactresnet18_vanila"}, "did you mean 'cifar100_preactresnet18_vanilla'"),
         ({"metric": "top1_eror"}, "unknown metric 'top1_eror'; did you mean 'top1_error'"),
         ({"epochs": "many"}, "epochs must be a whole number or empty, not 'many'"),
+        ({"epochs": "20²"}, "epochs must be a whole number or empty, not '20²'"),
         ({"unit": "fraction", "value": "0.236"}, "unit must be %, not fraction: experiments are compared in percent"),
         ({"statistic": "Median10"}, "statistic must begin as one of .*'median of last 10 epochs'.* not 'Median10'"),
         ({"dataset": "CIFAR-10"}, "dataset of cifar100_preactresnet18_vanilla is CIFAR-100, not CIFAR-10: leave"),

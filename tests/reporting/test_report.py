@@ -1,6 +1,7 @@
 """The report: one page, opened in a real browser, with no runs, some and very many."""
 
 import json
+import os
 import re
 import shutil
 import time
@@ -10,6 +11,7 @@ import pytest
 import yaml
 from made_runs import PAPER, change, make_run, results_of, run_of
 from matplotlib.image import imread
+from PIL import Image
 from selenium.webdriver.common.keys import Keys
 
 from puzzlemix.reporting import figures, robustness_figures
@@ -213,9 +215,11 @@ def test_names_and_damaged_pictures_do_not_keep_the_page_from_being_written(runs
     for seed in (0, 1):
         change(run_of(runs, seed=seed) / "config.yaml", name=r"a$\foo$b <img src=x onerror=alert(1)> [ca4e01e0] x[/b]y")
     (run_of(runs) / "mixed.png").write_bytes((run_of(runs) / "mixed.png").read_bytes()[:5000])
+    Image.new("1", (20_000, 10_000)).save(run_of(runs, "vanilla") / "mixed.png")  # larger than what Pillow opens
+    run_of(runs, "vanilla").parent.rename(runs / os.fsdecode(b"caf\xe9"))  # no UTF-8
     text = write_report(tmp_path, runs).read_text()
     assert "<img src=x" not in text
-    assert "mixed.png is damaged: " in text
+    assert text.count("mixed.png is damaged: ") == 2
     assert len(re.findall(r' id="', text)) == len(set(re.findall(r' id="[^"]*"', text)))
 
 

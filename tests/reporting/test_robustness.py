@@ -13,6 +13,7 @@ from puzzlemix.reporting.results import as_tables
 from puzzlemix.reporting.robustness_figures import LEAST_IMAGES, family_of, pool
 from puzzlemix.reporting.runs import find_runs, rows_of
 from puzzlemix.reporting.tables import as_latex, as_markdown
+from puzzlemix.robustness.corrupted import mean_error
 from puzzlemix.robustness.self_checks import self_checks
 
 METHOD = "puzzlemix"
@@ -41,7 +42,8 @@ def with_corruptions(runs, names, regenerated="made here of 500 test images"):
     for seed in (0, 1):
         errors = {name: [RELEASED.index(name) + s / 10 + seed for s in (1, 2, 3, 4, 5)] for name in names}
         missing = [name for name in RELEASED if name not in names]
-        found = {"folder": "data/digits-c", "regenerated": regenerated, "errors": errors, "missing": missing}
+        means = {"error_of_19": mean_error(errors, RELEASED), "error_of_15": mean_error(errors, STANDARD)}
+        found = {"folder": "data/digits-c", "regenerated": regenerated, "errors": errors, "missing": missing, **means}
         change(file_of(runs, seed), corruptions=found)
 
 

@@ -19,7 +19,7 @@ from puzzlemix.reporting.runs import Row
 from puzzlemix.reporting.verdict import Verdict, judge
 from puzzlemix.settings import differences
 
-VARIANTS = {"mixup.alpha": r"\balpha ([\d.]+)", "mixup.prob": r"\bp=([\d.]+)"}  # as benchmarks print them
+VARIANTS = {"mixup.alpha": r"\balpha (\d+\.?\d*)", "mixup.prob": r"\bp=(\d+\.?\d*)"}  # as benchmarks print them
 # Of benchmarks, the network that stands beside ours where it differs, which is said.
 NEAR = {"PreActResNet-18": "ResNet-18"}
 

@@ -194,5 +194,5 @@ def checked(row: Mapping[str, str], where: str) -> Published:
     in_range = row["unit"] != "%" or 0 <= value <= 100
     require(in_range, f"{where}: value must be a percentage, 0 to 100, not {row['value']}")
     epochs = row["epochs"]
-    require(epochs == "" or epochs.isdigit(), f"{where}: epochs must be a whole number or empty, not '{epochs}'")
+    require(epochs == "" or epochs.isdecimal(), f"{where}: epochs must be a whole number or empty, not '{epochs}'")
     return Published(**row)

@@ -53,7 +53,7 @@ def report_page(results: Results, results_dir: Path, commit: str | None) -> str:
     page = Environment(autoescape=True, trim_blocks=True, lstrip_blocks=True).from_string(
         resources.files("puzzlemix.reporting").joinpath("report.html").read_text()
     )
-    return page.render(
+    text = page.render(
         sections=[section_of(result, short_commit(commit)) for result in results.tables],
         problems=results.problems,
         runs=sum(len(row.runs) for result in results.tables for row in result.rows),
@@ -61,6 +61,7 @@ def report_page(results: Results, results_dir: Path, commit: str | None) -> str:
         commit=short_commit(commit),
         written=datetime.now().astimezone().strftime("%Y-%m-%d %H:%M %Z"),
     )
+    return text.encode(errors="replace").decode()  # a folder's name may be no UTF-8
 
 
 def section_of(result: TableResults, commit: str) -> Section:
@@ -143,7 +144,7 @@ def _picture(path: Path) -> Markup:
         with Image.open(path) as image:
             image.convert("RGB").save(webp, "WEBP", quality=WEBP_QUALITY)
             wide = "wide" if image.width > WIDE_PX else ""
-    except (OSError, SyntaxError) as error:  # Pillow raises both of damaged PNGs
+    except Exception as error:  # Pillow raises errors of many types of damaged and of very large PNGs
         return Markup("<p>{} is damaged: {}</p>").format(path, error)
     data = base64.b64encode(webp.getvalue()).decode()
     tag = Markup(f'<img class="{wide}" alt="{{}}" src="data:image/webp;base64,{data}">')

@@ -11,6 +11,7 @@ from statistics import mean, median
 from typing import Any, NamedTuple
 
 from puzzlemix.errors import InputError
+from puzzlemix.nested import is_number, read_text
 from puzzlemix.reporting.measures import Measure
 from puzzlemix.reporting.run_files import has_seconds, read_config, read_log, read_run_metrics
 from puzzlemix.robustness import results as robustness_file
@@ -91,7 +92,7 @@ class Run:
     def logged(self, key: str) -> dict[int, float]:
         """A number of the log by epoch, from 1; most epochs of a recipe may have no errors."""
         numbers = {epoch: record.get(key) for epoch, record in enumerate(self.log, 1)}
-        return {epoch: number for epoch, number in numbers.items() if isinstance(number, int | float)}
+        return {epoch: number for epoch, number in numbers.items() if is_number(number)}
 
     @cached_property
     def seconds(self) -> dict[str, float]:
@@ -195,7 +196,7 @@ def find_runs(results_dir: Path) -> Found:
             continue
         problems += _problem_of_evaluation(runs[-1])
     for path in sorted(results_dir.rglob("seed*/metrics.json")):
-        if not path.with_name("config.yaml").is_file():
+        if not path.with_name("config.yaml").exists():
             problems.append(f"{path} has no config.yaml beside it: not shown")
     return _without_repetitions(runs, problems)
 
@@ -241,7 +242,8 @@ def _state(folder: Path, config: Mapping[str, Any]) -> tuple[str, str]:
         return "running", holder
     failure = folder / "failed.txt"
     if failure.is_file():
-        return "failed", " ".join(failure.read_text(errors="replace").split())
+        text = read_text(failure)
+        return "failed", f"{failure.name} is damaged" if text is None else " ".join(text.split())
     done = len(read_log(folder / "log.jsonl"))
     return "unfinished", f"{done} of {config['recipe']['epochs']} epochs"
 

@@ -8,10 +8,12 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from statistics import mean, stdev
 
+from puzzlemix.errors import printable
+
 
 @dataclass(frozen=True)
 class Table:
-    """A table of text.
+    """A table of text, which may come from files: signs that cannot be printed are replaced.
 
     Attributes:
         title: above it.
@@ -26,6 +28,12 @@ class Table:
     rows: Sequence[Sequence[str]]
     notes: Sequence[str] = field(default=())
     warnings: Sequence[str] = field(default=())
+
+    def __post_init__(self) -> None:
+        clean = {name: tuple(map(printable, getattr(self, name))) for name in ("header", "notes", "warnings")}
+        clean |= {"title": printable(self.title), "rows": [tuple(map(printable, row)) for row in self.rows]}
+        for name, value in clean.items():
+            object.__setattr__(self, name, value)
 
     @property
     def marked_notes(self) -> list[str]:

@@ -2,19 +2,53 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Mapping
-from math import isfinite
 from pathlib import Path
+from types import NoneType
 from typing import Any
 
 from puzzlemix.checkpoint import beside
 from puzzlemix.corruptions.names import SEVERITIES
 from puzzlemix.errors import require
+from puzzlemix.nested import has_shape, is_number, is_percentage, read_nested
+from puzzlemix.robustness.auto_attack import ATTACKS
+from puzzlemix.robustness.calibration import BINS
 
 NAME = "robustness.json"
 SAME = ("weights", "evaluated_on")  # of one network, one set of images
-NOT_AS_EXPECTED = (KeyError, TypeError, ValueError, AttributeError)
+
+# What is used of the file.
+ATTACK = {"eps_255": is_number, "step_255": is_number, "steps": int, "random_start": bool, "restarts?": int}
+BIN = ({"images": int, "confidence": is_number, "accuracy": is_number}, {"images": lambda images: images == 0})
+EVALUATION = {
+    "seed": int,
+    "top1_error": is_percentage,
+    "top5_error": is_percentage,
+    "train_error?": is_percentage,
+    "zero_gradients": is_number,
+    "calibration": {
+        "ece": is_number,
+        "nll": is_number,
+        "bins": [BIN] * (BINS + 1),
+        "by_confidence": [{"at_least": is_number, "accuracy": (is_number, NoneType)}],
+    },
+    "corruptions?": {
+        "folder": str,
+        "regenerated": (str, NoneType),
+        "missing": [str],
+        "errors": {"*": [(is_percentage, NoneType)] * len(SEVERITIES)},
+        "error_of_19": (is_percentage, NoneType),
+        "error_of_15": (is_percentage, NoneType),
+    },
+    "auto_attack?": {
+        "eps_255": is_number,
+        "images": int,
+        "clean": is_percentage,
+        "error": is_percentage,
+        "after": {**dict.fromkeys(ATTACKS, is_percentage), "*": is_percentage},
+    },
+    "self_checks": [{"check": str, "fired": bool, "found": (str, NoneType)}],
+}
 
 
 def results_path(checkpoint: str | Path) -> Path:
@@ -26,11 +60,8 @@ def results_path(checkpoint: str | Path) -> Path:
 
 def read_evaluation(path: Path) -> dict[str, Any]:
     """What `evaluate.py` wrote; `{}` where it did not, or where that is damaged."""
-    try:
-        results = json.loads(path.read_text())
-        return results if is_whole(results) else {}
-    except (OSError, *NOT_AS_EXPECTED):
-        return {}
+    results = read_nested(path)
+    return results if has_shape(results, EVALUATION) and attacks_are_whole(results) else {}
 
 
 def check_seed(results: Mapping[str, Any], earlier: Mapping[str, Any], path: Path) -> None:
@@ -60,37 +91,9 @@ def is_of_run(results: Mapping[str, Any], metrics: Mapping[str, Any]) -> bool:
     return bool(metrics) and all(results.get(key) == metrics[key] for key in same)
 
 
-def is_whole(results: Mapping[str, Any]) -> bool:
-    """Whether all that is shown of results is there; what is not as expected may also raise."""
-    calibration, corruptions = results["calibration"], results.get("corruptions")
-    auto_attack = results.get("auto_attack")
-    numbers = (calibration["ece"], calibration["nll"], results["zero_gradients"])
-    parts = [
-        all(map(isfinite, numbers)) and is_percentage(results["top1_error"]),
-        is_percentage(results.get("train_error", 0)),
-        all({"from", "images", "confidence", "accuracy"} <= set(one) for one in calibration["bins"]),
-        all({"at_least", "accuracy"} <= set(one) for one in calibration["by_confidence"]),
-        all({"check", "fired", "found"} <= set(check) for check in results["self_checks"]),
-        corruptions is None
-        or (
-            {"folder", "regenerated", "missing"} <= set(corruptions)
-            and all(len(errors) == len(SEVERITIES) for errors in corruptions["errors"].values())
-        ),
-        auto_attack is None
-        or ({"eps_255", "images", "clean", "after"} <= set(auto_attack) and is_percentage(auto_attack["error"])),
-        isinstance(results["seed"], int),
-    ]
-    return all(parts) and attacks_are_whole(results)
-
-
 def attacks_are_whole(results: Mapping[str, Any]) -> bool:
-    """Whether every attack has its settings and its error; what is not as expected may also raise."""
-    return all(
-        options["steps"] > 0 and options["eps_255"] >= 0 and is_percentage(results[f"{name}_error"])
+    """Whether every attack has its settings and its error."""
+    return has_shape(results.get("attacks"), {"*": ATTACK}) and all(
+        options["steps"] > 0 and options["eps_255"] >= 0 and is_percentage(results.get(f"{name}_error"))
         for name, options in results["attacks"].items()
     )
-
-
-def is_percentage(value: Any) -> bool:
-    """A number from 0 to 100."""
-    return isinstance(value, int | float) and isfinite(value) and 0 <= value <= 100
