@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import sys
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import closing
 from dataclasses import dataclass
@@ -114,11 +113,9 @@ class Evaluator:
 
 
 def _bar(title: str, count: int, done: int) -> tqdm:
-    """How far a measurement is and what time is left; in a log a line a minute, of those that take so long."""
-    on_terminal = sys.stderr.isatty()
-    every = {"mininterval": 0.1} if on_terminal else {"mininterval": 60.0, "delay": 60.0}  # seconds
-    shown = {"leave": not on_terminal, "disable": not distributed.is_main()}
-    return tqdm(desc=title, total=count, initial=done, unit="batch", **every, **shown)
+    """How far a measurement is and what time is left, on a terminal."""
+    quiet = None if distributed.is_main() else True  # None: unless on a terminal
+    return tqdm(desc=title, total=count, initial=done, unit="batch", leave=False, disable=quiet)
 
 
 def clean_errors(evaluator: Evaluator) -> dict[str, float]:
