@@ -7,6 +7,7 @@ python scripts/train.py -m mixup=vanilla,puzzlemix seed=0,1,2
 """
 
 from collections.abc import Mapping
+from pathlib import Path
 from typing import Any
 
 from hydra.core.hydra_config import HydraConfig
@@ -22,12 +23,13 @@ from puzzlemix.runlog import RunLog
 from puzzlemix.training import Trainer
 
 
-def check(config: DictConfig) -> None:
-    """Raise `InputError` on what can be told of a run without its data and network."""
+def check(config: DictConfig) -> Path:
+    """Raise `InputError` on what can be told of a run without its data and network; returns its folder."""
     parts = {key: OmegaConf.to_container(config[key], resolve=True) for key in ("recipe", "mixup", "attack")}
     build_recipe(parts["recipe"])
     build_part(parts["mixup"])
     check_evaluation(config.test_batch_size, parts["attack"])
+    return RunLog(plain(config)).folder
 
 
 @cli.script("train", check)

@@ -33,7 +33,7 @@ GC_OBJECTS = 100_000  # made since the last collection, that is
 
 
 def script(
-    config_name: str, check: Callable[[DictConfig], None] = lambda config: None
+    config_name: str, check: Callable[[DictConfig], Path | None] = lambda config: None
 ) -> Callable[[Callable[[DictConfig], None]], Callable[[], None]]:
     """Make `main(config)` a command that reads `configs/<config_name>.yaml` and overrides from the command line.
 
@@ -42,7 +42,8 @@ def script(
 
     Args:
         config_name: of the file.
-        check: called with the config of each run of a sweep before the first begins; raises `InputError`.
+        check: called with the config of each run of a sweep before the first begins; raises `InputError`, and returns
+            the run's folder, if it has one for itself.
     """
 
     def decorate(main: Callable[[DictConfig], None]) -> Callable[[], None]:
