@@ -11,7 +11,7 @@ import torch
 from torch import Tensor, nn
 from tqdm import tqdm
 
-from puzzlemix import distributed
+from puzzlemix import distributed, preemption
 from puzzlemix.data.sharding import evaluation_shards
 from puzzlemix.saved_sums import SavedSums, Sums
 
@@ -87,6 +87,8 @@ class Evaluator:
     def total(self, title: str, size: int, measure: Measure, images: Images | None = None, of: str = "") -> list[float]:
         """The sum of `measure`, (size,), over all batches of all processes; the network is in eval mode meanwhile.
 
+        A signal to stop ends it after a batch.
+
         Args:
             title: of the progress bar.
             size: of the sum.
@@ -102,8 +104,13 @@ class Evaluator:
         values = values.to(self.device)
         training = self.network.training
         self.network.eval()
+        rounds = max(distributed.gather(len(shards)))  # of the process with the most batches
         with closing(images.read(shards[done:])) as batches, _bar(title, len(shards), done) as bar:
-            for batch, (pixels, labels) in enumerate(batches if done < len(shards) else (), done):
+            for batch in range(rounds):
+                preemption.stop_if_asked()
+                if not done <= batch < len(shards):
+                    continue
+                pixels, labels = next(batches)
                 values = values + measure(batch, pixels, labels)
                 bar.update()
                 if self.saved:
