@@ -7,6 +7,11 @@ python scripts/evaluate.py checkpoint=models/NAME.pt attack=fgsm,pgd
 An evaluation that was killed goes on, with the same command, from the batch that it had come to.
 """
 
+import signal
+
+if __name__ == "__main__":  # the imports take seconds: signals wait until `cli.script` answers them
+    signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGTERM, signal.SIGUSR1, signal.SIGUSR2})
+
 import json
 from pathlib import Path
 from typing import Any

@@ -10,6 +10,11 @@ Make a set of corrupted test images of a dataset that is prepared, where the rel
 python scripts/prepare_data.py dataset=cifar100 corruptions=all
 """
 
+import signal
+
+if __name__ == "__main__":  # the imports take seconds: signals wait until `cli.script` answers them
+    signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGTERM, signal.SIGUSR1, signal.SIGUSR2})
+
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any

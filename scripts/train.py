@@ -6,13 +6,19 @@ torchrun --nproc-per-node=4 scripts/train.py dataset=cifar100 network=wrn28_10 m
 python scripts/train.py -m mixup=vanilla,puzzlemix seed=0,1,2
 """
 
+import signal
+
+if __name__ == "__main__":  # the imports take seconds: signals wait until `cli.script` answers them
+    signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGTERM, signal.SIGUSR1, signal.SIGUSR2})
+
 from collections.abc import Mapping
+from pathlib import Path
 from typing import Any
 
 from hydra.core.hydra_config import HydraConfig
 from omegaconf import DictConfig, OmegaConf
 
-from puzzlemix import cli, distributed, overrides
+from puzzlemix import cli, distributed, overrides, preemption
 from puzzlemix.checkpoint import check_kept, digest, keep_weights
 from puzzlemix.errors import require
 from puzzlemix.evaluation import Evaluator
@@ -22,12 +28,13 @@ from puzzlemix.runlog import RunLog
 from puzzlemix.training import Trainer
 
 
-def check(config: DictConfig) -> None:
-    """Raise `InputError` on what can be told of a run without its data and network."""
+def check(config: DictConfig) -> Path:
+    """Raise `InputError` on what can be told of a run without its data and network; returns its folder."""
     parts = {key: OmegaConf.to_container(config[key], resolve=True) for key in ("recipe", "mixup", "attack")}
     build_recipe(parts["recipe"])
     build_part(parts["mixup"])
     check_evaluation(config.test_batch_size, parts["attack"])
+    return RunLog(plain(config)).folder
 
 
 @cli.script("train", check)
@@ -54,15 +61,28 @@ def main(config: DictConfig) -> None:
     trainer = Trainer(network, mixer, data, recipe, log)
     with log.recording_failure():
         trainer.train()
-        errors = attack_errors(Evaluator(network, data, config["test_batch_size"], config["seed"]), config["attack"])
-    if distributed.is_main():
-        of = {"weights": digest(network), "evaluated_on": data.evaluated_on}
-        metrics = log.finish({**of, **errors, "attacks": config["attack"]})
-        if config["keep_weights"]:
-            keep_weights(log.checkpoint_path, metrics)
-        shown = {"top1_error (median10)": metrics["top1_error"]["median10"], **errors}
-        print(f"{log.folder}: " + ", ".join(f"{name} {value:.2f} %" for name, value in shown.items()))
-    distributed.wait_for_all()
+        weights = digest(network)
+        errors = errors_under_attack(Evaluator(network, data, config["test_batch_size"], config["seed"]), weights, log)
+    with preemption.deferred():  # so that a run that has its metrics also has its page at wandb and its kept weights
+        if distributed.is_main():
+            of = {"weights": weights, "evaluated_on": data.evaluated_on}
+            metrics = log.finish({**of, **errors, "attacks": config["attack"]})
+            if config["keep_weights"]:
+                keep_weights(log.checkpoint_path, metrics)
+            shown = {"top1_error (median10)": metrics["top1_error"]["median10"], **errors}
+            print(f"{log.folder}: " + ", ".join(f"{name} {value:.2f} %" for name, value in shown.items()))
+        distributed.wait_for_all()
+
+
+def errors_under_attack(evaluator: Evaluator, weights: str, log: RunLog) -> dict[str, float]:
+    """Measure each of the config's attacks, unless a start before this one did."""
+    kept = log.kept_attacks(weights)
+    for name, settings in log.config["attack"].items():
+        if name not in kept or kept[name]["settings"] != settings:
+            error = attack_errors(evaluator, {name: settings})[f"{name}_error"]
+            kept[name] = {"settings": settings, "error": error}
+            log.keep_attacks(weights, kept)
+    return {f"{name}_error": kept[name]["error"] for name in log.config["attack"]}
 
 
 def check_choices(chosen: Mapping[str, str | None]) -> None:

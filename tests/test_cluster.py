@@ -47,7 +47,7 @@ def sweep_of_jobs(tmp_path_factory):
     folder = tmp_path_factory.mktemp("sweep")
     launcher = launch(folder, "-m", *SWEEP)
     trainer, begun = trainer_of(folder / RUNS[0], launcher), folder / RUNS[0] / "config.yaml"
-    while launcher.poll() is None and not begun.is_file():  # until then submitit itself answers signals
+    while launcher.poll() is None and not begun.is_file():  # until then it has nothing to save
         time.sleep(0.005)
     os.kill(trainer, signal.SIGUSR2)
     told, errors = launcher.communicate(timeout=200)

@@ -55,6 +55,13 @@ def test_counts_are_of_all_processes(ranks):
     assert [rank["counts"] for rank in ranks] == [{"seen": 3}, {"seen": 3}]
 
 
+def test_both_processes_evaluate_all_images_or_stop_after_the_same_batch(ranks):
+    """Three images are the first process's, in two batches, and two the second's, in one."""
+    whole, stopped = zip(*(rank["evaluations"] for rank in ranks), strict=True)
+    assert whole == (([10], [[0, 2], [4]]), ([10], [[1, 3]]))
+    assert stopped == (("stopped", [[0, 2]]), ("stopped", [[1, 3]]))
+
+
 def test_the_clean_regulariser_adds_to_the_gradient(ranks):
     plain, clean = (ranks[0]["together"][m]["linear.weight"] for m in ("puzzle", "puzzle_clean"))
     assert (plain - clean).abs().max() > 1e-4

@@ -13,6 +13,7 @@ import pytest
 import torch
 from conftest import CONFIGS, SCRIPTS
 
+from puzzlemix.cli import ASKED_TO_STOP
 from puzzlemix.experiment import load_experiment, plain
 from puzzlemix.robustness.attacked import attack_options
 from puzzlemix.robustness.attacks import attack
@@ -198,6 +199,31 @@ def test_one_that_is_killed_goes_on_to_the_same_numbers(checkpoint, tmp_path):
     assert not kept.exists()
     killed, whole = (json.loads((tmp_path / name).read_text()) for name in ("killed.json", "whole.json"))
     assert numbers(killed) == numbers(whole)
+
+
+def test_one_that_is_asked_to_stop_says_so_and_goes_on(checkpoint, script, tmp_path, monkeypatch, capsys):
+    """In the attack after the first, whose number is kept."""
+    arguments = (f"checkpoint={checkpoint}", "attack=fgsm,pgd7_eps4", "device=cpu")
+    steps = []
+
+    def signalled(*given, **options):
+        steps.append(options["steps"])
+        if 1 in steps and steps.count(7) == 1:
+            os.kill(os.getpid(), signal.SIGTERM)
+        return attack(*given, **options)
+
+    monkeypatch.setattr("puzzlemix.robustness.attacked.attack", signalled)
+    with pytest.raises(SystemExit) as end:
+        script("evaluate", *arguments, f"output={tmp_path}/stopped.json")
+    said = "asked to stop: the same command goes on from what was finished\n"
+    assert (end.value.code, *capsys.readouterr()) == (ASKED_TO_STOP, said, "")
+    assert not (tmp_path / "stopped.json").exists()
+    steps.clear()
+    script("evaluate", *arguments, f"output={tmp_path}/stopped.json")
+    assert set(steps) == {7}
+    script("evaluate", *arguments, f"output={tmp_path}/whole.json")
+    stopped, whole = (json.loads((tmp_path / name).read_text()) for name in ("stopped.json", "whole.json"))
+    assert numbers(stopped) == numbers(whole)
 
 
 # --- settings that cannot work ---

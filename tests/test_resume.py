@@ -1,7 +1,10 @@
 """A run that is killed, asked to stop, or finds its files damaged, ends with the numbers of one that never was."""
 
 import json
+import multiprocessing
 import os
+import pkgutil
+import re
 import signal
 import subprocess
 import sys
@@ -14,9 +17,11 @@ from conftest import SCRIPTS, TINY
 from pictures import write_class_folders
 from torch import nn
 
+from puzzlemix import preemption
 from puzzlemix.checkpoint import load_checkpoint
 from puzzlemix.cli import ASKED_TO_STOP
 from puzzlemix.data.readers import LAST_READS_S
+from puzzlemix.robustness.attacks import attack
 from puzzlemix.soak import descendants, differences
 
 METHODS = {
@@ -25,6 +30,7 @@ METHODS = {
     "adversarial": ("mixup=puzzlemix_adversarial", "mixup.adv_p=0.5", "mixup.clean_lam=1.0"),
 }
 STOPPING = (signal.SIGTERM, signal.SIGUSR1, signal.SIGTERM)
+STOPPED = "asked to stop: the same command goes on from what was finished\n"
 STEPS = 10  # an epoch, of LONGER
 LONGER = ("dataset.train_per_class=20", "recipe.epochs=3")
 
@@ -83,6 +89,133 @@ def test_a_run_asked_to_stop_saves_after_the_step_and_goes_on_from_it(command, t
     assert told == f"asked to stop: {path} is of {where}, and the same command goes on from it\n"
     subprocess.run(stopped, check=True, capture_output=True)
     assert differences(folder, train(*overrides)) == []
+
+
+def test_a_signal_during_the_imports_is_answered(tmp_path):
+    """In all scripts that work for long."""
+    scripts = {"train": f"results_dir={tmp_path}", "evaluate": "checkpoint=any", "prepare_data": "dataset=digits"}
+    processes = [start([sys.executable, str(SCRIPTS / f"{name}.py"), given]) for name, given in scripts.items()]
+    for process in processes:
+        wait_for(lambda pid=process.pid: "libtorch" in Path(f"/proc/{pid}/maps").read_text(), process)
+        process.send_signal(signal.SIGTERM)
+    ends = [(*process.communicate(), process.returncode) for process in processes]
+    assert ends == [(STOPPED, "", ASKED_TO_STOP)] * len(scripts)
+    assert not any(tmp_path.iterdir())
+
+
+ATTACKED = (*(override for override in TINY if not override.startswith("attack=")), "test_batch_size=50")
+
+
+def test_a_run_asked_to_stop_during_the_attacks_keeps_those_that_are_finished(tmp_path, script, monkeypatch):
+    overrides = (*ATTACKED, "attack=[fgsm,pgd]", "name=run")
+    run, kept = tmp_path / "stopped" / "run" / "seed0", tmp_path / "stopped" / "run" / "seed0" / "attacks.json"
+    process = start([sys.executable, str(SCRIPTS / "train.py"), *overrides, f"results_dir={tmp_path}/stopped"])
+    wait_for(kept.is_file, process)
+    process.send_signal(signal.SIGTERM)
+    assert (*process.communicate(), process.returncode) == (STOPPED, "", ASKED_TO_STOP)
+    assert list(json.loads(kept.read_text())["attacks"]) == ["fgsm8"]
+
+    steps = []
+
+    def recorded(*given, **options):
+        steps.append(options["steps"])
+        return attack(*given, **options)
+
+    monkeypatch.setattr("puzzlemix.robustness.attacked.attack", recorded)
+    script("train", *overrides, f"results_dir={tmp_path}/stopped")
+    assert set(steps) == {20}  # PGD's
+    assert not kept.exists()
+    script("train", *overrides, f"results_dir={tmp_path}/whole")
+    assert differences(run, tmp_path / "whole" / "run" / "seed0") == []
+
+
+def test_attacks_of_other_weights_or_settings_are_measured_again(tmp_path, script):
+    folder = tmp_path / "run" / "seed0"
+    overrides = (*ATTACKED, "attack=[fgsm,pgd7_eps4]", f"results_dir={tmp_path}", "name=run")
+    script("train", *overrides)
+    metrics = json.loads((folder / "metrics.json").read_text())
+    fgsm, pgd = ({"settings": metrics["attacks"][name], "error": 12.5} for name in ("fgsm8", "pgd7_eps4"))
+    pgd["settings"] = {**pgd["settings"], "steps": 8}
+    for weights, known in ((metrics["weights"], 12.5), ("others", metrics["fgsm8_error"])):
+        (folder / "metrics.json").unlink()
+        kept = {"weights": weights, "attacks": {"fgsm8": fgsm, "pgd7_eps4": pgd}}
+        (folder / "attacks.json").write_text(json.dumps(kept))
+        script("train", *overrides)
+        found = json.loads((folder / "metrics.json").read_text())
+        assert (found["fgsm8_error"], found["pgd7_eps4_error"]) == (known, metrics["pgd7_eps4_error"])
+
+
+@pytest.fixture
+def handed_on():
+    """The signals that reach the handlers from before the script, as submitit has them."""
+    numbers = []
+    before = {number: signal.signal(number, lambda number, _: numbers.append(number)) for number in preemption.SIGNALS}
+    yield numbers
+    for number, handler in before.items():
+        signal.signal(number, handler)
+
+
+@pytest.fixture
+def signal_before(monkeypatch):
+    """`signal_before("module.function", number)`: send this process a signal whenever the function is called."""
+
+    def patch(name, number):
+        function = pkgutil.resolve_name(name)
+
+        def signalled(*given, **options):
+            os.kill(os.getpid(), number)
+            return function(*given, **options)
+
+        monkeypatch.setattr(name, signalled)
+
+    return patch
+
+
+@pytest.mark.parametrize("number", preemption.SIGNALS)
+def test_a_signal_while_data_are_loaded_ends_the_run_at_once(train, tmp_path, capsys, signal_before, handed_on, number):
+    signal_before("puzzlemix.data.arrays.ArrayData.load", number)
+    with pytest.raises(SystemExit) as end:
+        train()
+    assert (end.value.code, *capsys.readouterr(), handed_on) == (ASKED_TO_STOP, STOPPED, "", [number])
+    assert not (tmp_path / "run").exists()
+
+
+@pytest.mark.parametrize(
+    ("where", "number", "told"),
+    [
+        ("training.clean_errors", signal.SIGUSR1, r"asked to stop: .*last\.pt is of epoch 0 after 2 steps, .*\n"),
+        ("robustness.attacked.attack", signal.SIGUSR2, STOPPED),
+    ],
+)
+def test_a_signal_after_the_last_step_loses_nothing(
+    script, tmp_path, monkeypatch, capsys, signal_before, handed_on, where, number, told
+):
+    def run(name):
+        script("train", *ATTACKED, "attack=fgsm", f"results_dir={tmp_path}", f"name={name}")
+        return tmp_path / name / "seed0"
+
+    signal_before(f"puzzlemix.{where}", number)
+    with pytest.raises(SystemExit) as end:
+        run("stopped")
+    assert (end.value.code, handed_on) == (ASKED_TO_STOP, [number])
+    assert re.fullmatch(told, capsys.readouterr().out)
+    monkeypatch.undo()
+    assert differences(run("stopped"), run("whole")) == []
+
+
+def test_a_run_whose_results_are_being_written_ends_well(train, signal_before, handed_on):
+    """It would not come back for its page at wandb."""
+    signal_before("puzzlemix.runlog.RunLog.finish", signal.SIGTERM)
+    assert (train() / "metrics.json").is_file()
+    assert handed_on == []
+
+
+def test_readers_of_images_do_not_answer_signals():
+    with preemption.answered():
+        reader = multiprocessing.get_context("fork").Process(target=lambda: os.kill(os.getpid(), signal.SIGUSR1))
+        reader.start()
+        reader.join()
+    assert reader.exitcode == 0
 
 
 def test_a_run_goes_on_with_its_memory_laid_out_otherwise(command, train):

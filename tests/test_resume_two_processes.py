@@ -8,6 +8,7 @@ import subprocess
 import sys
 import time
 from concurrent.futures import ThreadPoolExecutor
+from datetime import timedelta
 from pathlib import Path
 
 import pytest
@@ -15,7 +16,9 @@ from conftest import OF_TWO_PROCESSES, SCRIPTS
 from test_resume import log_of
 from torch.distributed import TCPStore
 
+from puzzlemix import preemption
 from puzzlemix.checkpoint import load_checkpoint
+from puzzlemix.errors import PreemptedError
 from puzzlemix.rendezvous import RETRY, agree_on_a_name
 from puzzlemix.soak import differences
 
@@ -123,6 +126,16 @@ def test_processes_do_not_take_the_name_of_an_earlier_start_for_theirs():
             first = agree_on_a_name(kept, 0, 3)
             assert [other.result() for other in others] == [first, first]
     assert first != "of a start that ended before all knew it"
+
+
+def test_the_first_process_answers_a_signal_while_it_waits_for_the_others():
+    kept = TCPStore("127.0.0.1", 0, is_master=True, wait_for_workers=False, timeout=timedelta(seconds=10))
+    started_s = time.monotonic()
+    with ThreadPoolExecutor(1) as threads:
+        threads.submit(lambda: (kept.clone().wait(["name"]), os.kill(os.getpid(), signal.SIGTERM)))
+        with pytest.raises(PreemptedError), preemption.answered():
+            agree_on_a_name(kept, 0, 2)
+    assert time.monotonic() - started_s < 5
 
 
 def test_a_process_whose_patience_ends_as_the_last_one_comes_goes_on():

@@ -1,6 +1,7 @@
 """Sweeps: what their files select, and that a run that fails does not keep the others from theirs."""
 
 import re
+import shlex
 import subprocess
 import sys
 from pathlib import Path
@@ -12,9 +13,11 @@ from conftest import CONFIGS, SCRIPTS, TINY
 from hydra._internal.core_plugins.basic_sweeper import BasicSweeper
 from hydra.core.override_parser.overrides_parser import OverridesParser
 
+from puzzlemix.errors import InputError
 from puzzlemix.experiment import composed_settings
 from puzzlemix.reporting.runs import find_runs
 from puzzlemix.settings import differences, settings
+from puzzlemix.sweep import check_runs
 
 SWEEPS = {path.stem: path for path in (CONFIGS / "sweep").glob("*.yaml")}
 TABLES = {name: name[-1] for name in SWEEPS if re.search(r"_table\d$", name)}
@@ -122,6 +125,67 @@ def test_a_sweep_needs_no_further_switch_and_takes_other_values(script, tmp_path
     script("train", *TINY, "sweep=ablation_prob", "seed=5", "mixup.prob=0.1,0.2", f"results_dir={tmp_path}")
     found = {(run.name, run.seed) for run in find_runs(Path(tmp_path)).runs}
     assert found == {(f"digits_preactresnet18_narrow_puzzlemix_prob_{prob}", 5) for prob in (0.1, 0.2)}
+
+
+TWO_RATES = "recipe.lr=0.1,0.05"
+COLLIDING = {  # the keys that are named, and what is given
+    "one key": ("recipe.lr", TWO_RATES, "mixup=vanilla,cutmix"),
+    "two keys, one of lists": (
+        "mixup.beta and mixup.blocks",
+        "mixup=puzzlemix",
+        "mixup.beta=0,1",
+        "mixup.blocks=[2],[4,8]",
+    ),
+    "a group": ("recipe", "recipe=digits,cifar100_60"),
+    "experiments": ("recipe.lr", TWO_RATES, "experiment=cifar100_wrn28_10_vanilla,cifar100_wrn28_10_input"),
+    "a sweep's file": ("recipe.lr", TWO_RATES, "sweep=ablation_beta", "mixup.beta=0,1", "seed=0"),
+    "a name with signs": ("recipe.lr", TWO_RATES, """name='a (b), \\c "d"'"""),
+    "several batches": ("recipe.lr", TWO_RATES, "hydra.sweeper.max_batch_size=1"),
+    "jobs of this machine": ("recipe.lr", TWO_RATES, "launcher=submitit_local"),
+    "jobs of SLURM": ("recipe.lr", TWO_RATES, "launcher=slurm"),
+}
+
+
+@pytest.mark.parametrize("given", COLLIDING.values(), ids=COLLIDING)
+def test_runs_that_would_share_a_folder_are_refused_with_the_name_to_add(script, tmp_path, monkeypatch, given):
+    keys, *arguments = given
+    arguments = ["-m", f"results_dir={tmp_path}", *arguments]
+    with pytest.raises(SystemExit) as stop:
+        script("train", *arguments)
+    assert {path.name for path in tmp_path.rglob("*")} <= {"multirun.yaml"}
+    wanted = f"error: runs that differ in {re.escape(keys)} would share the folder {tmp_path}/.*/seed0: add (.*)"
+    advice = re.fullmatch(wanted, stop.value.code)[1]
+
+    def checked(configs, check):
+        check_runs(configs, check)
+        raise InputError("no two share a folder")  # before any is launched
+
+    monkeypatch.setattr(sys.modules["hydra_plugins.puzzlemix_sweeper"], "check_runs", checked)
+    with pytest.raises(SystemExit, match="error: no two share a folder"):
+        script("train", *arguments, *shlex.split(advice))
+
+
+def test_with_the_name_that_is_printed_all_runs_are_trained(script, tmp_path):
+    arguments = ["-m", *TINY, "recipe.epochs=1", f"results_dir={tmp_path}", TWO_RATES]
+    with pytest.raises(SystemExit) as stop:
+        script("train", *arguments)
+    script("train", *arguments, *shlex.split(stop.value.code.partition(": add ")[2]))
+    rates = {run.config["recipe"]["lr"] for run in find_runs(tmp_path).runs if run.status == "finished"}
+    assert rates == {0.1, 0.05}
+
+
+def test_the_same_run_twice_is_refused(script, tmp_path):
+    with pytest.raises(SystemExit, match=r"two runs of this sweep are the same, in .*/seed0: give each value once"):
+        script("train", "-m", f"results_dir={tmp_path}", "seed=1,0,0")
+
+
+def test_a_folder_with_a_run_of_another_config_is_found_before_the_first_run_begins(script, train, tmp_path):
+    train()  # seed 0
+    with pytest.raises(
+        SystemExit, match=r"run/seed0 holds a run of another config \(recipe\.lr: 0\.1 there, 0\.2 here\)"
+    ):
+        script("train", "-m", *TINY, f"results_dir={tmp_path}", "name=run", "recipe.lr=0.2", "seed=1,0")
+    assert not (tmp_path / "run" / "seed1").exists()
 
 
 @pytest.mark.parametrize(

@@ -9,7 +9,7 @@ from typing import Any
 from hydra._internal.core_plugins.basic_sweeper import BasicSweeper
 from hydra.core.utils import JobReturn
 
-from puzzlemix.sweep import report
+from puzzlemix.sweep import check_runs, report
 
 
 class ReportingSweeper(BasicSweeper):
@@ -26,9 +26,10 @@ class ReportingSweeper(BasicSweeper):
         self._check = task_function.check
 
     def validate_batch_is_legal(self, batch: Sequence[Sequence[str]]) -> None:
-        """Compose the config of every run, and have the script check it."""
-        for overrides in batch:
-            self._check(self.hydra_context.config_loader.load_sweep_config(self.config, list(overrides)))
+        """Before the first batch compose the config of every run, and check them all."""
+        if batch is self.overrides[0]:
+            load = self.hydra_context.config_loader.load_sweep_config
+            check_runs((load(self.config, list(run)) for run in chain.from_iterable(self.overrides)), self._check)
 
     def sweep(self, arguments: list[str]) -> Sequence[Sequence[JobReturn]]:
         """Launch all runs, and end with an error if one failed."""

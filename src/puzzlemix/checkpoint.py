@@ -14,7 +14,7 @@ from typing import IO, Any, NamedTuple
 import torch
 from torch import nn
 
-from puzzlemix.errors import InputError, PreemptedError, RunError, require
+from puzzlemix.errors import InputError, RunError, require
 from puzzlemix.files import whole_file, write_text
 from puzzlemix.model_card import model_card
 from puzzlemix.settings import RESULT_DEPENDS_ON, fingerprint
@@ -68,7 +68,7 @@ def as_input(path: str | Path) -> Iterator[None]:
     """Raise `InputError` for any error that a file's content causes inside: the file may be anybody's."""
     try:
         yield
-    except (InputError, RunError, PreemptedError):
+    except (InputError, RunError):
         raise
     except Exception as error:
         shown = f"{type(error).__name__}: {error}"[:200]

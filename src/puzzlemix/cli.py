@@ -10,7 +10,8 @@ import re
 import signal
 import sys
 import time
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager, nullcontext
 from pathlib import Path
 
 import hydra
@@ -18,12 +19,11 @@ from hydra.errors import ConfigCompositionException, HydraException, OverridePar
 from omegaconf import DictConfig
 from omegaconf.errors import OmegaConfBaseException
 
-from puzzlemix import cluster, distributed, overrides
+from puzzlemix import cluster, distributed, overrides, preemption
 from puzzlemix.errors import InputError, PreemptedError, RunError, nearest, one_line, printable, require, require_choice
-from puzzlemix.preemption import hand_on
 from puzzlemix.sweep import Failure, failure_of, goes_on_after_errors
 
-ASKED_TO_STOP = os.EX_TEMPFAIL  # 75, the status of a run that a signal stopped, and that has saved
+ASKED_TO_STOP = os.EX_TEMPFAIL  # 75, the status of a program that a signal stopped
 LOST_A_PROCESS = (
     "another process of this run has ended, so this one cannot go on. The same command goes on from the last "
     "checkpoint; torchrun --max-restarts=N does so by itself"
@@ -33,41 +33,41 @@ GC_OBJECTS = 100_000  # made since the last collection, that is
 
 
 def script(
-    config_name: str, check: Callable[[DictConfig], None] = lambda config: None
+    config_name: str, check: Callable[[DictConfig], Path | None] = lambda config: None
 ) -> Callable[[Callable[[DictConfig], None]], Callable[[], None]]:
     """Make `main(config)` a command that reads `configs/<config_name>.yaml` and overrides from the command line.
 
     `InputError` and `RunError` end it with one line on stderr and status 1; anything else is a bug and shows its
-    traceback. In a sweep (-m) they end that run alone. --help shows `main`'s file's docstring and the config's file.
+    traceback. In a sweep (-m) they end that run alone. A signal to stop ends it with one line and status 75: see
+    `preemption`. --help shows `main`'s file's docstring and the config's file.
 
     Args:
         config_name: of the file.
-        check: called with the config of each run of a sweep before the first begins; raises `InputError`.
+        check: called with the config of each run of a sweep before the first begins; raises `InputError`, and returns
+            the run's folder, if it has one for itself.
     """
 
     def decorate(main: Callable[[DictConfig], None]) -> Callable[[], None]:
         configs = Path(inspect.getfile(main)).resolve().parents[1] / "configs"
 
         def job(config: DictConfig) -> Failure | None:
-            try:
-                cluster.join_tasks()
-                main(config)
-            except PreemptedError as stop:
-                distributed.print_once(str(stop))
-                hand_on(stop)
-                sys.exit(ASKED_TO_STOP)
-            except Exception as error:
-                if isinstance(error, RuntimeError) and distributed.lost_a_process(error):
-                    error = RunError(f"process {distributed.rank()}: {LOST_A_PROCESS}")
-                if goes_on_after_errors():
-                    return failure_of(error)
-                if not isinstance(error, InputError | RunError):
-                    raise
-                _fail(error)
-            return None
+            with stopped_by_signals() if cluster.in_a_job() else nullcontext():  # elsewhere `command` does it
+                try:
+                    cluster.join_tasks()
+                    main(config)
+                except Exception as error:
+                    if isinstance(error, RuntimeError) and distributed.lost_a_process(error):
+                        error = RunError(f"process {distributed.rank()}: {LOST_A_PROCESS}")
+                    if goes_on_after_errors():
+                        return failure_of(error)
+                    if not isinstance(error, InputError | RunError):
+                        raise
+                    _fail(error)
+                return None
 
         job.check = check
 
+        @stopped_by_signals()
         def command() -> None:
             os.environ["HYDRA_FULL_ERROR"] = "1"  # hand errors to us instead of printing them over many lines
             _collect_seldom()
@@ -88,6 +88,19 @@ def script(
         return command
 
     return decorate
+
+
+@contextmanager
+def stopped_by_signals() -> Iterator[None]:
+    """End the program with one line and status 75 where a signal asks it to stop: see `preemption`."""
+    try:
+        with preemption.answered():
+            yield
+    except PreemptedError as stop:
+        if os.environ.get("RANK", "0") == "0":  # torchrun's: the processes may not have joined yet
+            print(stop)
+        preemption.hand_on()
+        sys.exit(ASKED_TO_STOP)
 
 
 def plain_script(main: Callable[[], None]) -> Callable[[], None]:

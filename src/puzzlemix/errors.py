@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import difflib
 import os
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable
 from math import inf, isfinite
 from numbers import Integral, Real
 from typing import Any
@@ -21,10 +21,14 @@ class RunError(RuntimeError):
     """A run that started well cannot go on. The message is one line and says what is left to go on from."""
 
 
-class PreemptedError(Exception):
-    """A run was asked to stop, by `signals`, and has saved. The message is one line; the same command goes on."""
+class PreemptedError(BaseException):
+    """A signal asked the program to stop. The message is one line.
 
-    signals: Sequence[int] = ()
+    Like a `KeyboardInterrupt` it may be raised anywhere, so it must not be caught as an `Exception`.
+    """
+
+    def __init__(self, message: str = "asked to stop: the same command goes on from what was finished"):
+        super().__init__(message)
 
 
 def printable(text: str) -> str:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import sys
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import closing
 from dataclasses import dataclass
@@ -12,7 +11,7 @@ import torch
 from torch import Tensor, nn
 from tqdm import tqdm
 
-from puzzlemix import distributed
+from puzzlemix import distributed, preemption
 from puzzlemix.data.sharding import evaluation_shards
 from puzzlemix.saved_sums import SavedSums, Sums
 
@@ -88,6 +87,8 @@ class Evaluator:
     def total(self, title: str, size: int, measure: Measure, images: Images | None = None, of: str = "") -> list[float]:
         """The sum of `measure`, (size,), over all batches of all processes; the network is in eval mode meanwhile.
 
+        A signal to stop ends it after a batch.
+
         Args:
             title: of the progress bar.
             size: of the sum.
@@ -103,8 +104,13 @@ class Evaluator:
         values = values.to(self.device)
         training = self.network.training
         self.network.eval()
+        rounds = max(distributed.gather(len(shards)))  # of the process with the most batches
         with closing(images.read(shards[done:])) as batches, _bar(title, len(shards), done) as bar:
-            for batch, (pixels, labels) in enumerate(batches if done < len(shards) else (), done):
+            for batch in range(rounds):
+                preemption.stop_if_asked()
+                if not done <= batch < len(shards):
+                    continue
+                pixels, labels = next(batches)
                 values = values + measure(batch, pixels, labels)
                 bar.update()
                 if self.saved:
@@ -114,11 +120,9 @@ class Evaluator:
 
 
 def _bar(title: str, count: int, done: int) -> tqdm:
-    """How far a measurement is and what time is left; in a log a line a minute, of those that take so long."""
-    on_terminal = sys.stderr.isatty()
-    every = {"mininterval": 0.1} if on_terminal else {"mininterval": 60.0, "delay": 60.0}  # seconds
-    shown = {"leave": not on_terminal, "disable": not distributed.is_main()}
-    return tqdm(desc=title, total=count, initial=done, unit="batch", **every, **shown)
+    """How far a measurement is and what time is left, on a terminal."""
+    quiet = None if distributed.is_main() else True  # None: unless on a terminal
+    return tqdm(desc=title, total=count, initial=done, unit="batch", leave=False, disable=quiet)
 
 
 def clean_errors(evaluator: Evaluator) -> dict[str, float]:

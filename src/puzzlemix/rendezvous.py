@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import time
 import uuid
 from contextlib import suppress
 from datetime import timedelta
@@ -10,6 +11,7 @@ from datetime import timedelta
 from torch.distributed import DistStoreError, PrefixStore, Store, TCPStore
 
 RETRY = timedelta(seconds=1)
+LOOK_S = 0.05  # between two looks at who has come
 
 
 def store_of_this_start() -> Store | None:
@@ -33,7 +35,11 @@ def agree_on_a_name(store: Store, rank: int, processes: int) -> str:
     if rank == 0:
         name = uuid.uuid4().hex
         store.set("name", name)
-        store.wait([f"{name}/{other} knows" for other in range(1, processes)])
+        all_know = [f"{name}/{other} knows" for other in range(1, processes)]
+        deadline_s = time.monotonic() + store.timeout.total_seconds()
+        while not store.check(all_know) and time.monotonic() < deadline_s:
+            time.sleep(LOOK_S)  # not in `wait`, which answers no signal before it ends
+        store.wait(all_know)
         store.delete_key("name")
         store.set(f"{name}/go", "")
         return name

@@ -11,13 +11,12 @@ from torch import Tensor, nn
 from torch.nn.parallel import DistributedDataParallel
 from torch.nn.utils import get_total_norm
 
-from puzzlemix import distributed
+from puzzlemix import distributed, preemption
 from puzzlemix.arithmetic import Arithmetic
 from puzzlemix.errors import InputError, PreemptedError, RunError, require
 from puzzlemix.evaluation import Evaluator, clean_errors
 from puzzlemix.losses import LOSSES
 from puzzlemix.mixing import Mixer
-from puzzlemix.preemption import Preemption
 from puzzlemix.progress import ProgressBar
 from puzzlemix.recipe import Recipe
 from puzzlemix.run_state import RunState
@@ -49,7 +48,6 @@ class Trainer:
         self.arithmetic.prepare(network)
         self.optimizer = recipe.optimizer(network, self.arithmetic.fused)
         self.criterion = LOSSES[recipe.loss]
-        self.preemption = Preemption()
         one = distributed.world_size() == 1
         self.model = network if one else DistributedDataParallel(network)
         self.state = RunState(network, self.optimizer, mixer, log)
@@ -61,29 +59,35 @@ class Trainer:
 
         Raises:
             RunError: it cannot go on; the last good checkpoint is kept.
-            PreemptedError: it was asked to stop, and has saved.
+            PreemptedError: a signal asked it to stop, and it has saved.
         """
         state, epochs = self.state, self.recipe.epochs
         name = f"{self.log.config['name']} seed {self.seed}"
-        with self.preemption, ProgressBar(name, epochs, self._epochs_done(), self.log.records) as bar:
-            distributed.wait_for_all()  # until then a signal may end one of them unsaved
+        with preemption.deferred(), ProgressBar(name, epochs, self._epochs_done(), self.log.records) as bar:
+            preemption.stop_if_asked()
             self.log.start()
-            while state.epoch < epochs:
-                try:
+            try:
+                while state.epoch < epochs:
                     self.train_epoch(bar)
-                except InputError as error:  # met by one process alone, so that one has to tell
-                    raise RunError(str(error)) from error
-                with state.stopwatch("evaluation"):
-                    distributed.share_buffers(self.network)
-                    self._check_weights()
-                    errors = self._errors()
-                self.log.write_epoch({**self._record(), **errors, "seconds": self._seconds()})
-                bar.show_epoch(self.log.records[-1])
-                state.begin_next_epoch()
+                    with state.stopwatch("evaluation"):
+                        distributed.share_buffers(self.network)
+                        self._check_weights()
+                        errors = self._errors()
+                    self.log.write_epoch({**self._record(), **errors, "seconds": self._seconds()})
+                    bar.show_epoch(self.log.records[-1])
+                    state.begin_next_epoch()
+                    state.save()
+                    self.log.show_mixed(self.network, self.mixer, self.data)
+            except InputError as error:  # met by one process alone, so that one has to tell
+                raise RunError(str(error)) from error
+            except PreemptedError as stop:
+                self._check_finite()
+                self._check_weights()
                 state.save()
-                self.log.show_mixed(self.network, self.mixer, self.data)
-                if self.preemption.asked():
-                    self._stop()
+                raise PreemptedError(
+                    f"asked to stop: {self.log.checkpoint_path} is of epoch {state.epoch} after {state.steps_done} "
+                    "steps, and the same command goes on from it"
+                ) from stop
 
     def _errors(self) -> dict[str, float]:
         """Top-1 and top-5 error in percent; empty where the recipe does not evaluate after this epoch."""
@@ -101,9 +105,9 @@ class Trainer:
             seed_global_streams("training", self.seed, epoch, distributed.rank())
         self.mixer.epoch = epoch
         self.model.train()
-        order = recipe.batch_size_at(epoch), recipe.drop_last
-        steps = self.data.steps(*order)
-        batches = self.data.train_batches(*order, self.seed, epoch, state.steps_done, **recipe.view_at(epoch))
+        batch_size, steps = recipe.batch_size_at(epoch), self._steps()
+        view = recipe.view_at(epoch)
+        batches = self.data.train_batches(batch_size, recipe.drop_last, self.seed, epoch, state.steps_done, **view)
 
         with closing(batches):  # whatever happens: its readers would outlive an error
             for step in range(state.steps_done, steps):
@@ -117,13 +121,9 @@ class Trainer:
                 state.steps_done += 1
                 state.sums.add(state.steps_done, loss, largest, right, len(labels))
                 if state.steps_done % self.log_every == 0 or state.steps_done == steps:
-                    self._check_finite(steps)  # waits for the GPU
-                    bar.show_step(epoch + state.steps_done / steps, loss, steps * order[0])
-                if self.preemption.asked():
-                    self._check_finite(steps)
-                    self._check_weights()
-                    state.save()
-                    self._stop()
+                    self._check_finite()  # waits for the GPU
+                    bar.show_step(epoch + state.steps_done / steps, loss, steps * batch_size)
+                preemption.stop_if_asked()
 
     def _step(self, images: Tensor, labels: Tensor) -> tuple[Tensor, Tensor, Tensor]:
         """Update the weights by a batch; its loss, its largest gradient, and how many answers were right, each ()."""
@@ -145,15 +145,11 @@ class Trainer:
 
     def _epochs_done(self) -> float:
         """2.5 in the middle of the third."""
-        epoch = self.state.epoch
-        return epoch + self.state.steps_done / self.data.steps(self.recipe.batch_size_at(epoch), self.recipe.drop_last)
+        return self.state.epoch + self.state.steps_done / self._steps()
 
-    def _stop(self) -> None:
-        state = self.state
-        raise PreemptedError(
-            f"asked to stop: {self.log.checkpoint_path} is of epoch {state.epoch} after {state.steps_done} steps, and "
-            "the same command goes on from it"
-        )
+    def _steps(self) -> int:
+        """Of the epoch under way."""
+        return self.data.steps(self.recipe.batch_size_at(self.state.epoch), self.recipe.drop_last)
 
     def _check_recipe(self) -> None:
         """Raise `InputError`, before anything is written, on batches that an epoch cannot be made of."""
@@ -171,11 +167,11 @@ class Trainer:
         for phase in self.recipe.phases:
             self.data.check_view(**phase.get("view", {}))
 
-    def _check_finite(self, steps: int) -> None:
+    def _check_finite(self) -> None:
         """Raise `RunError` where a loss or a gradient of this epoch was not finite."""
         step = self.state.sums.first_broken_step()
         if step > 0:
-            lr = self.recipe.lr_at(self.state.epoch + (step - 1) / steps)
+            lr = self.recipe.lr_at(self.state.epoch + (step - 1) / self._steps())
             where = f"step {step} of epoch {self.state.epoch}"
             raise self._diverged(f"the loss or a gradient is not finite in {where}, learning rate {lr:g}")
 

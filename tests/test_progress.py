@@ -1,0 +1,69 @@
+"""Bars show on a terminal, and leave files alone, however long what they show takes."""
+
+import os
+import pty
+import sys
+import termios
+from itertools import count
+from pathlib import Path
+
+import pytest
+from conftest import read_to_end
+from pictures import write_class_folders, write_tiny_imagenet
+
+import puzzlemix
+from puzzlemix.data.folders import ImageFolders
+from puzzlemix.data.image_folder import read_image_folder
+from puzzlemix.data.resized_copies import write_resized_copies
+from puzzlemix.data.tiny_imagenet import read_tiny_imagenet
+from puzzlemix.evaluation import Evaluator, clean_errors
+from puzzlemix.progress import ProgressBar
+
+MODULES = ("evaluation", "progress", "image_folder", "tiny_imagenet", "resized_copies", "generate")  # that have a bar
+
+
+@pytest.fixture
+def work(tmp_path, network, data):
+    """`work(module)()`: what a module of `MODULES` shows a bar of."""
+    for split in ("train", "val"):
+        write_class_folders(tmp_path / "pets" / split, ["ant", "bee"], 2, (90, 70))
+    pets = ImageFolders("pets", 2, [64, 48], [0.5] * 3, [0.2] * 3, test_resize=66, workers=0, root=str(tmp_path))
+    images = tmp_path / "pets" / "train"
+
+    def generate():
+        pytest.importorskip("imagecorruptions", reason="needs the extra robustness")
+        from puzzlemix.corruptions.generate import generate
+
+        generate(pets, ["brightness"], 0, force=True)
+
+    return {
+        "evaluation": lambda: clean_errors(Evaluator(network, data, 100)),
+        "progress": lambda: ProgressBar("run seed 0", 2, 0).__exit__(),
+        "image_folder": lambda: read_image_folder(images, (32, 32), 0.5, 0),
+        "tiny_imagenet": lambda: read_tiny_imagenet(write_tiny_imagenet(tmp_path), "sorted"),
+        "resized_copies": lambda: write_resized_copies(images, tmp_path / "resized", 32),
+        "generate": generate,
+    }.get
+
+
+@pytest.mark.parametrize("module", MODULES)
+def test_in_a_file_there_is_no_bar(work, module, monkeypatch, capfd):
+    minutes = count(step=60.0)
+    monkeypatch.setattr("tqdm.std.time", lambda: next(minutes))
+    work(module)()
+    assert capfd.readouterr() == ("", "")
+
+
+@pytest.mark.parametrize("module", MODULES)
+def test_on_a_terminal_there_is_a_bar(work, module, monkeypatch):
+    master, terminal = pty.openpty()
+    termios.tcsetwinsize(terminal, (24, 150))
+    with os.fdopen(terminal, "w") as stderr, monkeypatch.context() as patched:
+        patched.setattr(sys, "stderr", stderr)
+        work(module)()
+    assert "%" in read_to_end(master)
+
+
+def test_no_module_with_a_bar_is_left_out():
+    sources = Path(puzzlemix.__file__).parent.rglob("*.py")
+    assert sorted(source.stem for source in sources if "from tqdm import" in source.read_text()) == sorted(MODULES)
