@@ -31,7 +31,10 @@ METHODS = {
     "puzzlemix_pgd": ("mixup=puzzlemix_pgd", "mixup.adv_steps=2"),
 }
 # Nine batches of 24 images and one of 4, of all processes together.
-TWO_EPOCHS_OF_TEN_STEPS = ("dataset.train_per_class=22", "recipe.batch_size=24", "recipe.epochs=2")
+TWO_EPOCHS_OF_TEN_STEPS = (
+    *("dataset.train_per_class=22", "recipe.batch_size=24", "recipe.epochs=2"),
+    *("recipe.schedule=steps", "recipe.loss=bce_on_softmax"),
+)
 WITHOUT_BATCH_NORM = ("network._target_=parity.PlainNetwork", "recipe.lr=0.2")
 
 

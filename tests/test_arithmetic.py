@@ -17,7 +17,10 @@ from puzzlemix.checkpoint import load_checkpoint
 from puzzlemix.errors import InputError
 from puzzlemix.losses import LOSSES
 
-FIFTY_STEPS = ("dataset.train_per_class=20", "recipe.epochs=5", "recipe.lr=0.02")  # ten an epoch
+FIFTY_STEPS = (  # ten an epoch
+    *("dataset.train_per_class=20", "recipe.epochs=5", "recipe.lr=0.02"),
+    *("recipe.schedule=steps", "recipe.loss=bce_on_softmax"),
+)
 
 
 class Staged(nn.Module):

@@ -39,7 +39,7 @@ def test_its_runs_compose_and_have_folders_of_their_own(sweep, hydra_configs):
     folders = [(config.name, config.seed) for config in configs_of(sweep)]
     assert len(folders) >= (3 if sweep == "ablation_solver" else 6)  # there is one solver besides the default
     assert len(set(folders)) == len(folders)
-    assert {seed for _, seed in folders} == {0, 1, 2}
+    assert {0, 1, 2} <= {seed for _, seed in folders}
     assert f"# Run: python scripts/train.py sweep={sweep}" in SWEEPS[sweep].read_text()
 
 

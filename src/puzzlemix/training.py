@@ -115,7 +115,7 @@ class Trainer:
                     images, labels = next(batches)
                 self.mixer.draws.seed(self.seed, epoch, step)
                 for group in self.optimizer.param_groups:
-                    group["lr"] = recipe.lr_at(epoch + step / steps)
+                    group["lr"] = self._lr_of(step + 1)
 
                 loss, largest, right = self._step(images, labels)
                 state.steps_done += 1
@@ -147,6 +147,10 @@ class Trainer:
         """2.5 in the middle of the third."""
         return self.state.epoch + self.state.steps_done / self._steps()
 
+    def _lr_of(self, step: int) -> float:
+        """The learning rate of a step of the epoch under way, counted from 1."""
+        return self.recipe.lr_at(self.state.epoch + (step - 1) / self._steps())
+
     def _steps(self) -> int:
         """Of the epoch under way."""
         return self.data.steps(self.recipe.batch_size_at(self.state.epoch), self.recipe.drop_last)
@@ -171,9 +175,8 @@ class Trainer:
         """Raise `RunError` where a loss or a gradient of this epoch was not finite."""
         step = self.state.sums.first_broken_step()
         if step > 0:
-            lr = self.recipe.lr_at(self.state.epoch + (step - 1) / self._steps())
-            where = f"step {step} of epoch {self.state.epoch}"
-            raise self._diverged(f"the loss or a gradient is not finite in {where}, learning rate {lr:g}")
+            where = f"step {step} of epoch {self.state.epoch}, learning rate {self._lr_of(step):g}"
+            raise self._diverged(f"the loss or a gradient is not finite in {where}")
 
     def _check_weights(self) -> None:
         """Raise `RunError`, alike on all processes, where what would be saved is not finite: the last step's doing."""
@@ -191,8 +194,8 @@ class Trainer:
 
     def _record(self) -> dict[str, Any]:
         """What the log says of an epoch of training."""
-        lr = self.optimizer.param_groups[0]["lr"]
-        return {"epoch": self.state.epoch, "lr": lr, **self.state.sums.means(), **self.mixer.pop_counts()}
+        state, lr = self.state, self._lr_of(self.state.steps_done)
+        return {"epoch": state.epoch, "lr": lr, **state.sums.means(), **self.mixer.pop_counts()}
 
     def _seconds(self) -> dict[str, float]:
         """Seconds of this epoch by part; a method without a saliency pass spends 0 on it."""

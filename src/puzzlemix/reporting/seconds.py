@@ -26,7 +26,7 @@ def _cells(label: str, row: Row) -> tuple[str, ...]:
     seconds = row.seconds
     training_s = seconds["total"] - seconds.get("evaluation", 0.0)
     mixing_s = sum(seconds.get(part, 0.0) for part in ("saliency", "mixing"))
-    images = next((logged[1] for run in row.finished if (logged := run.logged("images"))), 0)  # of an epoch
+    images = next((images for run in row.finished for images in run.logged("images").values()), 0)  # of an epoch
     return (
         label,
         str(len(row.finished)),
