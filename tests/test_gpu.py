@@ -27,7 +27,7 @@ def trainer(tmp_path):
 
     def build_and_warm_up(*overrides):
         fixed = (f"results_dir={tmp_path}", "name=run", "device=cuda", "dataset.train_per_class=100")
-        config = plain(compose(*fixed, "log_every=1000", *overrides))
+        config = plain(compose(*fixed, "recipe.batch_size=50", "log_every=1000", *overrides))
         data, network, mixer, recipe = build(config)
         data.load(torch.device("cuda"))
         made = Trainer(network.cuda(), mixer, data, recipe, RunLog(config))
@@ -43,7 +43,7 @@ def trainer(tmp_path):
 @pytest.mark.parametrize("mixup", METHODS)
 def test_no_step_waits_for_the_gpu(trainer, mixup, precision, monkeypatch):
     made = trainer(f"mixup={mixup}", f"precision={precision}")
-    monkeypatch.setattr(made, "_check_finite", lambda steps: None)  # at the epoch's end, where the log needs it
+    monkeypatch.setattr(made, "_check_finite", lambda: None)  # at the epoch's end, where the log needs it
     batches = list(made.data.train_batches(50, False, made.seed, 1))  # an epoch's order is moved once
     monkeypatch.setattr(made.data, "train_batches", lambda *args, **view: (batch for batch in batches))
     torch.cuda.set_sync_debug_mode("error")
