@@ -142,7 +142,7 @@ def check_targets(config: Mapping[str, Any], configs: Path, source: str) -> None
         for where, value in _instructions(theirs):
             named = f"{source} has {'.'.join((part, *where))}={str(value)[:100]} in its config"
             remedy = "nothing was run; add such a file if you trust it"
-            require((where, value) in trusted, f"{named}, but no file in {folder} has: {remedy}")
+            require((where, value) in trusted, f"{named}, but no file in {folder} names it: {remedy}")
         require("${" not in json.dumps(theirs), f"{foreign}: its config has a reference (${{...}}), nothing was run")
     require("seed" in config, f"{foreign}: its config has no 'seed'")
 
