@@ -23,11 +23,12 @@ from puzzlemix.rendezvous import RETRY, agree_on_a_name
 from puzzlemix.soak import differences
 
 
-def torchrun(folder, *options, processes=2):
+def torchrun(folder, *options, processes=2, overrides=()):
     launcher = [sys.executable, "-m", "torch.distributed.run", "--standalone", f"--nproc-per-node={processes}"]
     script = [
         str(SCRIPTS / "train.py"),
         *OF_TWO_PROCESSES,
+        *overrides,
         f"results_dir={folder.parents[1]}",
         f"name={folder.parent.name}",
     ]
@@ -86,7 +87,7 @@ def test_two_processes_asked_to_stop_save_once_and_go_on_from_it(stopped, one_no
 @pytest.mark.parametrize("rank", [0, 1])
 def test_where_one_process_dies_the_other_says_so_and_ends(tmp_path, rank):
     folder = tmp_path / "run" / "seed0"
-    process = torchrun(folder)
+    process = torchrun(folder, overrides=["recipe.epochs=1000"])  # so many that the run cannot end before the kill
     wait_for(folder / "checkpoints" / "last.pt", process)
     os.kill(workers_of(process)[rank], signal.SIGKILL)
     died_s = time.monotonic()
