@@ -91,20 +91,26 @@ def test_a_job_of_two_tasks_is_one_run_and_goes_on_where_it_was_killed(tmp_path,
     assert differences(folder, one_node.folder) == []
 
 
-def test_jobs_that_fail_or_are_killed_are_reported_and_the_others_waited_for(tmp_path):
-    names = ["recipe.lr=1e20,0.1,0.05", r"name=${recipe.lr}", "recipe.epochs=50"]
-    launcher = launch(tmp_path, "-m", *TINY, *names)
-    os.kill(trainer_of(tmp_path / "0.1" / "seed0", launcher), signal.SIGKILL)
-    told, errors = launcher.communicate(timeout=200)
-    assert launcher.returncode == 1
+def test_a_job_that_fails_is_reported_as_a_run_of_any_sweep(tmp_path):
+    launcher = launch(tmp_path, "-m", *TINY, "recipe.lr=1e20,0.05", r"name=${recipe.lr}")
+    output, errors = launcher.communicate(timeout=200)
     logs = [log.read_text().strip() for log in tmp_path.glob(".submitit/*/*_log.err")]
     (diverged,) = [log for log in logs if log.startswith("error: the loss or a gradient is not finite in step")]
-    total, first, second = told.splitlines()[-3:]
-    assert total == "sweep: 1 of 3 runs finished"
-    assert first == f"  recipe.lr=1e+20: {diverged}"
-    assert second.startswith("  recipe.lr=0.1: error: Job ")
-    assert (tmp_path / "0.05" / "seed0" / "metrics.json").is_file()
-    assert errors.splitlines()[-1] == "error: 2 of 3 runs failed, see above: mend what they say, and start it again"
+    assert launcher.returncode == 1
+    assert output.splitlines()[-2:] == ["sweep: 1 of 2 runs finished", f"  recipe.lr=1e+20: {diverged}"]
+    assert errors.splitlines()[-1] == "error: 1 of 2 runs failed, see above: mend what they say, and start it again"
+
+
+def test_a_job_that_is_killed_ends_the_command_in_one_line_and_the_other_jobs_go_on(tmp_path):
+    launcher = launch(tmp_path, "-m", *TINY, "recipe.lr=0.1,0.05", r"name=${recipe.lr}", "recipe.epochs=50")
+    os.kill(trainer_of(tmp_path / "0.1" / "seed0", launcher), signal.SIGKILL)
+    _, errors = launcher.communicate(timeout=200)
+    assert launcher.returncode == 1
+    assert re.fullmatch("error: Job .*; the other jobs go on; .* shows which runs are not finished", errors.strip())
+    until_s = time.monotonic() + 200
+    while not (tmp_path / "0.05" / "seed0" / "metrics.json").is_file():
+        assert time.monotonic() < until_s
+        time.sleep(0.1)
 
 
 def test_a_bug_in_a_job_keeps_its_traceback(capsys):
@@ -126,14 +132,15 @@ def test_a_job_that_left_no_result_is_told_in_one_line_with_the_end_of_its_log(t
     job.paths.stderr.write_text("a warning\nslurmstepd: error: Detected 1 oom_kill event in StepId=7.0\n")
     with pytest.raises(UncompletedJobError) as error:
         job.result()
-    line = cluster.failure(error.value)
+    line, lost = cluster.failure(error.value).split("; ", 1)
+    assert lost == cluster.LOST
     assert line.startswith(f"Job 7 (task: 0) with path {tmp_path}/7_0_result.pkl has not produced any output (state: ")
     assert line.endswith("): slurmstepd: error: Detected 1 oom_kill event in StepId=7.0")
     job.paths.stderr.unlink()
     job.paths.stdout.write_text("first\nlast\n")
     with pytest.raises(UncompletedJobError) as error:
         job.result()
-    assert cluster.failure(error.value).endswith(f"No error stream produced. Look at stdout: {job.paths.stdout}")
+    assert f"No error stream produced. Look at stdout: {job.paths.stdout}; " in cluster.failure(error.value)
     assert cluster.failure(RuntimeError("something else")) is None
 
 

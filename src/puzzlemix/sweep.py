@@ -15,7 +15,7 @@ from hydra.core.utils import JobReturn
 from hydra.types import RunMode
 from omegaconf import DictConfig, OmegaConf, open_dict, read_write
 
-from puzzlemix import cluster, distributed
+from puzzlemix import distributed
 from puzzlemix.errors import InputError, RunError, require, told
 from puzzlemix.overrides import key_of
 
@@ -33,16 +33,10 @@ def goes_on_after_errors() -> bool:
 
 def failure_of(error: Exception) -> Failure:
     """Write a run's error to stderr, a bug's with its traceback, as it happens."""
-    failure = failure_from(error)
+    failure = Failure(told(error))
     expected = isinstance(error, InputError | RunError)
     sys.stderr.write(failure.line + "\n" if expected else traceback.format_exc())
     return failure
-
-
-def failure_from(error: Exception) -> Failure:
-    """A run's error, or that of its job, in one line."""
-    of_job = cluster.failure(error) if isinstance(error, RuntimeError) else None
-    return Failure(told(error) if of_job is None else f"error: {of_job}")
 
 
 def check_runs(configs: Iterable[DictConfig], check: Callable[[DictConfig], Path | None]) -> None:
