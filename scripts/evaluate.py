@@ -22,7 +22,7 @@ from omegaconf import DictConfig
 from puzzlemix import cli, distributed
 from puzzlemix.arithmetic import Arithmetic
 from puzzlemix.checkpoint import digest
-from puzzlemix.corruptions.sets import CorruptedImages, corruption_folder
+from puzzlemix.data.corrupted import CorruptedImages, open_corrupted, released_folder
 from puzzlemix.environment import environment
 from puzzlemix.errors import printable, require, require_whole
 from puzzlemix.evaluation import Evaluator
@@ -76,11 +76,11 @@ def corrupted_images(wanted: str | None, data: Any) -> CorruptedImages | None:
     if wanted is None:
         return None
     require(isinstance(wanted, str), f"corruptions must be auto or the folder of a set, not {wanted}")
-    folder = corruption_folder(data) if wanted == "auto" else Path(wanted).expanduser()
+    folder = released_folder(data) if wanted == "auto" else Path(wanted).expanduser()
     if folder is None:
-        warn(f"there are no corrupted images of {data.name}, so none are measured: see the README on how to have some")
+        warn(f"there are no corrupted images of {data.name}, so none are measured: give corruptions=FOLDER of a set")
         return None
-    images = CorruptedImages(folder, data)
+    images = open_corrupted(folder, data)
     if images.lacking:
         warn(f"{folder} lacks {', '.join(images.lacking)}: the rest is measured")
     return images

@@ -4,10 +4,6 @@ python scripts/prepare_data.py dataset=cifar100
 python scripts/prepare_data.py dataset=tiny_imagenet source=tiny-imagenet-200.zip
 python scripts/prepare_data.py dataset=image_folder source=FOLDER dataset.name=flowers
 python scripts/prepare_data.py dataset=imagenet source=FOLDER
-
-Make a set of corrupted test images of a dataset that is prepared, where the released one is not at hand:
-
-python scripts/prepare_data.py dataset=cifar100 corruptions=all
 """
 
 import signal
@@ -24,9 +20,6 @@ from hydra.core.hydra_config import HydraConfig
 from omegaconf import DictConfig, OmegaConf
 
 from puzzlemix import cli, overrides
-from puzzlemix.corruptions.generate import generate
-from puzzlemix.corruptions.names import RELEASED
-from puzzlemix.corruptions.sets import regenerated_folder
 from puzzlemix.data.arrays import ArrayData
 from puzzlemix.data.cifar import read_cifar
 from puzzlemix.data.first_classes import FirstClasses
@@ -48,10 +41,6 @@ def main(config: DictConfig) -> None:
     config = plain(config)
     data = build_part(config["dataset"])
     source = None if config["source"] is None else Path(config["source"]).expanduser()
-    if config["corruptions"] is not None:
-        require(source is None, "corruptions are of a dataset that is prepared: leave out source=")
-        prepare_corruptions(data, config["corruptions"], config["seed"], config["force"])
-        return
     of_others = isinstance(data, FirstClasses)
     require(not of_others, f"{data.name} is read from {data.folder}: give dataset={data.folder.name}, which makes that")
     if isinstance(data, ImageFolders):
@@ -71,15 +60,6 @@ def main(config: DictConfig) -> None:
             check_source(data, source, config["force"])
             train = prepare_arrays(data, lambda: read_own_images(data, source, config), config["force"], source)
             print("train with: " + training_command(data, train))
-
-
-def prepare_corruptions(data: Any, wanted: Any, seed: int, force: bool) -> None:
-    """Write the test images under the corruptions of `all`, `fog` or `[fog,frost]`, unless they are there."""
-    require(wanted != [], "corruptions must be all, or such as [fog,frost]")
-    names = wanted if isinstance(wanted, list) else RELEASED if wanted == "all" else [wanted]
-    made = generate(data, [str(name) for name in names], seed, force)
-    prepared = "prepared" if made else "prepared before (again: force=true)"
-    print(f"{regenerated_folder(data)}: {prepared}, {len(names)} corruptions of the test images at 5 severities")
 
 
 def prepare_arrays(

@@ -12,29 +12,20 @@ from conftest import read_to_end
 from pictures import write_class_folders, write_tiny_imagenet
 
 import puzzlemix
-from puzzlemix.data.folders import ImageFolders
 from puzzlemix.data.image_folder import read_image_folder
 from puzzlemix.data.resized_copies import write_resized_copies
 from puzzlemix.data.tiny_imagenet import read_tiny_imagenet
 from puzzlemix.evaluation import Evaluator, clean_errors
 from puzzlemix.progress import ProgressBar
 
-MODULES = ("evaluation", "progress", "image_folder", "tiny_imagenet", "resized_copies", "generate")  # that have a bar
+MODULES = ("evaluation", "progress", "image_folder", "tiny_imagenet", "resized_copies")  # that have a bar
 
 
 @pytest.fixture
 def work(tmp_path, network, data):
     """`work(module)()`: what a module of `MODULES` shows a bar of."""
-    for split in ("train", "val"):
-        write_class_folders(tmp_path / "pets" / split, ["ant", "bee"], 2, (90, 70))
-    pets = ImageFolders("pets", 2, [64, 48], [0.5] * 3, [0.2] * 3, test_resize=66, workers=0, root=str(tmp_path))
-    images = tmp_path / "pets" / "train"
-
-    def generate():
-        pytest.importorskip("imagecorruptions", reason="needs the extra robustness")
-        from puzzlemix.corruptions.generate import generate
-
-        generate(pets, ["brightness"], 0, force=True)
+    images = tmp_path / "pets"
+    write_class_folders(images, ["ant", "bee"], 2, (90, 70))
 
     return {
         "evaluation": lambda: clean_errors(Evaluator(network, data, 100)),
@@ -42,7 +33,6 @@ def work(tmp_path, network, data):
         "image_folder": lambda: read_image_folder(images, (32, 32), 0.5, 0),
         "tiny_imagenet": lambda: read_tiny_imagenet(write_tiny_imagenet(tmp_path), "sorted"),
         "resized_copies": lambda: write_resized_copies(images, tmp_path / "resized", 32),
-        "generate": generate,
     }.get
 
 

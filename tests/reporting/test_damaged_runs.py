@@ -37,7 +37,7 @@ def folder(tmp_path):
     results = json.loads(evaluation.read_text())
     errors = {"fog": [10.0, 20.0, 30.0, 40.0, 50.0]}
     means = {"error_of_19": None, "error_of_15": None}
-    results["corruptions"] = {"folder": "fog", "regenerated": None, "errors": errors, "missing": ["snow"], **means}
+    results["corruptions"] = {"folder": "fog", "errors": errors, "missing": ["snow"], **means}
     after = dict.fromkeys(("apgd-ce", "apgd-t", "fab-t", "square"), 90.0)
     results["auto_attack"] = {"eps_255": 8, "images": 50, "clean": 4.0, "error": 90.0, "after": after}
     results["attacks"] = {"fgsm8": {"eps_255": 8, "step_255": 8, "steps": 1, "random_start": False}}

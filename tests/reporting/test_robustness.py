@@ -6,7 +6,7 @@ from statistics import mean, stdev
 import pytest
 from made_runs import change, results_of, run_of
 
-from puzzlemix.corruptions.names import RELEASED, STANDARD
+from puzzlemix.data.corrupted import RELEASED, STANDARD
 from puzzlemix.reporting import robustness_figures
 from puzzlemix.reporting.report import report_page
 from puzzlemix.reporting.results import as_tables
@@ -37,13 +37,13 @@ def evaluation(runs, seed):
     return json.loads(file_of(runs, seed).read_text())
 
 
-def with_corruptions(runs, names, regenerated="made here of 500 test images"):
+def with_corruptions(runs, names):
     """As `evaluate.py` writes it: of the i-th corruption an error of i, plus the severity over 10, plus the seed."""
     for seed in (0, 1):
         errors = {name: [RELEASED.index(name) + s / 10 + seed for s in (1, 2, 3, 4, 5)] for name in names}
         missing = [name for name in RELEASED if name not in names]
         means = {"error_of_19": mean_error(errors, RELEASED), "error_of_15": mean_error(errors, STANDARD)}
-        found = {"folder": "data/digits-c", "regenerated": regenerated, "errors": errors, "missing": missing, **means}
+        found = {"folder": "data/digits-c", "errors": errors, "missing": missing, **means}
         change(file_of(runs, seed), corruptions=found)
 
 
@@ -96,16 +96,11 @@ def test_a_row_is_what_its_evaluations_say(evaluated):
     assert row["failed checks"] == f"{sum(check['fired'] for check in measured)} of {len(measured)}"
 
 
-def test_numbers_on_regenerated_images_are_called_so(evaluated):
+def test_means_over_corruptions_are_over_seeds_too(evaluated):
     with_corruptions(evaluated, RELEASED)
-    table = robustness_table(evaluated)
-    assert cells(table)["19 corruptions %"] == f"{9 + 0.3 + 0.5:.2f} ± {stdev([0, 1]):.2f} (regenerated)"
-    assert cells(table)["15 corruptions %"] == f"{7 + 0.3 + 0.5:.2f} ± {stdev([0, 1]):.2f} (regenerated)"
-    assert "all: corrupted images regenerated, made here of 500 test images" in table.notes
-    with_corruptions(evaluated, RELEASED, regenerated=None)
-    table = robustness_table(evaluated)
-    assert cells(table)["19 corruptions %"] == "9.80 ± 0.71"
-    assert not any("regenerated" in note for note in table.notes)
+    row = cells(robustness_table(evaluated))
+    assert row["19 corruptions %"] == f"{9 + 0.3 + 0.5:.2f} ± {stdev([0, 1]):.2f}"
+    assert row["15 corruptions %"] == f"{7 + 0.3 + 0.5:.2f} ± {stdev([0, 1]):.2f}"
 
 
 def test_a_mean_over_corruptions_that_are_not_all_there_is_none(evaluated):
@@ -182,17 +177,14 @@ def test_figures_are_of_what_was_measured(evaluated, runs):
     assert "PGD-7" not in attacked.content
 
 
-def test_figures_of_corruptions_say_where_they_are_regenerated(evaluated):
+def test_figures_of_corruptions_show_each_and_the_severities(evaluated):
     with_corruptions(evaluated, RELEASED)
     of_each, by_severity = robustness_figures.on_corrupted_images(rows(evaluated))
     assert all(name.replace("_", " ") in of_each.content for name in RELEASED)
     assert "severity" in by_severity.content
-    for figure in (of_each, by_severity):
-        assert "Regenerated, made here of 500 test images." in figure.caption
-    with_corruptions(evaluated, STANDARD[1:], regenerated=None)
+    with_corruptions(evaluated, STANDARD[1:])
     (of_each,) = robustness_figures.on_corrupted_images(rows(evaluated))  # without all 15 there is no mean
     assert STANDARD[0].replace("_", " ") not in of_each.content
-    assert "Regenerated" not in of_each.caption
 
 
 def test_runs_that_met_no_attack_have_no_figure(evaluated):

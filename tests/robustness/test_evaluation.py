@@ -157,7 +157,7 @@ def test_of_a_measurement_that_is_whole_nothing_is_read_again(network, data, sav
 
 
 def test_one_sets_sums_are_not_anothers(network, data, saved):
-    """As where a released set comes in place of a regenerated one between a kill and the next start."""
+    """As where another set comes in place of the first between a kill and the next start."""
 
     def wrong(shards):
         return ((images, 9 - labels) for images, labels in data.test_batches(shards))

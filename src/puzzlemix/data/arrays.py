@@ -15,7 +15,6 @@ from torch import Tensor
 from puzzlemix.data.augment import crop_and_flip, draw_crops
 from puzzlemix.data.checks import check_dataset, check_image_size, check_name
 from puzzlemix.data.npz import Arrays, read_arrays
-from puzzlemix.data.preparing import to_prepare
 from puzzlemix.data.sharding import epoch_shards, places_in_batch
 from puzzlemix.errors import require, require_whole
 from puzzlemix.streams import torch_seed
@@ -156,7 +155,10 @@ class ArrayData:
 
     @property
     def _prepare(self) -> str:
-        return to_prepare(self.folder.name)
+        """What makes the files. The name alone does not say whether the images are the user's own."""
+        script, name = "python scripts/prepare_data.py", self.folder.name
+        own = f"dataset=image_folder dataset.name={name} source=FOLDER"
+        return f"run `{script} dataset={name}`, for images of your own with `{own}`"
 
     def _hold_out(self, train: Arrays) -> tuple[Arrays, Arrays]:
         k = self.validation_per_class

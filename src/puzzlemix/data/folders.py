@@ -186,20 +186,8 @@ class ImageFolders:
         """
         return self._centres(self._train, shards)
 
-    def test_files(self) -> ImageFiles:
-        """The test images, checked.
-
-        Raises:
-            InputError: their folders are missing or not what the config says.
-        """
-        return self._find("val")
-
-    def centre(self, image: Image.Image) -> Image.Image:
-        """What a test image shows a network: its centre, the image resized beforehand."""
-        return v2.functional.center_crop(v2.functional.resize(image, [self.test_resize]), list(self.image_size))
-
     def _centres(self, files: ImageFiles, shards: Sequence[Sequence[int]]) -> Iterator[tuple[Tensor, Tensor]]:
-        pixels = v2.Compose([self.centre, v2.PILToTensor()])
+        pixels = v2.Compose([v2.Resize([self.test_resize]), v2.CenterCrop(self.image_size), v2.PILToTensor()])
         images = _Images(files, pixels, seed=0, epoch=0)  # nothing is drawn
         return read_batches(images, shards, self.workers, self.device)
 

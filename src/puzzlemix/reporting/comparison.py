@@ -88,9 +88,7 @@ def compare_row(
         if not errors:
             verdict = Verdict("not measured" if row.finished else "no run")
         else:
-            made_anew = number.measure.corruptions and any(run.regenerated for run in row.finished)
-            words = in_words(apart) + (["corrupted images regenerated, not the released ones"] if made_anew else [])
-            verdict = judge(errors, number, words, tolerance)
+            verdict = judge(errors, number, in_words(apart), tolerance)
         lines.append(Line(row.label, number.measure, errors, number, verdict))
     return lines
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any, NamedTuple
 
-from puzzlemix.corruptions.names import RELEASED, STANDARD
+from puzzlemix.data.corrupted import RELEASED, STANDARD
 
 STATISTICS = ("median10", "last", "best")
 

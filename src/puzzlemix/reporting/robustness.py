@@ -16,7 +16,6 @@ HEADER = (
     *("run", "seeds", "clean %", "training images %", *(measure.title for measure in (*ATTACKED, PGD20X5_EPS8))),
     *(f"AutoAttack {AUTO_ATTACK_EPS_255}/255 %", CORRUPTED19.title, CORRUPTED15.title, "ECE %", "NLL", "failed checks"),
 )
-REGENERATED = " (regenerated)"
 
 Evaluation = Mapping[str, Any]  # of `evaluate.py`
 
@@ -58,11 +57,8 @@ def notes_on_evaluation(results: Evaluation) -> Iterator[str]:
     """What an evaluation is on, where that is not all test images or the whole released set of corruptions."""
     if auto_attack := results.get("auto_attack"):
         yield f"AutoAttack of {auto_attack['images']} test images"
-    if corruptions := results.get("corruptions"):
-        if corruptions["regenerated"]:
-            yield f"corrupted images regenerated, {corruptions['regenerated']}"
-        if corruptions["missing"]:
-            yield f"{corruptions['folder']} lacks {', '.join(corruptions['missing'])}"
+    if (corruptions := results.get("corruptions")) and corruptions["missing"]:
+        yield f"{corruptions['folder']} lacks {', '.join(corruptions['missing'])}"
 
 
 def failed_checks(results: Evaluation) -> list[str]:
@@ -83,18 +79,15 @@ def summary(results: Evaluation) -> dict[str, str]:
         on = f"of {auto_attack['images']} images, clean {auto_attack['clean']:.2f}, after {after}"
         lines[f"AutoAttack {auto_attack['eps_255']:g}/255"] = f"{auto_attack['error']:.2f} % ({on})"
     if corruptions := results.get("corruptions"):
-        made_anew = REGENERATED if corruptions["regenerated"] else ""
         for count in (19, 15):
             mean = corruptions[f"error_of_{count}"]
-            lines[f"{count} corruptions{made_anew}"] = "-" if mean is None else f"{mean:.2f} %"
+            lines[f"{count} corruptions"] = "-" if mean is None else f"{mean:.2f} %"
     lines["expected calibration error"] = f"{results['calibration']['ece']:.2f} %"
     lines["negative log-likelihood"] = f"{results['calibration']['nll']:.3f}"
     return lines
 
 
 def _cells(label: str, runs: Sequence[Run]) -> tuple[str, ...]:
-    made_anew = REGENERATED if any(run.regenerated for run in runs) else ""
-    corrupted = [_spread(run.error(measure) for run in runs) for measure in (CORRUPTED19, CORRUPTED15)]
     return (
         label,
         str(len(runs)),
@@ -102,7 +95,7 @@ def _cells(label: str, runs: Sequence[Run]) -> tuple[str, ...]:
         _spread(run.robustness.get("train_error") for run in runs),
         *(_spread(run.error(measure) for run in runs) for measure in (*ATTACKED, PGD20X5_EPS8)),
         _spread(_error_under_auto_attack(run) for run in runs),
-        *(cell if cell == "-" else cell + made_anew for cell in corrupted),
+        *(_spread(run.error(measure) for run in runs) for measure in (CORRUPTED19, CORRUPTED15)),
         _spread(run.robustness["calibration"]["ece"] for run in runs),
         _spread(run.robustness["calibration"]["nll"] for run in runs),
         _failed_of_measured(runs),

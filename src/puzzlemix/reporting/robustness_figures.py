@@ -11,7 +11,7 @@ import matplotlib as mpl
 from markupsafe import Markup
 from matplotlib.ticker import MaxNLocator
 
-from puzzlemix.corruptions.names import SEVERITIES, STANDARD
+from puzzlemix.data.corrupted import SEVERITIES, STANDARD
 from puzzlemix.reporting.figures import COLOURS, STYLE, TEXT, PageFigure, axes, mean_and_span, svg
 from puzzlemix.reporting.measures import CORRUPTED, TOP1
 from puzzlemix.reporting.runs import Row, Run
@@ -77,7 +77,6 @@ def family_of(attack: Mapping[str, Any]) -> str:
 def on_corrupted_images(rows: Mapping[str, Row]) -> list[PageFigure]:
     """Errors of each corruption, and against its severity."""
     runs = [(label, run) for label, run in _runs(rows) if "corruptions" in run.robustness]
-    made_anew = "".join(f" Regenerated, {how}." for how in dict.fromkeys(run.regenerated for _, run in runs) if how)
     of_each: dict[str, dict[str, list[float]]] = {}
     by_severity: dict[str, dict[float, list[float]]] = {label: {} for label in rows}
     for label, run in runs:
@@ -91,10 +90,10 @@ def on_corrupted_images(rows: Mapping[str, Row]) -> list[PageFigure]:
                 by_severity[label].setdefault(severity, []).append(mean(errors))
     figures = []
     if of_each:
-        caption = f"Top-1 error on corrupted test images, mean over five severities.{made_anew} {SPANS}"
+        caption = f"Top-1 error on corrupted test images, mean over five severities. {SPANS}"
         figures.append(_figure(draw_dots(of_each, rows, "error, %"), caption))
     if any(by_severity.values()):
-        caption = f"Top-1 error by severity, mean over the {len(STANDARD)} standard corruptions.{made_anew} {SPANS}"
+        caption = f"Top-1 error by severity, mean over the {len(STANDARD)} standard corruptions. {SPANS}"
         figures.append(_figure(draw_lines(by_severity, "severity", "error, %"), caption))
     return figures
 

@@ -119,11 +119,6 @@ class Run:
                     found.append((attack, result[f"{name}_error"]))
         return found
 
-    @property
-    def regenerated(self) -> str | None:
-        """How the corrupted images that it was evaluated on were made; None where they are released ones, or none."""
-        return self.robustness.get("corruptions", {}).get("regenerated")
-
     def error(self, measure: Measure, statistic: str = "last") -> float | None:
         """In percent; under attack and on corrupted images that of the last epoch. None where it was not measured."""
         if measure.corruptions:

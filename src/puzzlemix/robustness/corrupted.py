@@ -10,8 +10,7 @@ from functools import partial
 from statistics import mean
 from typing import Any
 
-from puzzlemix.corruptions.names import RELEASED, SEVERITIES, STANDARD
-from puzzlemix.corruptions.sets import CorruptedImages
+from puzzlemix.data.corrupted import RELEASED, SEVERITIES, STANDARD, CorruptedImages
 from puzzlemix.evaluation import Evaluator, Images
 
 
@@ -19,20 +18,19 @@ def corruption_errors(evaluator: Evaluator, images: CorruptedImages) -> dict[str
     """Top-1 errors in percent on a set of corrupted images.
 
     Returns:
-        `folder` of the set; `regenerated`, how it was made, None of a released one; `errors`, of each corruption that
-        is there a list of five, None where a severity is missing; `error_of_19` and `error_of_15`, the means over the
-        released and over the standard corruptions, None where one of them is not whole; `missing`, what is.
+        `folder` of the set; `errors`, for each corruption that is there a list of five, None where a severity is
+        missing; `error_of_19` and `error_of_15`, the means over the released and over the standard corruptions, None
+        where one of them is not whole; `missing`, what is not there, in words.
     """
     errors: dict[str, list[float | None]] = {}
     for name, whole in images.severities.items():
         errors[name] = [None] * len(SEVERITIES)
         for severity in whole:
-            of_these = Images(range(images.images), partial(images.batches, name, severity))
-            found, _ = evaluator.errors(f"{name} {severity}", images=of_these, of=images.identity)
+            of_these = Images(evaluator.test_images.places, partial(images.read, name, severity))
+            found, _ = evaluator.errors(f"{name} {severity}", images=of_these, of=str(images.folder.resolve()))
             errors[name][SEVERITIES.index(severity)] = found
     return {
         "folder": str(images.folder),
-        "regenerated": images.regenerated,
         "errors": errors,
         "error_of_19": mean_error(errors, RELEASED),
         "error_of_15": mean_error(errors, STANDARD),

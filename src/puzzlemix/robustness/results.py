@@ -8,7 +8,7 @@ from types import NoneType
 from typing import Any
 
 from puzzlemix.checkpoint import beside
-from puzzlemix.corruptions.names import SEVERITIES
+from puzzlemix.data.corrupted import SEVERITIES
 from puzzlemix.errors import require
 from puzzlemix.nested import has_shape, is_number, is_percentage, read_nested
 from puzzlemix.robustness.auto_attack import ATTACKS
@@ -34,7 +34,6 @@ EVALUATION = {
     },
     "corruptions?": {
         "folder": str,
-        "regenerated": (str, NoneType),
         "missing": [str],
         "errors": {"*": [(is_percentage, NoneType)] * len(SEVERITIES)},
         "error_of_19": (is_percentage, NoneType),

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-from puzzlemix.corruptions.sets import CorruptedImages
+from puzzlemix.data.corrupted import CorruptedImages
 from puzzlemix.evaluation import Evaluator, clean_errors, train_error
 from puzzlemix.robustness.attacked import attack_errors
 from puzzlemix.robustness.auto_attack import auto_attack

@@ -1,6 +1,5 @@
 """Sets of corrupted images in the formats of the releases: read whole or in part, and refused where they do not fit."""
 
-import json
 import re
 
 import numpy as np
@@ -10,8 +9,8 @@ from pictures import WNIDS, crops, pixels_of, write_class_folders, write_image
 from PIL import Image
 
 from puzzlemix import distributed
-from puzzlemix.corruptions import RELEASED, SEVERITIES, CorruptedImages, corruption_folder
 from puzzlemix.data.arrays import ArrayData
+from puzzlemix.data.corrupted import RELEASED, SEVERITIES, open_corrupted, released_folder
 from puzzlemix.data.folders import ImageFolders
 from puzzlemix.data.npz import Arrays, write_arrays
 from puzzlemix.data.sharding import evaluation_shards
@@ -58,9 +57,9 @@ def into_families(folder):
             path.rename(folder / family / path.name)
 
 
-def all_of(images, name, severity, batch_size=4):
+def all_of(images, name, severity, count, batch_size=4):
     """Every image, (N, C, H, W), and label."""
-    batches = list(images.batches(name, severity, evaluation_shards(range(images.images), batch_size)))
+    batches = list(images.read(name, severity, evaluation_shards(range(count), batch_size)))
     assert all(len(labels) <= batch_size for _, labels in batches)
     x, y = zip(*batches, strict=True)
     return torch.cat(x), torch.cat(y)
@@ -79,15 +78,13 @@ def test_arrays_are_read_as_they_lie_there(tmp_path, by_family):
     if by_family:
         into_families(tmp_path / "CIFAR-10-C")
     data = arrays(tmp_path)
-    images = CorruptedImages(corruption_folder(data), data)
-    assert images.images == len(Y)
+    images = open_corrupted(released_folder(data), data)
     assert images.severities == dict.fromkeys(NAMES, SEVERITIES)
     assert list(images.severities) == NAMES
-    assert (images.incomplete, images.regenerated) == ({}, None)
-    assert images.missing == [name for name in RELEASED if name not in NAMES]
+    assert images.lacking == [name for name in RELEASED if name not in NAMES]
     for name in NAMES:
         for severity in SEVERITIES:
-            pixels, labels = all_of(images, name, severity)
+            pixels, labels = all_of(images, name, severity, len(Y))
             assert (pixels.dtype, labels.dtype) == (torch.float32, torch.int64)
             wanted = x[name][(severity - 1) * len(Y) : severity * len(Y)]
             np.testing.assert_array_equal((pixels * 255).round().byte().permute(0, 2, 3, 1), wanted)
@@ -97,21 +94,20 @@ def test_arrays_are_read_as_they_lie_there(tmp_path, by_family):
 
 @pytest.mark.parametrize("by_family", [False, True])
 def test_folders_are_read_with_classes_by_name(tmp_path, tiny, by_family):
-    folder = corruption_folder(tiny)
+    folder = released_folder(tiny)
     grey = folder / "fog" / "2" / "n01" / "0.JPEG"
     Image.fromarray(pixels_of(grey)).convert("L").save(grey)
     (folder / "snow" / "1" / "n02" / "0.JPEG").unlink()
     write_image(folder / "snow" / "1" / "n02" / "0.png", crops(1, (64, 64))[0])
     if by_family:
         into_families(folder)
-    images = CorruptedImages(folder, tiny)
-    assert images.images == 6
+    images = open_corrupted(folder, tiny)
     assert images.severities == dict.fromkeys(NAMES, SEVERITIES)
-    assert (images.incomplete, images.regenerated) == ({}, None)
+    assert images.lacking == [name for name in RELEASED if name not in NAMES]
     for name in NAMES:
         for severity in SEVERITIES:
             files = sorted(folder.glob(f"{'*/' * by_family}{name}/{severity}/*/*.*"))
-            pixels, labels = all_of(images, name, severity)
+            pixels, labels = all_of(images, name, severity, 6)
             np.testing.assert_array_equal(
                 (pixels * 255).round().byte().permute(0, 2, 3, 1), [pixels_of(file) for file in files]
             )
@@ -119,12 +115,12 @@ def test_folders_are_read_with_classes_by_name(tmp_path, tiny, by_family):
 
 
 def test_hidden_files_are_not_corrupted_images(tiny):
-    folder = corruption_folder(tiny)
+    folder = released_folder(tiny)
     (folder / "fog" / "2" / ".git").mkdir()
     (folder / "fog" / "2" / "n01" / "._0.JPEG").write_bytes(b"\0")
-    images = CorruptedImages(folder, tiny)
+    images = open_corrupted(folder, tiny)
     assert images.severities == dict.fromkeys(NAMES, SEVERITIES)
-    assert len(all_of(images, "fog", 2)[1]) == 6
+    assert len(all_of(images, "fog", 2, 6)[1]) == 6
 
 
 def test_imagenets_centres_are_read_as_they_are_by_worker_processes(tmp_path):
@@ -133,9 +129,9 @@ def test_imagenets_centres_are_read_as_they_are_by_worker_processes(tmp_path):
     write_folder_set(tmp_path / "ImageNet-C" / "weather", WNIDS, (224, 224), ["fog"], [1, 3])
     data = ImageFolders("imagenet", 3, [224, 224], [0.5] * 3, [0.2] * 3, workers=2, test_images=6, root=str(tmp_path))
     data.load(CPU)
-    images = CorruptedImages(corruption_folder(data), data)
+    images = open_corrupted(released_folder(data), data)
     assert images.severities == {"fog": (1, 3)}
-    pixels, labels = all_of(images, "fog", 3)
+    pixels, labels = all_of(images, "fog", 3, 6)
     files = sorted((tmp_path / "ImageNet-C" / "weather" / "fog" / "3").rglob("*.JPEG"))
     np.testing.assert_array_equal(
         (pixels * 255).round().byte().permute(0, 2, 3, 1), [pixels_of(file) for file in files]
@@ -151,80 +147,45 @@ def test_every_image_is_in_one_processs_share(tmp_path, monkeypatch, tiny, kind,
         data = arrays(tmp_path)
     else:
         data = tiny
-    images = CorruptedImages(corruption_folder(data), data)
-    wanted, labels = all_of(images, "snow", 4)
+    images = open_corrupted(released_folder(data), data)
+    wanted, labels = all_of(images, "snow", 4, data.test_count)
     monkeypatch.setattr(distributed, "world_size", lambda: world)
     for rank in range(world):
         monkeypatch.setattr(distributed, "rank", lambda rank=rank: rank)
-        share, of_share = all_of(images, "snow", 4, batch_size=2)
+        share, of_share = all_of(images, "snow", 4, data.test_count, batch_size=2)
         torch.testing.assert_close(share, wanted[rank::world], rtol=0, atol=0)
         assert of_share.tolist() == labels[rank::world].tolist()
 
 
-def test_the_released_set_comes_before_a_regenerated_one(tmp_path):
-    data = arrays(tmp_path)
-    own = arrays(tmp_path, "flowers")
-    assert corruption_folder(data) is None
-    (tmp_path / "cifar10-c-regenerated").mkdir()
-    (tmp_path / "flowers-c-regenerated").mkdir()
-    assert corruption_folder(data) == tmp_path / "cifar10-c-regenerated"
-    assert corruption_folder(own) == tmp_path / "flowers-c-regenerated"
-    (tmp_path / "CIFAR-10-C").mkdir()
-    assert corruption_folder(data) == tmp_path / "CIFAR-10-C"
-
-
 def test_of_a_part_what_is_whole_is_read(tmp_path, tiny):
-    folder = corruption_folder(tiny)
+    folder = released_folder(tiny)
     (folder / "fog" / "3" / "n02" / "1.JPEG").unlink()
     (folder / "fog" / "5").rename(tmp_path / "elsewhere")
     for severity in SEVERITIES:
         (folder / "snow" / str(severity) / "n01" / "0.JPEG").unlink()
         (folder / "snow" / str(severity) / "n01" / "1.JPEG").unlink()
-    images = CorruptedImages(folder, tiny)
+    images = open_corrupted(folder, tiny)
     assert images.severities == {"gaussian_noise": SEVERITIES, "fog": (1, 2, 4)}
-    assert images.incomplete == {
-        "fog": "severity 3 has 5 of 6 images, of 3 of 3 classes; severity 5 has 0 of 6 images, of 0 of 3 classes",
-        "snow": "; ".join(f"severity {s} has 4 of 6 images, of 2 of 3 classes" for s in SEVERITIES),
-    }
-    assert "snow" not in images.missing
-    assert len(images.missing) == 16
-    assert len(all_of(images, "fog", 4)[1]) == 6
-    with pytest.raises(InputError, match=r"^severity 3 of fog is not there: take one of \[1, 2, 4\]$"):
-        images.batches("fog", 3, [range(4)])
-    with pytest.raises(InputError, match=r"^unknown corruption 'snow'"):
-        images.batches("snow", 1, [range(4)])
+    of_snow = "; ".join(f"severity {s} has 4 of 6 images, of 2 of 3 classes" for s in SEVERITIES)
+    of_fog = "severity 3 has 5 of 6 images, of 3 of 3 classes; severity 5 has 0 of 6 images, of 0 of 3 classes"
+    assert images.lacking == [*(name for name in RELEASED if name not in NAMES), f"snow ({of_snow})", f"fog ({of_fog})"]
+    assert len(all_of(images, "fog", 4, 6)[1]) == 6
 
 
 def test_a_severity_is_whole_that_has_all_test_images(tmp_path, tiny):
     """Also where all of them lack the same images: the dataset tells."""
-    for path in corruption_folder(tiny).rglob("n01/0.JPEG"):
+    for path in released_folder(tiny).rglob("n01/0.JPEG"):
         path.unlink()
     message = r"no severity of any corruption is whole .*gaussian_noise: severity 1 has 5 of 6 images"
     with pytest.raises(InputError, match=message):
-        CorruptedImages(corruption_folder(tiny), tiny)
+        open_corrupted(released_folder(tiny), tiny)
 
 
 def test_images_held_out_of_the_training_set_have_no_corrupted_ones(tmp_path):
     write_array_set(tmp_path / "CIFAR-10-C")
     data = arrays(tmp_path, validation_per_class=1)
     with pytest.raises(InputError, match="of the test images, but this run is evaluated on validation images"):
-        CorruptedImages(tmp_path / "CIFAR-10-C", data)
-
-
-def test_a_regenerated_set_says_so(tmp_path):
-    write_array_set(tmp_path / "cifar10-c-regenerated")
-    path = tmp_path / "cifar10-c-regenerated" / "regenerated.json"
-    path.write_text(json.dumps({"how": "made here", "classes": ["a", "b", "c"]}))
-    data = arrays(tmp_path)
-    assert CorruptedImages(path.parent, data).regenerated == "made here"
-    path.write_text(json.dumps({"how": "made here", "classes": ["b", "a", "c"]}))
-    with pytest.raises(
-        InputError, match=r"when its classes were others, .*: delete it and run `python .*=cifar10 corr"
-    ):
-        CorruptedImages(path.parent, data)
-    path.write_text('{"how"')
-    with pytest.raises(InputError, match=r"regenerated.json is damaged .*: delete .*cifar10-c-regenerated and make"):
-        CorruptedImages(path.parent, data)
+        open_corrupted(tmp_path / "CIFAR-10-C", data)
 
 
 def cut_off(path):
@@ -237,7 +198,7 @@ def replace_labels(folder, labels):
 
 AGAIN = "unpack the released set again"
 BAD_ARRAYS = {
-    "no labels": (lambda f: (f / "labels.npy").unlink(), r"has no labels\.npy, which tells the classes"),
+    "no labels": (lambda f: (f / "labels.npy").unlink(), r"has no labels\.npy, the classes"),
     "strangers": (
         lambda f: replace_labels(f, np.tile(Y, 5) + 1),
         r"labels from 1 to 3, but num_classes=3 allows 0 to 2",
@@ -275,14 +236,14 @@ def test_one_array_that_does_not_fit_leaves_the_others(tmp_path, case):
     write_array_set(tmp_path / "CIFAR-10-C")
     data = arrays(tmp_path)
     spoil(tmp_path / "CIFAR-10-C")
-    images = CorruptedImages(tmp_path / "CIFAR-10-C", data)
+    images = open_corrupted(tmp_path / "CIFAR-10-C", data)
     assert images.severities == dict.fromkeys(["gaussian_noise", "snow"], SEVERITIES)
     (lacking,) = (text for text in images.lacking if text.startswith("fog"))
     assert re.search(rf"{message}[^\n]*{AGAIN}", lacking)
     for name in ("gaussian_noise", "snow"):
         (tmp_path / "CIFAR-10-C" / f"{name}.npy").unlink()
     with pytest.raises(InputError, match=rf"{message}[^\n]*{AGAIN}$"):
-        CorruptedImages(tmp_path / "CIFAR-10-C", data)
+        open_corrupted(tmp_path / "CIFAR-10-C", data)
 
 
 @pytest.mark.parametrize("case", BAD_ARRAYS)
@@ -292,27 +253,14 @@ def test_arrays_that_do_not_fit(tmp_path, case):
     data = arrays(tmp_path)
     spoil(tmp_path / "CIFAR-10-C")
     with pytest.raises(InputError, match=rf"^{tmp_path}/CIFAR-10-C.*{message}[^\n]*{AGAIN}$"):
-        CorruptedImages(tmp_path / "CIFAR-10-C", data)
+        open_corrupted(tmp_path / "CIFAR-10-C", data)
 
 
 def test_another_number_of_test_images(tmp_path):
     write_array_set(tmp_path / "CIFAR-10-C")
     data = arrays(tmp_path, y=Y[1:])
     with pytest.raises(InputError, match=rf"labels of 7 images, but cifar10 has 6 test images: {AGAIN}$"):
-        CorruptedImages(tmp_path / "CIFAR-10-C", data)
-
-
-def test_sets_are_told_apart(tmp_path):
-    """What was measured of one counts for no other: by the folder, and by how it was made."""
-    data, identities = arrays(tmp_path), set()
-    for name in ("CIFAR-10-C", "cifar10-c-regenerated"):
-        write_array_set(tmp_path / name)
-        for seed in (None, 0, 1):
-            if seed is not None:
-                record = {"how": "made here", "classes": ["a", "b", "c"], "seed": seed}
-                (tmp_path / name / "regenerated.json").write_text(json.dumps(record))
-            identities.add(CorruptedImages(tmp_path / name, data).identity)
-    assert len(identities) == 6
+        open_corrupted(tmp_path / "CIFAR-10-C", data)
 
 
 def rename_class(folder):
@@ -332,34 +280,33 @@ BAD_FOLDERS = {
 @pytest.mark.parametrize("case", BAD_FOLDERS)
 def test_folders_that_do_not_fit(tiny, case):
     spoil, message = BAD_FOLDERS[case]
-    folder = corruption_folder(tiny)
+    folder = released_folder(tiny)
     spoil(folder)
     with pytest.raises(InputError, match=rf"^{folder}.*{message}[^\n]*{AGAIN}$"):
-        CorruptedImages(folder, tiny)
+        open_corrupted(folder, tiny)
 
 
 def test_no_set_at_all(tmp_path):
     data, own = arrays(tmp_path), arrays(tmp_path, "flowers")
-    with pytest.raises(
-        InputError, match=r"CIFAR-10-C is not there: put CIFAR-10-C there, or run `.* dataset=cifar10 corr"
-    ):
-        CorruptedImages(tmp_path / "CIFAR-10-C", data)
-    with pytest.raises(InputError, match=r"put such a set there, or run `.*=image_folder dataset\.name=flowers corr"):
-        CorruptedImages(tmp_path / "flowers-c", own)
+    assert released_folder(data) is released_folder(own) is None
+    with pytest.raises(InputError, match=r"CIFAR-10-C is not there: put CIFAR-10-C there$"):
+        open_corrupted(tmp_path / "CIFAR-10-C", data)
+    with pytest.raises(InputError, match=r"flowers-c is not there: put such a set there$"):
+        open_corrupted(tmp_path / "flowers-c", own)
     (tmp_path / "CIFAR-10-C" / "fogs").mkdir(parents=True)
     with pytest.raises(InputError, match=rf"CIFAR-10-C holds no corruption, neither gaussian_noise\.npy .*: {AGAIN}$"):
-        CorruptedImages(tmp_path / "CIFAR-10-C", data)
+        open_corrupted(tmp_path / "CIFAR-10-C", data)
 
 
 @pytest.mark.parametrize("workers", [0, 1])
 def test_an_image_that_cannot_be_read_is_named(tiny, workers):
-    folder = corruption_folder(tiny)
+    folder = released_folder(tiny)
     last = folder / "fog" / "3" / "n03" / "1.JPEG"
     last.write_bytes(last.read_bytes()[:300])
     tiny.workers = workers
-    images = CorruptedImages(folder, tiny)
+    images = open_corrupted(folder, tiny)
     with pytest.raises(RunError, match=rf"^{last} cannot be read as an image \(\w+\): replace it, or delete it$"):
-        all_of(images, "fog", 3)
+        all_of(images, "fog", 3, 6)
     write_image(last, crops(1, (32, 64))[0])
     with pytest.raises(RunError, match=rf"^{last} has 32 x 64 pixels, the dataset's images 64 x 64: set"):
-        all_of(images, "fog", 3)
+        all_of(images, "fog", 3, 6)
