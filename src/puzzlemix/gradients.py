@@ -63,3 +63,36 @@ def frozen(network: nn.Module) -> Iterator[None]:
             weight.requires_grad = True
         for module in training:
             module.training = True
+
+
+def ascend(
+    network: nn.Module, images: Tensor, labels: Tensor, noise: Tensor, *, eps: float, step: float, steps: int
+) -> Tensor:
+    """Projected gradient ascent (Madry et al., 2018) of the loss, within `eps` of the images in every pixel.
+
+    Args:
+        network: in eval mode.
+        images, noise: (B, C, H, W); it starts from their sum. Nothing is checked, and no GPU is waited for.
+        labels: (B,).
+        eps, step: in the units of pixels in [0, 1].
+        steps: how many.
+
+    Returns:
+        (B, C, H, W) in [0, 1].
+    """
+    current = (images + noise).clamp(0, 1)
+    with torch.autocast(images.device.type, enabled=False):
+        for _ in range(steps):
+            moved = current + step * gradient_of_loss(network, current, labels).sign()
+            current = (images + (moved - images).clamp(-eps, eps)).clamp(0, 1)
+    return current
+
+
+def gradient_of_loss(network: nn.Module, images: Tensor, labels: Tensor) -> Tensor:
+    """Gradient of each image's cross-entropy by its pixels, (B, C, H, W)."""
+    images = images.detach().requires_grad_()
+    with torch.enable_grad():
+        loss = cross_entropies(network, images, labels).sum()
+    (gradient,) = torch.autograd.grad(loss, images, allow_unused=True)
+    require(gradient is not None, DETACHED)
+    return gradient

@@ -6,7 +6,7 @@ import torch
 from torch import Tensor, nn
 
 from puzzlemix.errors import require, require_pixels, require_whole
-from puzzlemix.gradients import DETACHED, cross_entropies
+from puzzlemix.gradients import ascend
 
 
 def attack(
@@ -68,28 +68,6 @@ def attack(
         left = images[known]
         found[known] = ascend(network, left, labels[known], start(left), **ball)
     return found
-
-
-def ascend(
-    network: nn.Module, images: Tensor, labels: Tensor, noise: Tensor, *, eps: float, step: float, steps: int
-) -> Tensor:
-    """The steps of `attack`, from images with noise on, all (B, C, H, W); nothing is checked, no GPU is waited for."""
-    current = (images + noise).clamp(0, 1)
-    with torch.autocast(images.device.type, enabled=False):
-        for _ in range(steps):
-            moved = current + step * gradient_of_loss(network, current, labels).sign()
-            current = (images + (moved - images).clamp(-eps, eps)).clamp(0, 1)
-    return current
-
-
-def gradient_of_loss(network: nn.Module, images: Tensor, labels: Tensor) -> Tensor:
-    """Gradient of each image's cross-entropy by its pixels, (B, C, H, W)."""
-    images = images.detach().requires_grad_()
-    with torch.enable_grad():
-        loss = cross_entropies(network, images, labels).sum()
-    (gradient,) = torch.autograd.grad(loss, images, allow_unused=True)
-    require(gradient is not None, DETACHED)
-    return gradient
 
 
 def check_attack(eps: float, step: float, steps: int, random_start: bool, restarts: int = 1) -> None:
