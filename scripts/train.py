@@ -12,15 +12,17 @@ if __name__ == "__main__":  # the imports take seconds: signals wait until `cli.
     signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGTERM, signal.SIGUSR1, signal.SIGUSR2})
 
 from collections.abc import Mapping
+from contextlib import nullcontext
 from pathlib import Path
 from typing import Any
 
+import torch
 from hydra.core.hydra_config import HydraConfig
 from omegaconf import DictConfig, OmegaConf
 
 from puzzlemix import cli, distributed, overrides, preemption
 from puzzlemix.checkpoint import check_kept, digest, keep_weights
-from puzzlemix.errors import require
+from puzzlemix.errors import RunError, require
 from puzzlemix.evaluation import Evaluator
 from puzzlemix.experiment import build, build_part, build_recipe, check_torchvision, plain
 from puzzlemix.robustness.attacked import attack_errors, check_evaluation
@@ -60,7 +62,7 @@ def main(config: DictConfig) -> None:
 
     trainer = Trainer(network, mixer, data, recipe, log)
     with log.recording_failure():
-        trainer.train()
+        trainer.train(after_epoch=lambda: show_mixed(log, trainer))
         weights = digest(network)
         errors = errors_under_attack(Evaluator(network, data, config["test_batch_size"], config["seed"]), weights, log)
     with preemption.deferred():  # so that a run that has its metrics also has its page at wandb and its kept weights
@@ -83,6 +85,27 @@ def errors_under_attack(evaluator: Evaluator, weights: str, log: RunLog) -> dict
             kept[name] = {"settings": settings, "error": error}
             log.keep_attacks(weights, kept)
     return {f"{name}_error": kept[name]["error"] for name in log.config["attack"]}
+
+
+def show_mixed(log: RunLog, trainer: Trainer) -> None:
+    """Draw what the method makes of some images, every `logger.mixed_every` epochs and after the last; never for 0.
+
+    A picture that cannot be written is a warning: the run goes on without it.
+    """
+    done, every = len(log.records), log.config["logger"]["mixed_every"]
+    is_wanted = every > 0 and (done % every == 0 or done == trainer.recipe.epochs)
+    if not (is_wanted and distributed.is_main()):
+        return
+    from puzzlemix.reporting.mixed import draw_mixed  # here, since it needs matplotlib
+
+    path = log.folder / "mixed.png"
+    eager = torch.compiler.set_stance("force_eager") if log.config["compile"] else nullcontext()
+    try:
+        with eager:  # nothing is compiled for one batch
+            draw_mixed(path, trainer.network, trainer.mixer, trainer.data, trainer.seed)
+        log.log_picture(path)
+    except RunError as error:
+        cli.warn([str(error)])
 
 
 def check_choices(chosen: Mapping[str, str | None]) -> None:

@@ -20,20 +20,22 @@ class EpochSums:
         self.values = torch.zeros(4, dtype=torch.float64, device=device)
 
     @torch.no_grad()
-    def add(self, step: int, loss: Tensor, gradient_norm: Tensor, right: Tensor, images: int) -> None:
+    def add(self, step: int, loss: Tensor, gradient_norm: Tensor, logits: Tensor, targets: Tensor) -> None:
         """Add a step.
 
         Args:
             step: its number, from 1.
             loss: mean over its images, ().
             gradient_norm: (), not finite where any parameter's gradient is not.
-            right: sum over its images of the share of the label that was answered, ().
-            images: how many.
+            logits: (V B, K), of V views; the first B count.
+            targets: (B, K); an answer is right by the share of the label that it hits.
         """
+        answers = logits[: len(targets)].argmax(1, keepdim=True)  # (B, 1)
+        right = targets.gather(1, answers).sum()
         broken = ~(loss.isfinite() & gradient_norm.isfinite())
         first = torch.where(self.values[3] > 0, self.values[3], broken * step)
-        self.values[:2] += torch.stack([loss.double() * images, right.double()])
-        self.values[2] += images
+        self.values[:2] += torch.stack([loss.double() * len(targets), right.double()])
+        self.values[2] += len(targets)
         self.values[3] = first
 
     def first_broken_step(self) -> int:

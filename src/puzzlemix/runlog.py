@@ -15,23 +15,19 @@ The folder's name depends on the config alone, so every process and every restar
 from __future__ import annotations
 
 import json
-import sys
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager, nullcontext, suppress
+from contextlib import contextmanager, suppress
 from operator import itemgetter
 from pathlib import Path
 from statistics import mean, median
 from typing import Any
 
-import torch
 import yaml
-from torch import nn
 
 from puzzlemix import distributed
 from puzzlemix.environment import environment
 from puzzlemix.errors import InputError, RunError, require, require_choice, require_whole, told
 from puzzlemix.files import cannot_be_written, make_folder, write_text
-from puzzlemix.mixing import Mixer
 from puzzlemix.nested import has_shape, read_nested
 from puzzlemix.run_lock import lock_run
 from puzzlemix.settings import differences, fingerprint, settings
@@ -147,26 +143,10 @@ class RunLog:
         if self._wandb is not None:
             self._wandb.log_epoch(record)
 
-    def show_mixed(self, network: nn.Module, mixer: Mixer, data: Any) -> None:
-        """Draw what the method makes of some images, every `logger.mixed_every` epochs and after the last; of 0 never.
-
-        A picture that cannot be written is a warning: the run goes on without it.
-        """
-        done, every = len(self.records), self.config["logger"]["mixed_every"]
-        wanted = every > 0 and (done % every == 0 or done == self.config["recipe"]["epochs"])
-        if not (wanted and distributed.is_main()):
-            return
-        from puzzlemix.reporting.mixed import draw_mixed  # here, since it needs matplotlib
-
-        eager = torch.compiler.set_stance("force_eager") if self.config["compile"] else nullcontext()
-        try:
-            with eager:  # nothing is compiled for one batch
-                draw_mixed(self.folder / "mixed.png", network, mixer, data, self.config["seed"])
-        except RunError as error:
-            sys.stderr.write(f"warning: {error}\n")
-            return
+    def log_picture(self, path: Path) -> None:
+        """Send a picture of the last epoch to wandb, where that is wanted."""
         if self._wandb is not None:
-            self._wandb.log_picture(self.folder / "mixed.png", epoch=done - 1)
+            self._wandb.log_picture(path, epoch=len(self.records) - 1)
 
     def kept_attacks(self, weights: str) -> dict[str, dict[str, Any]]:
         """What was given to `keep_attacks` for a network with these weights; on all processes."""

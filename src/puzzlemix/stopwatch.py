@@ -9,6 +9,8 @@ from contextlib import AbstractContextManager, contextmanager, nullcontext
 
 import torch
 
+PARTS = "data", "saliency", "mixing", "network", "optimizer", "evaluation"  # of an epoch's time
+
 
 def untimed(name: str) -> AbstractContextManager[None]:
     """In place of a stopwatch where nobody reads it."""

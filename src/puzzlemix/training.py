@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from contextlib import closing
 from math import inf
 from typing import Any
 
 import torch
-from torch import Tensor, nn
+from torch import nn
 from torch.nn.parallel import DistributedDataParallel
 from torch.nn.utils import get_total_norm
 
@@ -21,9 +22,8 @@ from puzzlemix.progress import ProgressBar
 from puzzlemix.recipe import Recipe
 from puzzlemix.run_state import RunState
 from puzzlemix.runlog import RunLog
+from puzzlemix.stopwatch import PARTS
 from puzzlemix.streams import seed_global_streams
-
-PARTS = "data", "saliency", "mixing", "network", "optimizer", "evaluation"  # of an epoch's time
 
 
 class Trainer:
@@ -48,14 +48,17 @@ class Trainer:
         self.arithmetic.prepare(network)
         self.optimizer = recipe.optimizer(network, self.arithmetic.fused)
         self.criterion = LOSSES[recipe.loss]
-        one = distributed.world_size() == 1
-        self.model = network if one else DistributedDataParallel(network)
+        self.evaluator = Evaluator(network, data, log.config["test_batch_size"])
+        self.model = network if distributed.world_size() == 1 else DistributedDataParallel(network)
         self.state = RunState(network, self.optimizer, mixer, log)
         log.take_folder()
         self.state.restore()  # last, since DDP gives all processes the first one's batch norm statistics
 
-    def train(self) -> None:
+    def train(self, after_epoch: Callable[[], None] = lambda: None) -> None:
         """Train to the recipe's last epoch.
+
+        Args:
+            after_epoch: called once an epoch is evaluated, logged and saved.
 
         Raises:
             RunError: it cannot go on; the last good checkpoint is kept.
@@ -72,13 +75,14 @@ class Trainer:
                     with state.stopwatch("evaluation"):
                         distributed.share_buffers(self.network)
                         self._check_weights()
-                        errors = self._errors()
+                        evaluates = self.recipe.evaluates_after(state.epoch)
+                        errors = clean_errors(self.evaluator) if evaluates else {}  # in percent
                     self.log.write_epoch({**self._record(), **errors, "seconds": self._seconds()})
                     bar.show_epoch(self.log.records[-1])
                     state.begin_next_epoch()
                     state.save()
-                    self.log.show_mixed(self.network, self.mixer, self.data)
-            except InputError as error:  # met by one process alone, so that one has to tell
+                    after_epoch()
+            except InputError as error:  # one process alone met it, so the others must hear of it
                 raise RunError(str(error)) from error
             except PreemptedError as stop:
                 self._check_finite()
@@ -89,18 +93,12 @@ class Trainer:
                     "steps, and the same command goes on from it"
                 ) from stop
 
-    def _errors(self) -> dict[str, float]:
-        """Top-1 and top-5 error in percent; empty where the recipe does not evaluate after this epoch."""
-        if not self.recipe.evaluates_after(self.state.epoch):
-            return {}
-        return clean_errors(Evaluator(self.network, self.data, self.log.config["test_batch_size"]))
-
     def train_epoch(self, bar: ProgressBar) -> None:
-        """One pass over the training images, from the step on that the run had come to.
+        """Train on all images once, from the step that the run had come to.
 
-        What is random in a step follows from seed, epoch and step alone, so that a run goes on as if never interrupted.
+        Seed, epoch and step determine what is random in a step, so a run goes on as if nothing had interrupted it.
         """
-        state, recipe, epoch = self.state, self.recipe, self.state.epoch
+        state, recipe, epoch, part = self.state, self.recipe, self.state.epoch, self.state.stopwatch
         if state.steps_done == 0:
             seed_global_streams("training", self.seed, epoch, distributed.rank())
         self.mixer.epoch = epoch
@@ -109,39 +107,33 @@ class Trainer:
         view = recipe.view_at(epoch)
         batches = self.data.train_batches(batch_size, recipe.drop_last, self.seed, epoch, state.steps_done, **view)
 
-        with closing(batches):  # whatever happens: its readers would outlive an error
+        with closing(batches):  # its readers would outlive an error
             for step in range(state.steps_done, steps):
-                with state.stopwatch("data"):
-                    images, labels = next(batches)
+                # ---------------------------------------------------------------------------------- one training step
+                with part("data"):
+                    images, labels = next(batches)  # (B, C, H, W) in [0, 1], (B,)
                 self.mixer.draws.seed(self.seed, epoch, step)
                 for group in self.optimizer.param_groups:
                     group["lr"] = self._lr_of(step + 1)
+                self.optimizer.zero_grad()  # before mixing, which leaves gradients behind where clean_lam > 0
 
-                loss, largest, right = self._step(images, labels)
+                with self.arithmetic.reduced(state.device):
+                    with part("mixing"):
+                        mixed, targets = self.mixer(self.model, images, labels)  # (V B, C, H, W), (B, K)
+                    with part("network"):
+                        logits = self.model(mixed)  # (V B, K)
+                        loss = self.mixer.loss(self.criterion, logits, targets)  # ()
+                        loss.backward()
+                with part("optimizer"):
+                    largest = get_total_norm([p.grad for p in self.network.parameters() if p.grad is not None], inf)
+                    self.optimizer.step()
+                # -----------------------------------------------------------------------------------------------------
                 state.steps_done += 1
-                state.sums.add(state.steps_done, loss, largest, right, len(labels))
+                state.sums.add(state.steps_done, loss, largest, logits, targets)
                 if state.steps_done % self.log_every == 0 or state.steps_done == steps:
                     self._check_finite()  # waits for the GPU
                     bar.show_step(epoch + state.steps_done / steps, loss, steps * batch_size)
                 preemption.stop_if_asked()
-
-    def _step(self, images: Tensor, labels: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-        """Update the weights by a batch; its loss, its largest gradient, and how many answers were right, each ()."""
-        part = self.state.stopwatch
-        self.optimizer.zero_grad()  # before mixing, which may leave gradients behind (clean_lam > 0)
-        with self.arithmetic.reduced(self.state.device):
-            with part("mixing"):
-                mixed, targets = self.mixer(self.model, images, labels)  # (V B, C, H, W), (B, K)
-            with part("network"):
-                logits = self.model(mixed)  # (V B, K)
-                loss = self.mixer.loss(self.criterion, logits, targets)
-                loss.backward()
-        with part("optimizer"):
-            largest = get_total_norm([p.grad for p in self.network.parameters() if p.grad is not None], inf)
-            self.optimizer.step()
-        answers = logits[: len(targets)].argmax(1, keepdim=True)  # (B, 1)
-        right = targets.gather(1, answers).sum()  # by the share of the label that is hit
-        return loss, largest, right
 
     def _epochs_done(self) -> float:
         """2.5 in the middle of the third."""
@@ -193,7 +185,7 @@ class Trainer:
         return RunError(f"{what}; {kept}: start again with a lower recipe.lr and another name=")
 
     def _record(self) -> dict[str, Any]:
-        """What the log says of an epoch of training."""
+        """The part of an epoch's log line that training fills."""
         state, lr = self.state, self._lr_of(self.state.steps_done)
         return {"epoch": state.epoch, "lr": lr, **state.sums.means(), **self.mixer.pop_counts()}
 
