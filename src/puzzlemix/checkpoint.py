@@ -20,9 +20,8 @@ from torch.serialization import safe_globals
 from puzzlemix.errors import InputError, RunError, require
 from puzzlemix.files import whole_file, write_text
 from puzzlemix.model_card import model_card
+from puzzlemix.nested import is_plain
 from puzzlemix.settings import RESULT_DEPENDS_ON, fingerprint
-
-LARGEST_CONFIG, DEEPEST_CONFIG = 100_000, 20  # values and characters, levels of nesting: no run's config comes near
 
 
 def save_checkpoint(path: Path, content: Mapping[str, Any], previous: Path | None = None) -> None:
@@ -45,16 +44,15 @@ def save_checkpoint(path: Path, content: Mapping[str, Any], previous: Path | Non
 def load_checkpoint(path: str | Path) -> dict[str, Any]:
     """Read a checkpoint of this repository, onto the CPU, without running any code that it might hold.
 
-    Its `config` is plain data (`is_plain`). The rest is as the file has it.
+    Its `config` is plain data (`nested.is_plain`). The rest is as the file has it.
 
     Raises:
         InputError: it is not there, damaged, or not one of this repository's.
     """
     content = read_saved(Path(path), "checkpoints/last.pt")
     known = isinstance(content, dict) and {"network", "config"} <= set(content)
-    require(known, f"{path} is not a checkpoint of this repository: it lacks 'network' and 'config'")
-    of_a_run = isinstance(content["config"], dict) and is_plain(content["config"])
-    require(of_a_run, f"{path} is not a checkpoint of this repository: its 'config' is no run's")
+    known = known and isinstance(content["config"], dict) and is_plain(content["config"])
+    require(known, f"{path} is not a checkpoint of this repository: it lacks 'network', or its 'config' is no run's")
     return content
 
 
@@ -94,29 +92,6 @@ def as_input(path: str | Path) -> Iterator[None]:
     except Exception as error:
         shown = f"{type(error).__name__}: {error}"[:200]
         raise InputError(f"{path} does not work here ({shown}): give another checkpoint") from error
-
-
-def is_plain(value: Any) -> bool:
-    """Whether this is what a config may be: text, numbers, and lists and dicts of them, not many and not deep.
-
-    A few lists that hold each other several times would be many to go through, so the size is checked on the way.
-    """
-    waiting, size = [(value, 0)], 0
-    while waiting:
-        value, depth = waiting.pop()
-        if type(value) is dict and all(type(key) is str for key in value):
-            inner = [*value, *value.values()]
-        elif type(value) in (list, tuple):
-            inner = value
-        elif value is None or type(value) in (bool, int, float, str):
-            inner = []
-        else:
-            return False
-        size += len(value) if type(value) is str else len(inner)
-        if size > LARGEST_CONFIG or depth > DEEPEST_CONFIG:
-            return False
-        waiting += [(each, depth + 1) for each in inner]
-    return True
 
 
 class Loaded(NamedTuple):

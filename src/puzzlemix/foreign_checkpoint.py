@@ -35,7 +35,7 @@ from puzzlemix.errors import require
 PREFIX = "module."  # of DataParallel
 BEST = ("best_err1", "best_err5", "best_prec1")
 SHOWN = 3  # names of those that do not fit
-LOG = "log.txt"  # beside it
+LOG = "log.txt"  # next to it
 NUMBER = r"(\d+(?:\.\d+)?)"
 SEED = re.compile(r"^Random Seed: (\d{1,9})$", re.MULTILINE)
 TESTED = re.compile(rf"\*\*Test\*\* Prec@1 {NUMBER} ")
@@ -44,7 +44,7 @@ Claim = str | int | float
 
 
 class Inert:
-    """An object that keeps what a file gives it, and does nothing with it."""
+    """An object that keeps the state that a file gives it, and does nothing with it. No other attribute can be set."""
 
     __slots__ = ("state",)
 
