@@ -361,9 +361,7 @@ def test_a_checkpoint_with_a_wrong_part_ends_in_a_line(train):
     content = load_checkpoint(path)
     for part in ({"optimizer": None}, {"epoch": "a"}, {"log": 5}, {"processes": []}, {"network": 5}):
         torch.save(content | part, path)
-        with pytest.raises(
-            SystemExit, match=r"^error: .*last\.pt does not work here \(.*\): give a checkpoint of this"
-        ):
+        with pytest.raises(SystemExit, match=r"^error: .*last\.pt does not work here \(.*\): give another checkpoint"):
             train()
 
 
