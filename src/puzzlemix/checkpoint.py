@@ -153,7 +153,7 @@ def check_kept(config: Mapping[str, Any]) -> None:
     if not path.exists():
         return
     theirs = load_checkpoint(path)["config"]
-    of_a_run = set(RESULT_DEPENDS_ON) <= set(theirs)  # and not imported
+    of_a_run = {*RESULT_DEPENDS_ON, "precision"} <= set(theirs)  # and not imported
     ours = of_a_run and fingerprint(theirs) == fingerprint(config)
     require(ours, f"{path} holds weights of another config: give another name=, or move it, its .json and its .md")
 

@@ -46,7 +46,7 @@ def _lines(weights: Path, config: Mapping[str, Any], metrics: Mapping[str, Any])
         "file": f"`{weights.name}`, {len(file) / 1e6:.1f} MB, SHA-256 `{hashlib.sha256(file).hexdigest()}`",
         "dataset": _in_words(config["dataset"]),
         **{part: _in_words(config[part], besides=config["dataset"]) for part in ("network", "mixup", "recipe")},
-        "precision": config.get("precision", "fp32"),  # which earlier versions do not say
+        "precision": config["precision"],
         "errors, last epoch": ", ".join(f"{name} {error:.2f} %" for name, error in (clean | attacked).items()),
         "top1, other epochs": f"median of the last ten {top1['median10']:.2f} %, best {top1['best']:.2f} %",
         "made on": f"{machine['gpu'] or machine['processor']}, {machine['processes']} process(es)",
@@ -56,8 +56,6 @@ def _lines(weights: Path, config: Mapping[str, Any], metrics: Mapping[str, Any])
 
 def _to_make_again(config: Mapping[str, Any], metrics: Mapping[str, Any]) -> str:
     """The command, without what only where and how it ran depends on."""
-    if "overrides" not in config:  # of earlier versions
-        return "The run's `config.yaml` has all of its settings.\n"
     typed = {override: key_of(override) for override in config["overrides"]}
     kept = [override for override, key in typed.items() if key not in WHERE_IT_RAN and not key.startswith("logger.")]
     processes = metrics["machine"]["processes"]

@@ -14,7 +14,7 @@ class Measure(NamedTuple):
     """An error in percent.
 
     Attributes:
-        key: what `metrics.json` and `compare.py add` call it.
+        key: what `metrics.json` calls it.
         title: of its column.
         published_as: what sources call it.
         attack: the settings of the attack, as in `configs/attack/`; None: there is none.

@@ -91,7 +91,7 @@ class TableResults(NamedTuple):
 
 
 class Results(NamedTuple):
-    """Every table that was asked for, and a line on each run or file that cannot be shown."""
+    """Every table that was asked for, and a line on each run that cannot be shown."""
 
     tables: list[TableResults]
     problems: list[str]
@@ -124,7 +124,7 @@ def join_results(
         InputError: a folder or its content cannot be read, or there is no such table.
     """
     require_number("tolerance", tolerance)
-    found, (published, unread) = find_runs(results_dir), read_published(published_dir)
+    found, published = find_runs(results_dir), read_published(published_dir, experiments)
     benchmarks = read_benchmarks(published_dir / "benchmarks.yaml")
     by_table = defaultdict(list)
     for row in rows_of(found.runs):
@@ -145,7 +145,7 @@ def join_results(
                 theirs = benchmarks_of(experiment.settings(), experiment.choices, published, benchmarks)
                 beside[experiment.name] = theirs
         tables.append(TableResults(name, rows, lines, beside))
-    return Results(tables, found.problems + unread)
+    return Results(tables, found.problems)
 
 
 def _place(label: str, row: Row) -> tuple[bool, int]:
