@@ -21,10 +21,11 @@ from hydra.core.hydra_config import HydraConfig
 from omegaconf import DictConfig, OmegaConf
 
 from puzzlemix import cli, distributed, overrides, preemption
-from puzzlemix.checkpoint import check_kept, digest, keep_weights
+from puzzlemix.checkpoint import digest
 from puzzlemix.errors import RunError, require
 from puzzlemix.evaluation import Evaluator
 from puzzlemix.experiment import build, build_part, build_recipe, check_torchvision, plain
+from puzzlemix.model_card import check_kept, keep_weights
 from puzzlemix.robustness.attacked import attack_errors, check_evaluation
 from puzzlemix.runlog import RunLog
 from puzzlemix.training import Trainer

@@ -10,9 +10,9 @@ import torch
 from conftest import CONFIGS
 from test_experiments import compose
 
-from puzzlemix.checkpoint import check_kept, digest, load_checkpoint
+from puzzlemix.checkpoint import digest, load_checkpoint
 from puzzlemix.experiment import load_experiment, plain
-from puzzlemix.model_card import model_card
+from puzzlemix.model_card import check_kept, model_card
 from puzzlemix.reporting.runs import find_runs
 from puzzlemix.settings import differences, fingerprint, settings
 

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import hashlib
 import io
-import json
 import re
 import warnings
 import zipfile
@@ -18,10 +17,8 @@ from torch import nn
 from torch.serialization import safe_globals
 
 from puzzlemix.errors import InputError, RunError, require
-from puzzlemix.files import whole_file, write_text
-from puzzlemix.model_card import model_card
+from puzzlemix.files import whole_file
 from puzzlemix.nested import is_plain
-from puzzlemix.settings import RESULT_DEPENDS_ON, fingerprint
 
 
 def save_checkpoint(path: Path, content: Mapping[str, Any], previous: Path | None = None) -> None:
@@ -121,11 +118,6 @@ def load_newest(paths: Sequence[Path]) -> Loaded | None:
     return None
 
 
-def beside(checkpoint: str | Path, name: str) -> Path:
-    """Where what is made of a checkpoint goes: `last.pt` -> `last_<name>`, in the same folder."""
-    return Path(checkpoint).with_name(f"{Path(checkpoint).stem}_{name}")
-
-
 def load_weights(network: nn.Module, weights: Mapping[str, torch.Tensor], path: str | Path) -> None:
     """Put a checkpoint's weights into a network.
 
@@ -140,32 +132,6 @@ def load_weights(network: nn.Module, weights: Mapping[str, torch.Tensor], path: 
             raise InputError(f"{path} is a checkpoint of another network: {first}") from error
     finite = all(bool(tensor.isfinite().all()) for tensor in network.state_dict().values())
     require(finite, f"{path} holds weights that are not finite: its training diverged")
-
-
-def kept_path(run: Mapping[str, Any]) -> Path:
-    """Where weights are kept of a run with this `name` and `seed`."""
-    return Path("models") / f"{run['name']}_seed{run['seed']}.pt"
-
-
-def check_kept(config: Mapping[str, Any]) -> None:
-    """Raise `InputError` where weights of another config, or what is none, are kept in the place of this run's."""
-    path = kept_path(config)
-    if not path.exists():
-        return
-    theirs = load_checkpoint(path)["config"]
-    of_a_run = {*RESULT_DEPENDS_ON, "precision"} <= set(theirs)  # and not imported
-    ours = of_a_run and fingerprint(theirs) == fingerprint(config)
-    require(ours, f"{path} holds weights of another config: give another name=, or move it, its .json and its .md")
-
-
-def keep_weights(checkpoint: Path, metrics: Mapping[str, Any]) -> Path:
-    """Copy a run's network, without what only training needs, to `models/`, its metrics and a card beside it."""
-    content = load_checkpoint(checkpoint)
-    path = kept_path(metrics)
-    save_checkpoint(path, {"config": content["config"], "network": content["network"]})
-    write_text(path.with_suffix(".json"), json.dumps(dict(metrics), indent=2) + "\n")
-    write_text(path.with_suffix(".md"), model_card(path, content["config"], metrics))
-    return path
 
 
 def digest(network: nn.Module) -> str:

@@ -33,6 +33,8 @@ from puzzlemix.run_lock import lock_run
 from puzzlemix.settings import differences, fingerprint, settings
 from puzzlemix.stopwatch import of_parts
 
+STATISTICS = ("median10", "last", "best")  # of an error, over the epochs: see `summary`
+
 
 class RunLog:
     """Writes one run's folder. Only the first process writes; all read.

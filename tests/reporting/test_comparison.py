@@ -16,11 +16,12 @@ from puzzlemix.errors import InputError
 from puzzlemix.reporting.comparison import compare_row
 from puzzlemix.reporting.experiments import ExperimentFile, experiment_files
 from puzzlemix.reporting.figures import COLOURS
-from puzzlemix.reporting.measures import FGSM8, PGD7_EPS8, STATISTICS, TOP1
+from puzzlemix.reporting.measures import FGSM8, PGD7_EPS8, TOP1
 from puzzlemix.reporting.published import read_published
 from puzzlemix.reporting.results import as_tables
 from puzzlemix.reporting.runs import find_runs, rows_of
 from puzzlemix.reporting.tables import Table, as_csv, as_latex, as_markdown, print_tables, spread
+from puzzlemix.runlog import STATISTICS
 
 PUZZLE = "cifar100_preactresnet18_puzzlemix"
 

@@ -7,8 +7,6 @@ from typing import Any, NamedTuple
 
 from puzzlemix.data.corrupted import RELEASED, STANDARD
 
-STATISTICS = ("median10", "last", "best")
-
 
 class Measure(NamedTuple):
     """An error in percent.

@@ -22,13 +22,14 @@ from puzzlemix.reporting.comparison import (
     without_run,
 )
 from puzzlemix.reporting.experiments import ExperimentFile, experiment_files
-from puzzlemix.reporting.measures import ATTACKED, STATISTICS, TOP1
+from puzzlemix.reporting.measures import ATTACKED, TOP1
 from puzzlemix.reporting.published import METHODS, read_published
 from puzzlemix.reporting.robustness import robustness_table
 from puzzlemix.reporting.runs import Row, by_name, find_runs, rows_of
 from puzzlemix.reporting.seconds import seconds_table
 from puzzlemix.reporting.tables import Table, spread
 from puzzlemix.reporting.verdict import welch_p
+from puzzlemix.runlog import STATISTICS
 
 RUNS_HEADER = ("run", "seeds", "epochs", TOP1.title, "last", "best", *(m.title for m in ATTACKED), "s / epoch")
 NOT_TOLD = ("_target_", "name", "mean", "std")  # of the settings of all rows: it is in the title, or would fill a line

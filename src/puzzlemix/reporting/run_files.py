@@ -9,9 +9,9 @@ from typing import Any
 
 from puzzlemix.errors import require
 from puzzlemix.nested import flatten, has_shape, is_number, is_percentage, parse_nested, read_nested, read_text
-from puzzlemix.reporting.measures import STATISTICS, TOP1, TOP5
+from puzzlemix.reporting.measures import TOP1, TOP5
 from puzzlemix.robustness.results import attacks_are_whole
-from puzzlemix.runlog import read_metrics
+from puzzlemix.runlog import STATISTICS, read_metrics
 from puzzlemix.settings import fingerprint
 from puzzlemix.training import PARTS
 

@@ -7,9 +7,9 @@ from pathlib import Path
 from types import NoneType
 from typing import Any
 
-from puzzlemix.checkpoint import beside
 from puzzlemix.data.corrupted import SEVERITIES
 from puzzlemix.errors import require
+from puzzlemix.files import beside
 from puzzlemix.nested import has_shape, is_number, is_percentage, read_nested
 from puzzlemix.robustness.auto_attack import ATTACKS
 from puzzlemix.robustness.calibration import BINS
