@@ -19,26 +19,27 @@ from typing import Any
 import torch
 from omegaconf import DictConfig
 
-from puzzlemix import cli, distributed
-from puzzlemix.arithmetic import Arithmetic
-from puzzlemix.checkpoint import digest
+from puzzlemix.cli.config import check_torchvision, load_experiment, plain
+from puzzlemix.cli.script import script, warn
 from puzzlemix.data.corrupted import CorruptedImages, open_corrupted, released_folder
-from puzzlemix.environment import environment
-from puzzlemix.errors import printable, require, require_whole
-from puzzlemix.evaluation import Evaluator
-from puzzlemix.experiment import check_torchvision, load_experiment, plain
-from puzzlemix.files import output_file, write_text
+from puzzlemix.evaluation.attacked import check_evaluation
+from puzzlemix.evaluation.auto_attack import check_auto_attack
+from puzzlemix.evaluation.evaluator import Evaluator
+from puzzlemix.evaluation.results import check_seed, read_evaluation, results_path, with_earlier
+from puzzlemix.evaluation.self_checks import self_checks
+from puzzlemix.evaluation.suite import measure
 from puzzlemix.reporting.robustness import failed_checks, summary
-from puzzlemix.robustness.attacked import check_evaluation
-from puzzlemix.robustness.auto_attack import check_auto_attack
-from puzzlemix.robustness.results import check_seed, read_evaluation, results_path, with_earlier
-from puzzlemix.robustness.self_checks import self_checks
-from puzzlemix.robustness.suite import measure
+from puzzlemix.runtime import distributed
+from puzzlemix.runtime.environment import environment
+from puzzlemix.runtime.errors import printable, require, require_whole
+from puzzlemix.runtime.files import output_file, write_text
+from puzzlemix.training.checkpoint import digest
+from puzzlemix.training.precision import Arithmetic
 
 CONFIGS = Path(__file__).resolve().parents[1] / "configs"
 
 
-@cli.script("evaluate")
+@script("evaluate")
 def main(config: DictConfig) -> None:
     check_torchvision()
     config = plain(config)
@@ -77,25 +78,27 @@ def corrupted_images(wanted: str | None, data: Any) -> CorruptedImages | None:
     require(isinstance(wanted, str), f"corruptions must be auto or the folder of a set, not {wanted}")
     folder = released_folder(data) if wanted == "auto" else Path(wanted).expanduser()
     if folder is None:
-        warn(f"there are no corrupted images of {data.name}, so none are measured: give corruptions=FOLDER of a set")
+        warn_once(
+            f"there are no corrupted images of {data.name}, so none are measured: give corruptions=FOLDER of a set"
+        )
         return None
     images = open_corrupted(folder, data)
     if images.lacking:
-        warn(f"{folder} lacks {', '.join(images.lacking)}: the rest is measured")
+        warn_once(f"{folder} lacks {', '.join(images.lacking)}: the rest is measured")
     return images
 
 
-def warn(problem: str) -> None:
+def warn_once(problem: str) -> None:
     """A line on stderr, once."""
     if distributed.is_main():
-        cli.warn([problem])
+        warn([problem])
 
 
 def show(results: dict[str, Any]) -> None:
     """The numbers, a line each, and what to doubt as warnings."""
     for title, value in summary(results).items():
         print(printable(f"{title:32}{value}"))  # an earlier evaluation's names come from a file
-    cli.warn(failed_checks(results))
+    warn(failed_checks(results))
 
 
 if __name__ == "__main__":

@@ -8,12 +8,13 @@ from typing import Any, NoReturn
 
 from omegaconf import OmegaConf
 
-from puzzlemix import cli, overrides
-from puzzlemix.checkpoint import save_checkpoint
-from puzzlemix.errors import InputError, require, require_choice
-from puzzlemix.experiment import build_part, check_torchvision, compose
-from puzzlemix.files import output_file, write_text
-from puzzlemix.foreign_checkpoint import LOG, Claim, ForeignCheckpoint, claims_of_log, read_foreign
+from puzzlemix.cli import overrides
+from puzzlemix.cli.config import build_part, check_torchvision, compose
+from puzzlemix.cli.script import helped_by_docstring, plain_script
+from puzzlemix.runtime.errors import InputError, require, require_choice
+from puzzlemix.runtime.files import output_file, write_text
+from puzzlemix.training.checkpoint import save_checkpoint
+from puzzlemix.training.release_checkpoint import LOG, Claim, ForeignCheckpoint, claims_of_log, read_foreign
 
 CONFIGS = Path(__file__).resolve().parents[1] / "configs"
 DATASETS = {10: "cifar10", 100: "cifar100", 200: "tiny_imagenet", 1000: "imagenet"}  # of the releases, by classes
@@ -21,8 +22,8 @@ LARGE = ("tiny_imagenet",)  # 64 x 64 pixels, for which the releases' main.py ma
 NOT_SAID = ("mixup", "recipe", "seed")  # by the files
 
 
-@cli.plain_script
-@cli.helped_by_docstring
+@plain_script
+@helped_by_docstring
 def main() -> None:
     """Bring a checkpoint of the authors' releases of Puzzle Mix or Co-Mixup into this repository's format.
 

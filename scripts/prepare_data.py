@@ -19,7 +19,9 @@ import torch
 from hydra.core.hydra_config import HydraConfig
 from omegaconf import DictConfig, OmegaConf
 
-from puzzlemix import cli, overrides
+from puzzlemix.cli import overrides
+from puzzlemix.cli.config import build_part, check_torchvision, plain
+from puzzlemix.cli.script import script
 from puzzlemix.data.arrays import ArrayData
 from puzzlemix.data.cifar import read_cifar
 from puzzlemix.data.first_classes import FirstClasses
@@ -28,12 +30,11 @@ from puzzlemix.data.image_folder import channel_statistics, read_image_folder
 from puzzlemix.data.npz import Arrays, write_arrays
 from puzzlemix.data.resized_copies import SHORT_SIDES, resized_folder, write_resized_copies
 from puzzlemix.data.tiny_imagenet import read_tiny_imagenet
-from puzzlemix.errors import require
-from puzzlemix.experiment import build_part, check_torchvision, plain
-from puzzlemix.files import make_folder, write_text
+from puzzlemix.runtime.errors import require
+from puzzlemix.runtime.files import make_folder, write_text
 
 
-@cli.script("prepare_data")
+@script("prepare_data")
 def main(config: DictConfig) -> None:
     check_torchvision()
     if OmegaConf.is_missing(config.dataset, "num_classes"):

@@ -69,7 +69,8 @@ def script(monkeypatch):
     def run(name, *arguments):
         monkeypatch.setattr("sys.argv", [f"{name}.py", *arguments])
         monkeypatch.setenv("HYDRA_FULL_ERROR", "1")
-        spec = importlib.util.spec_from_file_location(f"scripts_{name}", SCRIPTS / f"{name}.py")
+        path = SCRIPTS.parent / "benchmarks" / "__main__.py" if name == "benchmarks" else SCRIPTS / f"{name}.py"
+        spec = importlib.util.spec_from_file_location(f"scripts_{name}", path)
         module = importlib.util.module_from_spec(spec)
         monkeypatch.setitem(sys.modules, spec.name, module)
         spec.loader.exec_module(module)

@@ -11,12 +11,12 @@ import torch
 from test_experiments import compose
 from torch import nn
 
-from puzzlemix import distributed
-from puzzlemix.experiment import build, plain
+from puzzlemix.cli.config import build, plain
 from puzzlemix.mixing.draws import Draws
-from puzzlemix.runlog import RunLog
-from puzzlemix.streams import numpy_stream
-from puzzlemix.training import Trainer
+from puzzlemix.runtime import distributed
+from puzzlemix.runtime.seeding import numpy_stream
+from puzzlemix.training.log import RunLog
+from puzzlemix.training.loop import Trainer
 
 METHODS = {
     "vanilla": ("mixup=vanilla",),

@@ -9,8 +9,8 @@ import zipfile
 import pytest
 import torch
 
-from puzzlemix.checkpoint import load_checkpoint, load_newest, save_checkpoint
-from puzzlemix.errors import InputError, RunError
+from puzzlemix.runtime.errors import InputError, RunError
+from puzzlemix.training.checkpoint import load_checkpoint, load_newest, save_checkpoint
 
 
 def content(epoch, megabytes=1):

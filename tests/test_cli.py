@@ -15,7 +15,7 @@ import torch
 from conftest import CONFIGS, SCRIPTS, TINY
 from omegaconf import OmegaConf
 
-from puzzlemix import distributed
+from puzzlemix.runtime import distributed
 
 BAD = {
     "mixup=puzlemix": r"unknown mixup 'puzlemix'; did you mean 'puzzlemix'\?",
@@ -174,12 +174,6 @@ def test_help_is_what_the_script_and_its_config_say(script, capsys, name):
     for group in {"train": ("mixup", "sweep"), "evaluate": ("attack",), "prepare_data": ("dataset",)}.get(name, ()):
         listed = re.search(rf"^{group}: (.*)$", shown, re.MULTILINE).group(1).split(", ")
         assert set(listed) == {path.stem for path in (CONFIGS / group).iterdir()}
-
-
-@pytest.mark.parametrize("command", ["add", "import"])
-def test_help_of_a_command(script, capsys, command):
-    script("compare", command, "--help")
-    assert f"python scripts/compare.py {command} " in capsys.readouterr().out
 
 
 def test_the_config_of_a_command_line_can_be_seen(script, capsys, tmp_path, monkeypatch):

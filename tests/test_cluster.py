@@ -17,9 +17,9 @@ from submitit.core.utils import UncompletedJobError
 from submitit.local.local import LocalJob
 from submitit.slurm.slurm import SlurmExecutor, _make_sbatch_string
 
-from puzzlemix import cluster
-from puzzlemix.job_log import JobLog
-from puzzlemix.soak import descendants, differences
+from benchmarks.soak import descendants, differences
+from puzzlemix.cli import cluster
+from puzzlemix.cli.job_log import JobLog
 
 SWEEP = (*TINY, "dataset.train_per_class=10", "recipe.epochs=10", "mixup=vanilla,input", "seed=0,1")
 RUNS = [f"digits_preactresnet18_narrow_{mixup}/seed{seed}" for mixup in ("vanilla", "input") for seed in (0, 1)]

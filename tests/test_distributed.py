@@ -11,8 +11,8 @@ from conftest import SCRIPTS, TINY
 from pictures import write_class_folders
 from two_processes import METHODS
 
-from puzzlemix.checkpoint import load_checkpoint
-from puzzlemix.streams import numpy_stream
+from puzzlemix.runtime.seeding import numpy_stream
+from puzzlemix.training.checkpoint import load_checkpoint
 
 
 def torchrun(*command):

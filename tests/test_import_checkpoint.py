@@ -18,11 +18,11 @@ import torch
 from conftest import CONFIGS
 from torch import nn
 
-from puzzlemix.checkpoint import load_checkpoint
-from puzzlemix.errors import InputError
-from puzzlemix.experiment import build, load_experiment
-from puzzlemix.foreign_checkpoint import read_foreign
+from puzzlemix.cli.config import build, load_experiment
 from puzzlemix.networks import preactresnet18, wide_resnet
+from puzzlemix.runtime.errors import InputError
+from puzzlemix.training.checkpoint import load_checkpoint
+from puzzlemix.training.release_checkpoint import read_foreign
 
 DIGITS = {"mean": (0.305,) * 3, "std": (0.323,) * 3}
 FORMATS = {"zip": True, "legacy": False}

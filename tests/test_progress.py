@@ -15,8 +15,8 @@ import puzzlemix
 from puzzlemix.data.image_folder import read_image_folder
 from puzzlemix.data.resized_copies import write_resized_copies
 from puzzlemix.data.tiny_imagenet import read_tiny_imagenet
-from puzzlemix.evaluation import Evaluator, clean_errors
-from puzzlemix.progress import ProgressBar
+from puzzlemix.evaluation.evaluator import Evaluator, clean_errors
+from puzzlemix.training.progress import ProgressBar
 
 MODULES = ("evaluation", "progress", "image_folder", "tiny_imagenet", "resized_copies")  # that have a bar
 

@@ -17,12 +17,12 @@ from conftest import SCRIPTS, TINY
 from pictures import write_class_folders
 from torch import nn
 
-from puzzlemix import preemption
-from puzzlemix.checkpoint import load_checkpoint
-from puzzlemix.cli import ASKED_TO_STOP
+from benchmarks.soak import descendants, differences
+from puzzlemix.cli.script import ASKED_TO_STOP
 from puzzlemix.data.readers import LAST_READS_S
-from puzzlemix.robustness.attacks import attack
-from puzzlemix.soak import descendants, differences
+from puzzlemix.evaluation.attacks import attack
+from puzzlemix.runtime import preemption
+from puzzlemix.training.checkpoint import load_checkpoint
 
 METHODS = {
     "input": ("mixup=input",),
@@ -121,7 +121,7 @@ def test_a_run_asked_to_stop_during_the_attacks_keeps_those_that_are_finished(tm
         steps.append(options["steps"])
         return attack(*given, **options)
 
-    monkeypatch.setattr("puzzlemix.robustness.attacked.attack", recorded)
+    monkeypatch.setattr("puzzlemix.evaluation.attacked.attack", recorded)
     script("train", *overrides, f"results_dir={tmp_path}/stopped")
     assert set(steps) == {20}  # PGD's
     assert not kept.exists()
@@ -189,7 +189,7 @@ def test_a_signal_after_the_last_step_loses_nothing(
 
 def test_a_run_whose_results_are_being_written_ends_well(train, signal_before, handed_on):
     """It would not come back for its page at wandb."""
-    signal_before("puzzlemix.runlog.RunLog.finish", signal.SIGTERM)
+    signal_before("puzzlemix.training.log.RunLog.finish", signal.SIGTERM)
     assert (train() / "metrics.json").is_file()
     assert handed_on == []
 

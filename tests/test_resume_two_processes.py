@@ -16,11 +16,11 @@ from conftest import OF_TWO_PROCESSES, SCRIPTS
 from test_resume import log_of
 from torch.distributed import TCPStore
 
-from puzzlemix import preemption
-from puzzlemix.checkpoint import load_checkpoint
-from puzzlemix.errors import PreemptedError
-from puzzlemix.rendezvous import RETRY, agree_on_a_name
-from puzzlemix.soak import differences
+from benchmarks.soak import differences
+from puzzlemix.runtime import preemption
+from puzzlemix.runtime.errors import PreemptedError
+from puzzlemix.runtime.rendezvous import RETRY, agree_on_a_name
+from puzzlemix.training.checkpoint import load_checkpoint
 
 
 def torchrun(folder, *options, processes=2, overrides=()):

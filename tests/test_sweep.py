@@ -13,11 +13,11 @@ from conftest import CONFIGS, SCRIPTS, TINY
 from hydra._internal.core_plugins.basic_sweeper import BasicSweeper
 from hydra.core.override_parser.overrides_parser import OverridesParser
 
-from puzzlemix.errors import InputError
-from puzzlemix.experiment import composed_settings
+from puzzlemix.cli.config import composed_settings
+from puzzlemix.cli.sweep import check_runs
 from puzzlemix.reporting.runs import find_runs
-from puzzlemix.settings import differences, settings
-from puzzlemix.sweep import check_runs
+from puzzlemix.runtime.errors import InputError
+from puzzlemix.training.settings import differences, settings
 
 SWEEPS = {path.stem: path for path in (CONFIGS / "sweep").glob("*.yaml")}
 TABLES = {name: name[-1] for name in SWEEPS if re.search(r"_table\d$", name)}

@@ -10,8 +10,8 @@ import time
 
 from conftest import OF_TWO_PROCESSES, SCRIPTS
 
-from puzzlemix.checkpoint import load_checkpoint
-from puzzlemix.soak import descendants, differences
+from benchmarks.soak import descendants, differences
+from puzzlemix.training.checkpoint import load_checkpoint
 
 
 def start(*results_dirs):

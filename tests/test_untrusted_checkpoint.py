@@ -13,10 +13,10 @@ from conftest import CONFIGS, SCRIPTS, TINY
 from test_readme import METHOD, METHOD_YAML
 
 import puzzlemix.mixing
-from puzzlemix.checkpoint import save_checkpoint
-from puzzlemix.errors import InputError
-from puzzlemix.experiment import build, compose, load_experiment, plain
-from puzzlemix.overrides import options
+from puzzlemix.cli.config import build, compose, load_experiment, plain
+from puzzlemix.cli.overrides import options
+from puzzlemix.runtime.errors import InputError
+from puzzlemix.training.checkpoint import save_checkpoint
 
 CPU = torch.device("cpu")
 PARTS = ("dataset", "network", "mixup", "recipe")
@@ -133,7 +133,7 @@ def test_nothing_runs_but_what_our_own_configs_name(refused, trap, attack):
     assert trap.untouched()
 
 
-@pytest.mark.parametrize("command", ["evaluate checkpoint={}", "visualize checkpoint={}", "benchmark solvers {}"])
+@pytest.mark.parametrize("command", ["evaluate checkpoint={}", "visualize checkpoint={}", "benchmarks solvers {}"])
 def test_no_script_runs_it(script, trap, tmp_path, command):
     content = checkpoint_of()
     content["config"]["mixup"]["prob"] = trap.torch_load

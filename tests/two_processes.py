@@ -13,10 +13,11 @@ import torch.nn.functional as F
 from torch import nn
 from torch.nn.parallel import DistributedDataParallel
 
-from puzzlemix import CutMix, InputMixup, ManifoldMixup, Mixer, PuzzleMix, distributed, preemption
-from puzzlemix.errors import PreemptedError
-from puzzlemix.evaluation import Evaluator, Images
-from puzzlemix.losses import bce_on_softmax
+from puzzlemix import CutMix, InputMixup, ManifoldMixup, Mixer, PuzzleMix
+from puzzlemix.evaluation.evaluator import Evaluator, Images
+from puzzlemix.mixing.losses import bce_on_softmax
+from puzzlemix.runtime import distributed, preemption
+from puzzlemix.runtime.errors import PreemptedError
 
 CLASSES = 5
 BATCH = 16  # of both processes together

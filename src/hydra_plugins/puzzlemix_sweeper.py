@@ -9,7 +9,7 @@ from typing import Any
 from hydra._internal.core_plugins.basic_sweeper import BasicSweeper
 from hydra.core.utils import JobReturn
 
-from puzzlemix.sweep import check_runs, report
+from puzzlemix.cli.sweep import check_runs, report
 
 
 class ReportingSweeper(BasicSweeper):

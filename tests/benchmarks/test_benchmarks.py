@@ -7,8 +7,8 @@ import pytest
 import torch
 from conftest import TINY
 
-from puzzlemix.benchmarks import mixing, plans, solvers
-from puzzlemix.benchmarks.pairs import BLOCKS, Pairs
+from benchmarks import mixing, plans, solvers
+from benchmarks.pairs import BLOCKS, Pairs
 from puzzlemix.mixing.costs import MaskCosts
 from puzzlemix.mixing.graphcut import solve_mask
 from puzzlemix.mixing.puzzle_parameters import PuzzleParameters
@@ -121,7 +121,7 @@ def test_the_script_measures_on_a_run(script, tmp_path, capsys):
     checkpoint = f"--checkpoint={tmp_path}/tiny/seed0/checkpoints/last.pt"
     for what, header in (("solvers", solvers.HEADER), ("transport", plans.HEADER)):
         capsys.readouterr()
-        script("benchmark", what, checkpoint, "--batches=1")
+        script("benchmarks", what, checkpoint, "--batches=1")
         lines = [line for line in capsys.readouterr().out.splitlines() if line.startswith("|")]
         assert lines[0] == "| " + " | ".join(header) + " |"
         assert len(lines) == 2 + len(BLOCKS) * (1 if what == "solvers" else len(plans.T_EPS))
@@ -139,4 +139,4 @@ def test_the_script_measures_on_a_run(script, tmp_path, capsys):
 )
 def test_what_cannot_be_measured_is_one_line_before_anything_is(script, arguments, message):
     with pytest.raises(SystemExit, match=message):
-        script("benchmark", *arguments)
+        script("benchmarks", *arguments)

@@ -5,13 +5,13 @@ import pytest
 import torch
 from pictures import crops
 
-from puzzlemix import distributed
 from puzzlemix.data import arrays
 from puzzlemix.data.arrays import ArrayData
 from puzzlemix.data.npz import Arrays, write_arrays
 from puzzlemix.data.sharding import evaluation_shards
-from puzzlemix.errors import InputError, RunError
-from puzzlemix.streams import numpy_stream, torch_seed
+from puzzlemix.runtime import distributed
+from puzzlemix.runtime.errors import InputError, RunError
+from puzzlemix.runtime.seeding import numpy_stream, torch_seed
 
 CPU = torch.device("cpu")
 CLASSES = np.array(["ant", "bee", "cat"])

@@ -11,7 +11,7 @@ from pictures import crops
 from torchvision.datasets import CIFAR10, CIFAR100
 
 from puzzlemix.data.cifar import read_cifar
-from puzzlemix.errors import InputError
+from puzzlemix.runtime.errors import InputError
 
 CLASSES = {"cifar10": CIFAR10, "cifar100": CIFAR100}
 TRAIN_FILES = {"cifar10": [f"data_batch_{i}" for i in range(1, 6)], "cifar100": ["train"]}

@@ -8,13 +8,13 @@ import torch
 from pictures import WNIDS, crops, pixels_of, write_class_folders, write_image
 from PIL import Image
 
-from puzzlemix import distributed
 from puzzlemix.data.arrays import ArrayData
 from puzzlemix.data.corrupted import RELEASED, SEVERITIES, open_corrupted, released_folder
 from puzzlemix.data.folders import ImageFolders
 from puzzlemix.data.npz import Arrays, write_arrays
 from puzzlemix.data.sharding import evaluation_shards
-from puzzlemix.errors import InputError, RunError
+from puzzlemix.runtime import distributed
+from puzzlemix.runtime.errors import InputError, RunError
 
 CPU = torch.device("cpu")
 Y = np.array([2, 0, 1, 1, 0, 2, 2])  # of the test images

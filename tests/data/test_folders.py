@@ -11,12 +11,12 @@ import torch
 from pictures import crops, pixels_of, write_class_folders, write_image
 from PIL import Image
 
-from puzzlemix import distributed
 from puzzlemix.data.folders import ImageFolders
 from puzzlemix.data.resized_copies import resized_folder, write_resized_copies
 from puzzlemix.data.sharding import evaluation_shards
-from puzzlemix.errors import InputError, RunError
 from puzzlemix.reporting.batch import batch_of
+from puzzlemix.runtime import distributed
+from puzzlemix.runtime.errors import InputError, RunError
 
 CLASSES = ["n01", "n02", "n03"]
 CPU = torch.device("cpu")

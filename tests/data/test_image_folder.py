@@ -7,7 +7,7 @@ from PIL import Image
 
 from puzzlemix.data.image_files import read_rgb
 from puzzlemix.data.image_folder import channel_statistics, read_image_folder
-from puzzlemix.errors import InputError
+from puzzlemix.runtime.errors import InputError
 
 CLASSES = ["ant", "bee", "cat"]
 

@@ -14,7 +14,7 @@ import yaml
 from conftest import SCRIPTS
 from pictures import VALIDATION, WNIDS, crops, pixels_of, write_class_folders, write_image, write_tiny_imagenet, zipped
 
-from puzzlemix.experiment import build_part
+from puzzlemix.cli.config import build_part
 
 CLASSES = ["ant", "bee", "cat"]
 THREE_CLASSES = ("dataset.num_classes=3", "dataset.train_images=null", "dataset.test_images=null")

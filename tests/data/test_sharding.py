@@ -3,9 +3,9 @@
 import numpy as np
 import pytest
 
-from puzzlemix import distributed
 from puzzlemix.data.sharding import epoch_shards, places_in_batch
-from puzzlemix.streams import numpy_stream
+from puzzlemix.runtime import distributed
+from puzzlemix.runtime.seeding import numpy_stream
 
 
 def shards_of_all(monkeypatch, world, *arguments):

@@ -8,7 +8,7 @@ from pictures import VALIDATION, WNIDS, crops, pixels_of, write_image, write_tin
 from PIL import Image
 
 from puzzlemix.data.tiny_imagenet import read_tiny_imagenet
-from puzzlemix.errors import InputError
+from puzzlemix.runtime.errors import InputError
 
 
 @pytest.fixture

@@ -9,9 +9,9 @@ import pytest
 import torch
 from exact_proof import BY_FLOW, EXHAUSTED, KINDS, count_failures, energies, random_instances, unary_costs
 
-from puzzlemix.errors import InputError
 from puzzlemix.mixing.costs import MaskCosts
 from puzzlemix.mixing.graphcut import solve_mask
+from puzzlemix.runtime.errors import InputError
 
 
 @pytest.mark.parametrize("kind", KINDS)

@@ -8,10 +8,10 @@ import numpy as np
 import pytest
 import torch
 
-from puzzlemix.errors import InputError
 from puzzlemix.mixing.costs import MaskCosts, label_prior
 from puzzlemix.mixing.graphcut import SOLVERS, solve_mask
 from puzzlemix.mixing.puzzle_steps import puzzle_mix
+from puzzlemix.runtime.errors import InputError
 
 INSTANCES = 25
 # (grid, m): the largest has 19,683 masks

@@ -5,7 +5,7 @@ import pytest
 import torch
 from PIL import Image, ImageOps
 
-from puzzlemix.benchmarks.photographs import crops
+from benchmarks.photographs import crops
 from puzzlemix.mixing.operations import LEVELS, OPERATIONS, apply
 
 HEIGHT, WIDTH = 24, 33

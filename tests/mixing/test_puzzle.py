@@ -20,12 +20,12 @@ from torch import nn
 from torchvision.transforms import v2
 
 from puzzlemix import PuzzleMix
-from puzzlemix.errors import InputError
 from puzzlemix.mixing.costs import MaskCosts
 from puzzlemix.mixing.puzzle_parameters import PuzzleParameters
 from puzzlemix.mixing.puzzle_steps import puzzle_mix
 from puzzlemix.mixing.saliency import input_gradient, saliency_of
 from puzzlemix.networks import preactresnet18
+from puzzlemix.runtime.errors import InputError
 
 K = 5
 MEAN, STD = [0.5, 0.4, 0.3], [0.3, 0.2, 0.1]

@@ -10,10 +10,10 @@ import yaml
 from conftest import TINY
 from made_runs import change, run_of
 
-from puzzlemix.errors import InputError
 from puzzlemix.reporting.listing import listing
 from puzzlemix.reporting.measures import FGSM8, PGD7_EPS8
 from puzzlemix.reporting.runs import find_runs, rows_of
+from puzzlemix.runtime.errors import InputError
 
 FILTERS = ("name", "table", "method", "status", "seed")
 
@@ -56,7 +56,7 @@ def test_a_failure_is_forgotten_when_the_run_goes_on(train):
 def test_a_run_at_work_is_seen(runs):
     folder = run_of(runs)
     (folder / "metrics.json").unlink()
-    hold = "import sys; from pathlib import Path; from puzzlemix.run_lock import lock_run\n"
+    hold = "import sys; from pathlib import Path; from puzzlemix.training.run_lock import lock_run\n"
     hold += "lock = lock_run(Path(sys.argv[1])); print('locked', flush=True); sys.stdin.read()"
     process = subprocess.Popen(
         [sys.executable, "-c", hold, str(folder)], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True

@@ -16,8 +16,8 @@ from puzzlemix.data.augment import crop_and_flip, draw_crops
 from puzzlemix.data.checks import check_dataset, check_image_size, check_name
 from puzzlemix.data.npz import Arrays, read_arrays
 from puzzlemix.data.sharding import epoch_shards, places_in_batch
-from puzzlemix.errors import require, require_whole
-from puzzlemix.streams import torch_seed
+from puzzlemix.runtime.errors import require, require_whole
+from puzzlemix.runtime.seeding import torch_seed
 
 
 class ArrayData:

@@ -12,7 +12,7 @@ from collections.abc import Mapping, Sequence
 import numpy as np
 
 from puzzlemix.data.npz import Arrays
-from puzzlemix.errors import require
+from puzzlemix.runtime.errors import require
 
 LONGEST_NAME = 180  # bytes; run folders, of at most 255, add the names of the network and the method
 

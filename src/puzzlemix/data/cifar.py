@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 
 from puzzlemix.data.npz import Arrays
-from puzzlemix.errors import InputError
+from puzzlemix.runtime.errors import InputError
 
 
 def read_cifar(name: str, raw: Path, download: bool) -> tuple[Arrays, Arrays]:

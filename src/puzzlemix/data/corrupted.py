@@ -25,7 +25,7 @@ from torch.utils.data import Dataset
 from puzzlemix.data.checks import check_labels
 from puzzlemix.data.image_files import ImageFiles, find_images, is_hidden, is_image, read_rgb
 from puzzlemix.data.readers import read_batches
-from puzzlemix.errors import InputError, require
+from puzzlemix.runtime.errors import InputError, require
 
 STANDARD = (  # the mean corruption error is a mean over these
     "gaussian_noise",

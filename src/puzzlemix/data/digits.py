@@ -13,7 +13,7 @@ import torch.nn.functional as F
 from puzzlemix.data.arrays import ArrayData
 from puzzlemix.data.checks import check_image_size
 from puzzlemix.data.npz import Arrays
-from puzzlemix.errors import require
+from puzzlemix.runtime.errors import require
 
 # In the split's order, of each class: the first 100 may be trained on, the next 50 are the test images.
 TRAIN_PER_CLASS, TEST_PER_CLASS = 100, 50

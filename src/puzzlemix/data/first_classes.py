@@ -6,7 +6,7 @@ import numpy as np
 
 from puzzlemix.data.arrays import ArrayData
 from puzzlemix.data.npz import Arrays
-from puzzlemix.errors import require, require_whole
+from puzzlemix.runtime.errors import require, require_whole
 
 
 class FirstClasses(ArrayData):

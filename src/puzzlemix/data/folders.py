@@ -18,8 +18,8 @@ from puzzlemix.data.image_files import ImageFiles, find_images, read_rgb
 from puzzlemix.data.readers import read_batches
 from puzzlemix.data.resized_copies import SHORT_SIDES, resized_folder
 from puzzlemix.data.sharding import epoch_shards, places_in_batch
-from puzzlemix.errors import InputError, nearest, require, require_number, require_whole
-from puzzlemix.streams import torch_seed
+from puzzlemix.runtime.errors import InputError, nearest, require, require_number, require_whole
+from puzzlemix.runtime.seeding import torch_seed
 
 VIEW = "crop_pixels", "min_scale", "resized_to"  # what a recipe's phase may say of its images
 

@@ -14,8 +14,8 @@ from typing import IO, NamedTuple
 import numpy as np
 from PIL import Image, ImageOps
 
-from puzzlemix import distributed
-from puzzlemix.errors import InputError, require
+from puzzlemix.runtime import distributed
+from puzzlemix.runtime.errors import InputError, require
 
 SYSTEM_NAMES = {"__macosx", "@eadir", "$recycle.bin", "system volume information", "thumbs.db", "desktop.ini"}
 NOT_DECODED = "BUFR", "GRIB", "HDF5", "MPEG", "WMF"  # Pillow recognises these formats, but cannot decode them

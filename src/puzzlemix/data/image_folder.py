@@ -10,8 +10,8 @@ from tqdm import tqdm
 
 from puzzlemix.data.image_files import ImageFiles, find_images, is_hidden, read_fitted
 from puzzlemix.data.npz import Arrays
-from puzzlemix.errors import require
-from puzzlemix.streams import numpy_stream
+from puzzlemix.runtime.errors import require
+from puzzlemix.runtime.seeding import numpy_stream
 
 REMEDY = "give source=FOLDER that holds <class>/ or train/<class>/ and test/<class>/ with images"
 

@@ -9,8 +9,8 @@ from typing import NamedTuple
 
 import numpy as np
 
-from puzzlemix.errors import InputError, require
-from puzzlemix.files import whole_file
+from puzzlemix.runtime.errors import InputError, require
+from puzzlemix.runtime.files import whole_file
 
 
 class Arrays(NamedTuple):

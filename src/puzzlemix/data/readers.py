@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 from torch.utils.data import DataLoader, Dataset
 
-from puzzlemix.errors import InputError, RunError
+from puzzlemix.runtime.errors import InputError, RunError
 
 LAST_READS_S = 60  # of a reader that was told to end
 

@@ -10,7 +10,7 @@ from PIL import Image
 from tqdm import tqdm
 
 from puzzlemix.data.image_files import find_images, read_rgb
-from puzzlemix.files import cannot_be_written, unfinished_of
+from puzzlemix.runtime.files import cannot_be_written, unfinished_of
 
 SHORT_SIDES = {"train": (352, 160), "val": (352,)}  # pixels of each split's copies, which the fast recipe reads
 FILES_AT_ONCE = 1000  # handed to the threads together

@@ -6,8 +6,8 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from puzzlemix import distributed
-from puzzlemix.streams import numpy_stream
+from puzzlemix.runtime import distributed
+from puzzlemix.runtime.seeding import numpy_stream
 
 
 def epoch_shards(images: int, batch_size: int, drop_last: bool, seed: int, epoch: int) -> list[np.ndarray]:

@@ -23,7 +23,7 @@ from tqdm import tqdm
 
 from puzzlemix.data.image_files import read_rgb
 from puzzlemix.data.npz import Arrays
-from puzzlemix.errors import InputError, require, require_choice
+from puzzlemix.runtime.errors import InputError, require, require_choice
 
 FOLDER = "tiny-imagenet-200/"  # in the zip
 PIXELS = 64  # a side

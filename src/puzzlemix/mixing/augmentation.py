@@ -14,9 +14,9 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from puzzlemix.errors import require, require_number, require_whole
 from puzzlemix.mixing.draws import Draws, on_device
 from puzzlemix.mixing.operations import LEVELS, OPERATIONS, apply
+from puzzlemix.runtime.errors import require, require_number, require_whole
 
 LONGEST = 3  # chain whose length is drawn
 NONE = -1

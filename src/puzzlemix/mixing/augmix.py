@@ -7,11 +7,11 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from puzzlemix.errors import require, require_choice, require_number
-from puzzlemix.losses import LOSSES, jensen_shannon, weight_of_cross_entropy
 from puzzlemix.mixing.augmentation import Augmentation
 from puzzlemix.mixing.base import Loss, Mixer
+from puzzlemix.mixing.losses import LOSSES, jensen_shannon, weight_of_cross_entropy
 from puzzlemix.mixing.puzzle import PuzzleMix
+from puzzlemix.runtime.errors import require, require_choice, require_number
 
 VIEWS = 3  # of an image: as it is, and augmented twice
 

@@ -22,8 +22,10 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from puzzlemix import distributed
-from puzzlemix.errors import (
+from puzzlemix.mixing.checks import check_images, check_partner, check_shares
+from puzzlemix.mixing.draws import Draws
+from puzzlemix.runtime import distributed
+from puzzlemix.runtime.errors import (
     OVERSHOOT,
     InputError,
     nearest,
@@ -33,9 +35,7 @@ from puzzlemix.errors import (
     require_whole,
     values_are_looked_at,
 )
-from puzzlemix.mixing.checks import check_images, check_partner, check_shares
-from puzzlemix.mixing.draws import Draws
-from puzzlemix.stopwatch import untimed
+from puzzlemix.runtime.stopwatch import untimed
 
 Loss = Callable[[Tensor, Tensor], Tensor]
 

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor
 
-from puzzlemix.errors import require, require_number, values_are_looked_at
+from puzzlemix.runtime.errors import require, require_number, values_are_looked_at
 
 
 def check_shares(name: str, share: float | Tensor, images: Tensor) -> None:

@@ -13,8 +13,8 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from puzzlemix import distributed
-from puzzlemix.streams import numpy_stream
+from puzzlemix.runtime import distributed
+from puzzlemix.runtime.seeding import numpy_stream
 
 
 class Draws:

@@ -11,12 +11,12 @@ from math import isfinite
 import torch
 from torch import Tensor
 
-from puzzlemix.errors import require, require_choice, values_are_looked_at
 from puzzlemix.mixing import backend
 from puzzlemix.mixing.blocks import Grid
 from puzzlemix.mixing.costs import MaskCosts, label_prior
 from puzzlemix.mixing.mask_graph import arcs
 from puzzlemix.mixing.swap_cut import check_beta, swap
+from puzzlemix.runtime.errors import require, require_choice, values_are_looked_at
 
 
 def solve_mask(costs: MaskCosts, lam: float | Tensor, eta: float, n_labels: int, solver: str) -> Tensor:

@@ -8,8 +8,8 @@ from numbers import Integral
 import torch
 from torch import Tensor
 
-from puzzlemix.errors import require
 from puzzlemix.mixing.blocks import Grid
+from puzzlemix.runtime.errors import require
 
 
 def as_grid(blocks: int | Sequence[int]) -> Grid:

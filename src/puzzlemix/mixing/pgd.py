@@ -11,11 +11,11 @@ from typing import Any
 
 from torch import Tensor, nn
 
-from puzzlemix.errors import require, require_number, require_whole
-from puzzlemix.gradients import ascend, frozen, network_of
 from puzzlemix.mixing.base import Mixer
 from puzzlemix.mixing.checks import check_tensor
+from puzzlemix.mixing.gradients import ascend, frozen, network_of
 from puzzlemix.mixing.puzzle import PuzzleMix
+from puzzlemix.runtime.errors import require, require_number, require_whole
 
 
 class PGDTraining(Mixer):

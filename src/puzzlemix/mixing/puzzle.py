@@ -13,15 +13,15 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from puzzlemix.errors import require, require_choice, require_number, require_whole
-from puzzlemix.losses import LOSSES, weight_of_cross_entropy
 from puzzlemix.mixing.base import PairMixer, per_image
 from puzzlemix.mixing.blocks import Grid
 from puzzlemix.mixing.checks import check_noisy, check_shares, check_tensor, some_are
 from puzzlemix.mixing.grids import as_grid, as_grids
+from puzzlemix.mixing.losses import LOSSES, weight_of_cross_entropy
 from puzzlemix.mixing.puzzle_parameters import PuzzleParameters
 from puzzlemix.mixing.puzzle_steps import mix_checked
 from puzzlemix.mixing.saliency import input_gradient, input_gradient_and_backward, saliency_of
+from puzzlemix.runtime.errors import require, require_choice, require_number, require_whole
 
 
 class PuzzleMix(PairMixer):

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from puzzlemix.errors import require, require_choice, require_number, require_whole
 from puzzlemix.mixing.blocks import Grid
 from puzzlemix.mixing.graphcut import SOLVERS, check_solver
 from puzzlemix.mixing.transport import PLANS
+from puzzlemix.runtime.errors import require, require_choice, require_number, require_whole
 
 
 @dataclass(frozen=True, kw_only=True)  # nine of them, which could be swapped unnoticed

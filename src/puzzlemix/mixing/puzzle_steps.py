@@ -11,7 +11,6 @@ from typing import Any, NamedTuple
 import torch
 from torch import Tensor
 
-from puzzlemix.errors import OVERSHOOT, require, require_pixels, values_are_looked_at
 from puzzlemix.mixing import backend
 from puzzlemix.mixing.assemble import assemble
 from puzzlemix.mixing.blocks import Grid, enlarge, resample_grid
@@ -21,6 +20,7 @@ from puzzlemix.mixing.graphcut import solve_mask
 from puzzlemix.mixing.grids import as_grid, by_grid
 from puzzlemix.mixing.puzzle_parameters import PuzzleParameters
 from puzzlemix.mixing.transport import transport_grid, transport_plan
+from puzzlemix.runtime.errors import OVERSHOOT, require, require_pixels, values_are_looked_at
 
 
 class Puzzle(NamedTuple):

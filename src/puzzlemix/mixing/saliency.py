@@ -12,9 +12,9 @@ from functools import lru_cache
 import torch
 from torch import Tensor, nn
 
-from puzzlemix.distributed import unwrap
-from puzzlemix.errors import require
-from puzzlemix.gradients import DETACHED, cross_entropies, frozen, network_of
+from puzzlemix.mixing.gradients import DETACHED, cross_entropies, frozen, network_of
+from puzzlemix.runtime.distributed import unwrap
+from puzzlemix.runtime.errors import require
 
 
 def input_gradient(model: nn.Module, images: Tensor, labels: Tensor) -> Tensor:

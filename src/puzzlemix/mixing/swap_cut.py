@@ -12,9 +12,9 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from puzzlemix.errors import InputError, require
 from puzzlemix.mixing.blocks import Grid
 from puzzlemix.mixing.costs import MaskCosts, border_smoothness, label_prior
+from puzzlemix.runtime.errors import InputError, require
 
 GCO_MAX_WEIGHT = 10_000  # of a border, in gco's integers; above it gco ends the whole process
 

@@ -13,9 +13,9 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from puzzlemix.errors import InputError
 from puzzlemix.mixing import backend
 from puzzlemix.mixing.blocks import Grid
+from puzzlemix.runtime.errors import InputError
 
 
 def transport_grid(mask_grid: Grid, size: tuple[int, int], t_size: int | None) -> Grid:

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor, nn
 
-from puzzlemix.errors import require
+from puzzlemix.runtime.errors import require
 
 
 class Normalize(nn.Module):

@@ -8,8 +8,8 @@ from torch import Tensor, nn
 from torchvision.models.resnet import BasicBlock, Bottleneck
 from torchvision.models.resnet import ResNet as TorchvisionResNet
 
-from puzzlemix.errors import require
 from puzzlemix.networks.normalize import Normalize
+from puzzlemix.runtime.errors import require
 
 BLOCKS = {18: (BasicBlock, [2, 2, 2, 2]), 50: (Bottleneck, [3, 4, 6, 3])}
 

@@ -11,8 +11,8 @@ from collections.abc import Sequence
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from puzzlemix.errors import require
 from puzzlemix.networks.normalize import Normalize
+from puzzlemix.runtime.errors import require
 
 
 class WideBlock(nn.Module):

@@ -10,15 +10,15 @@ from pathlib import Path
 from statistics import mean, median
 from typing import Any, NamedTuple
 
-from puzzlemix.errors import InputError
-from puzzlemix.nested import is_number, read_text
+from puzzlemix.evaluation import results as robustness_file
+from puzzlemix.evaluation.corrupted import mean_error
 from puzzlemix.reporting.measures import Measure
 from puzzlemix.reporting.run_files import has_seconds, read_config, read_log, read_run_metrics
-from puzzlemix.robustness import results as robustness_file
-from puzzlemix.robustness.corrupted import mean_error
-from puzzlemix.run_lock import holder_of
-from puzzlemix.settings import fingerprint, settings
-from puzzlemix.stopwatch import of_parts
+from puzzlemix.runtime.errors import InputError
+from puzzlemix.runtime.nested import is_number, read_text
+from puzzlemix.runtime.stopwatch import of_parts
+from puzzlemix.training.run_lock import holder_of
+from puzzlemix.training.settings import fingerprint, settings
 
 STATUSES = ("finished", "running", "unfinished", "failed")
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from puzzlemix.jit import compiled
+from puzzlemix.mixing.jit import compiled
 
 
 @compiled

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from puzzlemix.jit import compiled
+from puzzlemix.mixing.jit import compiled
 
 UP, RIGHT, DOWN, LEFT = range(4)  # as `mask_graph.STEPS`
 

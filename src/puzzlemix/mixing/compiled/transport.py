@@ -10,8 +10,8 @@ from functools import lru_cache
 
 import numpy as np
 
-from puzzlemix.jit import compiled
 from puzzlemix.mixing.blocks import Grid
+from puzzlemix.mixing.jit import compiled
 
 
 @lru_cache(maxsize=64)

@@ -1,0 +1,80 @@
+"""L-infinity attacks in one loop: FGSM (Goodfellow et al., 2015) is PGD (Madry et al., 2018) of one step, no start."""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor, nn
+
+from puzzlemix.mixing.gradients import ascend
+from puzzlemix.runtime.errors import require, require_pixels, require_whole
+
+
+def attack(
+    network: nn.Module,
+    images: Tensor,
+    labels: Tensor,
+    *,
+    eps: float,
+    step: float,
+    steps: int,
+    random_start: bool,
+    restarts: int = 1,
+    start_noise: Tensor | None = None,
+    generator: torch.Generator | None = None,
+) -> Tensor:
+    """Images within eps of the given ones on which the network's cross-entropy is higher.
+
+    Each step moves every pixel by `step` along the gradient's sign, then back into the eps-ball, then into [0, 1].
+
+    Args:
+        network: in eval mode, taking pixels in [0, 1]: normalisation belongs inside.
+        images: (B, C, H, W) in [0, 1].
+        labels: (B,) int64, the true ones.
+        eps: radius of the ball, in the [0, 1] units of pixels: 8/255, not 8.
+        step: length of a step, same units.
+        steps: how many.
+        random_start: start from U(-eps, eps) noise rather than from the images.
+        restarts: so many attacks, each on the images that the network still knows: what is left is known after all.
+        start_noise: (B, C, H, W), used instead of drawing it, of the first attack; for a random start only.
+        generator: draws the noise, on the images' device; None is torch's global one.
+
+    Returns:
+        (B, C, H, W) in [0, 1], detached.
+
+    Raises:
+        InputError: (a ValueError) network in train mode, pixels outside [0, 1] or not in float32, or a parameter out of
+            range.
+    """
+    require(not network.training, "attacks need the network in eval mode: call network.eval() first")
+    check_attack(eps, step, steps, random_start, restarts)
+    require(images.dtype == torch.float32, f"attacks need images in float32, not {images.dtype}: convert them")
+    require_pixels(images)
+    require(random_start or start_noise is None, "start_noise is for a random start: give random_start=True")
+
+    def start(images: Tensor) -> Tensor:
+        return torch.empty_like(images).uniform_(-eps, eps, generator=generator)
+
+    ball = {"eps": eps, "step": step, "steps": steps}
+    if not random_start:
+        start_noise = torch.zeros_like(images)
+    elif start_noise is None:
+        start_noise = start(images)
+    found = ascend(network, images, labels, start_noise, **ball)
+    for _ in range(restarts - 1):
+        with torch.no_grad(), torch.autocast(images.device.type, enabled=False):
+            known = network(found).argmax(1) == labels  # (B,)
+        if not known.any():
+            break
+        left = images[known]
+        found[known] = ascend(network, left, labels[known], start(left), **ball)
+    return found
+
+
+def check_attack(eps: float, step: float, steps: int, random_start: bool, restarts: int = 1) -> None:
+    """Raise `InputError`, naming the parameter and its range, on a value that no attack can use."""
+    require(0 <= eps <= 1, f"eps is in [0, 1] units of pixels (8/255, not 8), not {eps}")
+    require(0 <= step <= 1, f"step is in [0, 1] units of pixels (2/255, not 2), not {step}")
+    require_whole("steps", steps, least=1)
+    require(isinstance(random_start, bool), f"random_start must be true or false, not {random_start}")
+    require_whole("restarts", restarts, least=1)
+    require(random_start or restarts == 1, "restarts need random_start: they would all be the same")
