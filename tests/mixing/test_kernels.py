@@ -92,7 +92,7 @@ def test_the_auction_looks_at_few_costs_at_a_time(loops, monkeypatch):
     [
         {"blocks": 4, "lam": 0.4},
         {"blocks": (3, 5), "lam": torch.tensor([0.2, 0.5, 0.9], dtype=torch.float64), "t_size": 3, "t_eps": 0.05},
-        {"blocks": torch.tensor([2, 4, 2]), "lam": 0.6, "gamma": 1.0},
+        {"blocks": 4, "lam": 0.6, "gamma": 1.0},
         {"blocks": 2, "lam": 0.3, "n_labels": 4, "transport": False},
         {"blocks": 1, "lam": torch.tensor([0.0, 0.5, 1.0], dtype=torch.float64)},
     ],

@@ -183,21 +183,23 @@ def test_images_of_unusable_saliency_are_counted_until_asked(images, labels, fir
     assert mixer.pop_counts() == {"uniform_saliency": 0}
 
 
-# --- lambda and blocks of each image's own ---
+# --- a lambda for each image ---
 
 
 @pytest.mark.parametrize("solver", ["exact", "swap"])
-@pytest.mark.parametrize("blocks", [[4, 2, 4, 8], [(4, 2), (1, 3), (4, 2), (2, 2)]])
-def test_each_image_may_have_its_own_lambda_and_blocks(images, blocks, solver):
+@pytest.mark.parametrize("blocks", [4, (1, 3)])
+def test_a_lambda_for_each_image_mixes_as_a_loop_over_single_images(images, blocks, solver):
     saliency, lam = torch.rand(4, 16, 16), [0.1, 0.9, 0.4, 0.6]
-    together = puzzle_mix(
-        images, saliency, PARTNER, lam=torch.tensor(lam), blocks=torch.tensor(blocks), t_eps=0.01, solver=solver
-    )
+    options = {"blocks": blocks, "t_eps": 0.01, "solver": solver}
+    together = puzzle_mix(images, saliency, PARTNER, lam=torch.tensor(lam), **options)
     for b in range(4):
-        alone = puzzle_mix(images, saliency, PARTNER, lam=lam[b], blocks=blocks[b], t_eps=0.01, solver=solver)
-        torch.testing.assert_close(together.images[b], alone.images[b])
-        torch.testing.assert_close(together.share[b], alone.share[b])
-        torch.testing.assert_close(together.mask[b].mean(), alone.share[b])
+        pair = torch.stack([torch.tensor(b), PARTNER[b]])
+        alone = puzzle_mix(images[pair], saliency[pair], torch.tensor([1, 0]), lam=lam[b], **options)
+        assert torch.equal(together.mask[b], alone.mask[0])
+        assert torch.equal(together.sources[:, b], alone.sources[:, 0])
+        torch.testing.assert_close(together.images[b], alone.images[0])
+        torch.testing.assert_close(together.share[b], alone.share[0])
+    assert len(together.share.unique()) > 2
 
 
 def test_per_sample_draws_differ_within_a_batch_and_mix_to_their_shares(network, images, labels):
@@ -205,7 +207,7 @@ def test_per_sample_draws_differ_within_a_batch_and_mix_to_their_shares(network,
     drawn = mixer.draw(images.repeat(50, 1, 1, 1), {})
     assert len(drawn["lam"].unique()) == 200
     assert drawn["lam"].mean() == pytest.approx(0.5, abs=0.1)
-    assert sorted(set(map(tuple, drawn["blocks"].tolist()))) == [(2, 2), (4, 1)]
+    assert drawn["blocks"] in mixer.blocks
     mixed, targets = mixer(network, images, labels)
     assert mixed.shape == images.shape
     torch.testing.assert_close(targets.sum(1), torch.ones(4))
@@ -218,15 +220,10 @@ def test_per_sample_draws_differ_within_a_batch_and_mix_to_their_shares(network,
             {"lam": torch.tensor([0.5, 0.5])},
             r"lam must be a number or \(4,\) floating point on cpu, not \(2,\) torch.float32",
         ),
-        (
-            {"blocks": torch.tensor([2.0, 2, 2, 2])},
-            r"blocks must be \(B,\) or \(B, 2\) torch.int64, not \(4,\) torch.float",
-        ),
-        ({"blocks": torch.tensor([2, 2, 2, 17])}, r"16 x 16 pixels are smaller than a grid of 17 x 17 blocks"),
         ({"lam": torch.tensor([0.5, 0.5, 0.5, 1.5])}, r"lam must lie in \[0, 1\], not from 0.5 to 1.5"),
         ({"lam": torch.tensor([0.5, 0.5, -1, torch.nan])}, r"lam must lie in \[0, 1\], not from nan to nan"),
         ({"lam": torch.tensor([0, 1, 0, 1])}, r"lam must be a number or .* floating point on cpu, not .* torch.int64"),
-        ({"blocks": torch.tensor([2, 2])}, r"blocks must have one row for each of 4 images, not 2"),
+        ({"blocks": torch.tensor([2, 2, 4, 4])}, r"blocks must be a number a side, such as 4, or a pair"),
     ],
 )
 def test_what_is_each_images_own_must_fit(images, bad, message):
@@ -456,7 +453,7 @@ def test_a_model_in_data_parallel_is_the_model_inside(network, images, labels):
 
 
 def test_a_default_device_elsewhere_changes_nothing(network, images, labels):
-    given = {"lam": torch.full((4,), 0.4), "partner": PARTNER, "blocks": torch.tensor([2, 4, 2, 4])}
+    given = {"lam": torch.full((4,), 0.4), "partner": PARTNER, "blocks": 4}
     with torch.device("meta"):
         mix = PuzzleMix(num_classes=K, mean=[0.0], std=[1.0])
         mixed, _ = mix(network, images, labels, **given)
@@ -911,8 +908,8 @@ def test_no_grad_around_a_call_changes_nothing(network, images, labels, clean_la
 
 
 def test_blocks_below_one_are_named(images):
-    with pytest.raises(InputError, match="blocks must be at least 1 a side, not 0"):
-        puzzle_mix(images, torch.rand(4, 16, 16), PARTNER, lam=0.5, blocks=torch.tensor([2, 2, 0, 4]))
+    with pytest.raises(InputError, match=r"blocks must be a number a side, such as 4, or a pair.*not \(2, 0\)"):
+        puzzle_mix(images, torch.rand(4, 16, 16), PARTNER, lam=0.5, blocks=(2, 0))
 
 
 def test_an_error_is_one_line_whatever_was_given(images):

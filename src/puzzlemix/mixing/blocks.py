@@ -7,15 +7,35 @@ against these functions.
 
 from __future__ import annotations
 
+from collections.abc import Iterable, Sequence
 from functools import lru_cache
+from numbers import Integral
 
 import numpy as np
 import torch
 from torch import Tensor
 
+from puzzlemix.errors import require
 from puzzlemix.mixing import backend
 
 Grid = tuple[int, int]  # cells (down, across)
+
+
+def as_grid(blocks: int | Sequence[int]) -> Grid:
+    """Blocks a side, or a pair, as a pair (down, across)."""
+    pair = (blocks, blocks) if isinstance(blocks, Integral) else blocks
+    fits = isinstance(pair, Sequence) and len(pair) == 2 and all(isinstance(n, Integral) and n >= 1 for n in pair)
+    require(fits, f"blocks must be a number a side, such as 4, or a pair (down, across), at least 1, not {blocks}")
+    return int(pair[0]), int(pair[1])
+
+
+def as_grids(blocks: int | Iterable[int | Grid]) -> tuple[Grid, ...]:
+    """Grids to draw from, each blocks a side or a pair; a single number of blocks a side as the only one."""
+    blocks = (blocks,) if isinstance(blocks, Integral) else blocks
+    several = isinstance(blocks, Iterable) and not isinstance(blocks, str | Tensor)
+    grids = tuple(as_grid(b) for b in blocks) if several else ()
+    require(len(grids) > 0, f"blocks must be a number, or grids to draw from such as (2, 4, (8, 16)), not {blocks}")
+    return grids
 
 
 def cell_edges(length: int, cells: int) -> list[int]:

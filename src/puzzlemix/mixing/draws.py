@@ -70,11 +70,6 @@ class Draws:
         """Shares from Beta(alpha, alpha), (count,) float64; own."""
         return on_device(device, torch.from_numpy(self.own_stream.beta(alpha, alpha, count)))
 
-    def choices(self, options: Sequence[Any], count: int, device: torch.device) -> Tensor:
-        """Some of the options, numbers or tuples of numbers, as a tensor, the first dimension (count,); own."""
-        which = torch.from_numpy(self.own_stream.integers(len(options), size=count))
-        return on_device(device, torch.tensor(options, device="cpu")[which])
-
     def permutation(self, length: int, device: torch.device) -> Tensor:
         """A permutation of 0..length - 1, (length,) int64; own."""
         return on_device(device, torch.from_numpy(self.own_stream.permutation(length)))

@@ -16,9 +16,8 @@ from torch import Tensor, nn
 from puzzlemix.errors import require, require_choice, require_number, require_whole
 from puzzlemix.losses import LOSSES, weight_of_cross_entropy
 from puzzlemix.mixing.base import PairMixer, per_image
-from puzzlemix.mixing.blocks import Grid
+from puzzlemix.mixing.blocks import Grid, as_grid, as_grids
 from puzzlemix.mixing.checks import check_noisy, check_shares, check_tensor, some_are
-from puzzlemix.mixing.grids import as_grid, as_grids
 from puzzlemix.mixing.puzzle_parameters import PuzzleParameters
 from puzzlemix.mixing.puzzle_steps import mix_checked
 from puzzlemix.mixing.saliency import input_gradient, input_gradient_and_backward, saliency_of
@@ -50,7 +49,7 @@ class PuzzleMix(PairMixer):
         adv_per_sample: toss those two coins, and draw the noise's scale, for each image rather than once for a batch.
         num_classes: K of the targets.
         prob: probability that a batch is mixed at all.
-        per_sample: draw lam and blocks for each image of a batch rather than once for all of them.
+        per_sample: draw lam for each image of a batch rather than once for all of them.
         mean, std: None where images are pixels in [0, 1] and the model normalises; else what they come normalised
             with, channel by channel, and the mixed ones are normalised likewise.
 
@@ -123,7 +122,7 @@ class PuzzleMix(PairMixer):
 
     def check_given(self, given: Mapping[str, Any], images: Tensor) -> None:
         super().check_given(given, images)
-        if "blocks" in given and not isinstance(given["blocks"], Tensor):
+        if "blocks" in given:
             self.parameters.check_grid(as_grid(given["blocks"]), *images.shape[2:])
         if "noisy" in given:
             check_noisy(given["noisy"], images)
@@ -140,7 +139,6 @@ class PuzzleMix(PairMixer):
         drawn = super().draw(images, given) | {"blocks": self.draws.choice(self.blocks), "noisy": self._coins(images)}
         if self.per_sample:
             drawn["lam"] = self.draws.betas(self.alpha, len(images), images.device)
-            drawn["blocks"] = self.draws.choices(self.blocks, len(images), images.device)
         if some_are(given.get("noisy", drawn["noisy"])):
             drawn |= self.draw_noise(images)
         return drawn
