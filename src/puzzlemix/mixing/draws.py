@@ -58,14 +58,6 @@ class Draws:
         """The stream of this process alone, for methods with draws of their own kind: see `on_device`."""
         return self._streams()[1]
 
-    def coins(self, probability: float, count: int, device: torch.device) -> Tensor:
-        """True with this probability, (count,) bool; own."""
-        return on_device(device, torch.from_numpy(self.own_stream.random(count) < probability))
-
-    def uniforms(self, count: int, device: torch.device) -> Tensor:
-        """Numbers from U(0, 1), (count,) float64; own."""
-        return on_device(device, torch.from_numpy(self.own_stream.random(count)))
-
     def betas(self, alpha: float, count: int, device: torch.device) -> Tensor:
         """Shares from Beta(alpha, alpha), (count,) float64; own."""
         return on_device(device, torch.from_numpy(self.own_stream.beta(alpha, alpha, count)))

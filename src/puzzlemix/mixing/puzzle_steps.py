@@ -15,7 +15,7 @@ from puzzlemix.errors import OVERSHOOT, require, require_pixels, values_are_look
 from puzzlemix.mixing import backend
 from puzzlemix.mixing.assemble import assemble
 from puzzlemix.mixing.blocks import Grid, as_grid, enlarge, resample_grid
-from puzzlemix.mixing.checks import check_images, check_noise, check_partner, check_saliency, check_shares, some_are
+from puzzlemix.mixing.checks import check_images, check_noise, check_partner, check_saliency, check_shares
 from puzzlemix.mixing.costs import block_saliency, cells_of_blocks, mask_costs
 from puzzlemix.mixing.graphcut import solve_mask
 from puzzlemix.mixing.puzzle_parameters import PuzzleParameters
@@ -49,7 +49,7 @@ def puzzle_mix(
     lam: float | Tensor,
     blocks: int | Grid,
     noise: Tensor | None = None,
-    noisy: tuple[bool | Tensor, bool | Tensor] = (False, False),
+    noisy: tuple[bool, bool] = (False, False),
     **parameters: Any,
 ) -> Puzzle:
     """Puzzle Mix of every image with its partner, the saliency given. Nothing is random, nothing is changed in place.
@@ -63,8 +63,7 @@ def puzzle_mix(
         lam: wanted share of the first image, in [0, 1]; (B,) for one an image.
         blocks: n, blocks a side of the mask, or (down, across).
         noise: (B, C, H, W), added (and clipped to [0, 1]) to a side that is `noisy` once the mask is solved.
-        noisy: whether the first and the second image of each pair carry the noise, the adversarial variant; each may
-            be (B,) bool, of the image itself: where it is the first of a pair, and where it is somebody's partner.
+        noisy: whether the first image and its partner carry the noise, in the adversarial variant.
         **parameters: of `PuzzleParameters`: beta, gamma, eta, neigh_size, n_labels, transport, t_eps, t_size, solver.
 
     Returns:
@@ -96,7 +95,7 @@ def mix_checked(
     lam: float | Tensor,
     blocks: int | Grid,
     noise: Tensor | None,
-    noisy: tuple[bool | Tensor, bool | Tensor],
+    noisy: tuple[bool, bool],
     parameters: PuzzleParameters,
 ) -> Puzzle:
     """`puzzle_mix` of arguments that have been checked; `blocks` are checked here."""
@@ -120,17 +119,10 @@ def mix_checked(
             plan = transport_plan(shares.flatten(0, 1), visible.flatten(0, 1), parameters.t_eps, parameters.transport)
             sources = plan.view_as(shares)
 
-        perturbed = (images + _full_precision(noise)).clamp(0, 1) if some_are(noisy) else images
-        first, second = (_where(on_this_side, perturbed, images) for on_this_side in _moved(noisy, place))
+        perturbed = (images + _full_precision(noise)).clamp(0, 1) if any(noisy) else images
+        first, second = (perturbed if carries else images for carries in noisy)
         mixed = _in_the_format_of(given, assemble(first, second, partner, mask, sources))
         return Puzzle(*_moved((mixed, enlarge(mask, size).mean((1, 2)), mask, sources, uniform), given.device))
-
-
-def _where(noisy: bool | Tensor, perturbed: Tensor, images: Tensor) -> Tensor:
-    """The perturbed images where they are noisy, all or some of them."""
-    if isinstance(noisy, Tensor):
-        return torch.where(noisy[:, None, None, None], perturbed, images)
-    return perturbed if noisy else images
 
 
 def _moved(values: Iterable[Any], device: torch.device | str) -> list[Any]:
