@@ -24,13 +24,11 @@ from puzzlemix.mixing.graphcut import solve_mask
 from puzzlemix.mixing.transport import move_costs, transport_plan
 
 triton = pytest.importorskip("triton")
-from puzzlemix.mixing.kernels import assemble, costs, cut, transport  # noqa: E402
+from puzzlemix.mixing.kernels import assemble, cut, transport  # noqa: E402
 
 KERNELS = [
     (cut, "_minimum_cuts"),
     (transport, "_plan_images"),
-    (costs, "_pool_planes"),
-    (costs, "_border_costs"),
     (assemble, "_assemble_images"),
 ]
 
@@ -213,7 +211,7 @@ COMPILE = """
 import sys, triton
 from triton.backends.compiler import GPUTarget
 from triton.compiler import ASTSource
-from puzzlemix.mixing.kernels import assemble, costs, cut, transport
+from puzzlemix.mixing.kernels import assemble, cut, transport
 
 def compile(kernel, warps, pointers, **constants):
     types = {name: "constexpr" for name in constants} | pointers
@@ -233,10 +231,6 @@ compile(cut._minimum_cuts, 16, graph, LAYERS=2, ROUNDS=16, LANES=512)
 auction = floats("saliency", "move_cost", "offers") | {"visible": "*i1", "bids": "*i32", "plan": "*i64"}
 compile(transport._plan_images, 8, auction, WIDTH=256, SOME=32)
 compile(transport._plan_images, 4, auction, n_h=1, WIDTH=16, SOME=16)
-compile(costs._pool_planes, 4, floats("planes", "means"), WIDTH=32, SOME=16)
-terms = floats("first", "second", "first_saliency", "second_saliency", "keep_first", "take_second", "down", "right")
-compile(costs._border_costs, 4, terms | {"smoothness": "fp32", "data": "fp32"}, LANES=128)
-compile(costs._border_costs, 4, terms | {"smoothness": "fp32", "data": "fp32"}, channels=1, k_h=1, k_w=1, LANES=128)
 picture = floats("first", "second", "mask", "mixed") | floats("partner", "sources", type="*i64")
 compile(assemble._assemble_images, 4, picture, MOVES=True, LANES=512)
 compile(assemble._assemble_images, 4, picture, cells_h=1, cells_w=1, MOVES=False, LANES=512)

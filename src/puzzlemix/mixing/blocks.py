@@ -1,8 +1,7 @@
 """Images as grids of cells: pooling to cells, enlarging to pixels, and moving cells about.
 
 A grid of n cells over a side of L pixels cuts it at floor(i L / n), i = 0..n: equal cells where n divides L, sizes that
-differ by one pixel where it does not. The loops in `compiled/` and `kernels/` write this rule out, and are tested
-against these functions.
+differ by one pixel where it does not.
 """
 
 from __future__ import annotations
@@ -11,12 +10,10 @@ from collections.abc import Iterable, Sequence
 from functools import lru_cache
 from numbers import Integral
 
-import numpy as np
 import torch
 from torch import Tensor
 
 from puzzlemix.errors import require
-from puzzlemix.mixing import backend
 
 Grid = tuple[int, int]  # cells (down, across)
 
@@ -44,25 +41,17 @@ def cell_edges(length: int, cells: int) -> list[int]:
 
 
 def pool_to_grid(pixels: Tensor, grid: Grid) -> Tensor:
-    """Mean of the pixels in each cell: (B, C, H, W) -> (B, C, n_h, n_w)."""
-    planes = pixels.detach().flatten(0, 1)  # (B C, H, W)
-    if backend.of(pixels) == "kernels":
-        from puzzlemix.mixing.kernels import costs  # here, so that importing this does not need triton
-
-        means = costs.pool_planes(planes, grid)
-    else:
-        means = _pool_on_cpu(planes, grid)
-    return means.view(*pixels.shape[:2], *grid)
+    """Mean of the pixels in each cell: (..., H, W) -> (..., n_h, n_w)."""
+    return _cell_means(_cell_means(pixels, grid[0], -2), grid[1], -1)
 
 
-def _pool_on_cpu(planes: Tensor, grid: Grid) -> Tensor:
-    from puzzlemix.mixing.compiled import costs, for_all_images  # here, so that importing this does not need numba
-
-    means = planes.new_empty(len(planes), *grid)
-    edges = [np.array(cell_edges(length, n)) for length, n in zip(planes.shape[1:], grid, strict=True)]
-    planes = planes.contiguous()
-    for_all_images(costs.pool_planes, len(planes), planes.numel(), planes.numpy(), *edges, means.numpy())
-    return means
+def _cell_means(values: Tensor, cells: int, dim: int) -> Tensor:
+    """Mean of each cell along one dimension, which is then of length `cells`."""
+    length = values.shape[dim]
+    if length % cells == 0:
+        return values.unflatten(dim, (cells, length // cells)).mean(dim)
+    inner_edges = cell_edges(length, cells)[1:-1]
+    return torch.stack([cell.mean(dim) for cell in values.tensor_split(inner_edges, dim)], dim)
 
 
 @lru_cache(maxsize=64)
