@@ -24,13 +24,9 @@ from puzzlemix.mixing.graphcut import solve_mask
 from puzzlemix.mixing.transport import move_costs, transport_plan
 
 triton = pytest.importorskip("triton")
-from puzzlemix.mixing.kernels import assemble, cut, transport  # noqa: E402
+from puzzlemix.mixing.kernels import cut, transport  # noqa: E402
 
-KERNELS = [
-    (cut, "_minimum_cuts"),
-    (transport, "_plan_images"),
-    (assemble, "_assemble_images"),
-]
+KERNELS = [(cut, "_minimum_cuts"), (transport, "_plan_images")]
 
 
 @pytest.fixture
@@ -167,11 +163,12 @@ def unlaunched(monkeypatch):
         tables.cache_clear()
 
 
+@pytest.mark.parametrize("size", [(32, 32), (30, 35)])
 @pytest.mark.parametrize("lam", [0.3, "one an image"])
-def test_a_gpu_is_not_waited_for(unlaunched, lam):
+def test_a_gpu_is_not_waited_for(unlaunched, lam, size):
     """On tensors that pretend to be on a GPU: to ask for a value of theirs is an error, and nothing is copied."""
     with FakeTensorMode():
-        images, saliency = torch.rand(8, 3, 32, 32, device="cuda"), torch.rand(8, 32, 32, device="cuda")
+        images, saliency = torch.rand(8, 3, *size, device="cuda"), torch.rand(8, *size, device="cuda")
         partner = torch.arange(8, device="cuda")
         lam = torch.rand(8, device="cuda") if lam != 0.3 else lam
         with Copies() as copies:
@@ -202,7 +199,7 @@ def test_a_gpu_needs_little_memory(unlaunched):
         given = len(made.storages)
         puzzle_mix(images, saliency, torch.arange(100, device="cuda"), lam=0.5, blocks=16)
     total = sum(storage.nbytes() for storage in list(made.storages.values())[given:])
-    assert total < 50e6
+    assert total < 80e6  # 16 times the images; costs of all moves of all cells would be 52e6 more
 
 
 # --- compiled for GPUs, none being here ---
@@ -211,7 +208,7 @@ COMPILE = """
 import sys, triton
 from triton.backends.compiler import GPUTarget
 from triton.compiler import ASTSource
-from puzzlemix.mixing.kernels import assemble, cut, transport
+from puzzlemix.mixing.kernels import cut, transport
 
 def compile(kernel, warps, pointers, **constants):
     types = {name: "constexpr" for name in constants} | pointers
@@ -231,9 +228,6 @@ compile(cut._minimum_cuts, 16, graph, LAYERS=2, ROUNDS=16, LANES=512)
 auction = floats("saliency", "move_cost", "offers") | {"visible": "*i1", "bids": "*i32", "plan": "*i64"}
 compile(transport._plan_images, 8, auction, WIDTH=256, SOME=32)
 compile(transport._plan_images, 4, auction, n_h=1, WIDTH=16, SOME=16)
-picture = floats("first", "second", "mask", "mixed") | floats("partner", "sources", type="*i64")
-compile(assemble._assemble_images, 4, picture, MOVES=True, LANES=512)
-compile(assemble._assemble_images, 4, picture, cells_h=1, cells_w=1, MOVES=False, LANES=512)
 """
 
 

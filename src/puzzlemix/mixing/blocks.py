@@ -79,9 +79,8 @@ def resample_grid(values: Tensor, grid: Grid) -> Tensor:
 
 
 def move_cells(images: Tensor, source: Tensor) -> Tensor:
-    """Fill every cell of the grid with the cell that `source` names: one gather over pixels.
+    """Fill every cell of the grid with the cell that `source` names.
 
-    The plain form of what `assemble` does inside its loops: for pictures of transport alone, and to test those against.
     Where cells differ in size by a pixel, a smaller source repeats its last row or column and a larger one loses it.
 
     Args:
@@ -91,19 +90,27 @@ def move_cells(images: Tensor, source: Tensor) -> Tensor:
     Returns:
         (B, C, H, W), a new tensor.
     """
-    batch, channels, height, width = images.shape
-    n_h, n_w = source.shape[-2:]
-    device = images.device
-    top, left = (
-        torch.arange(n + 1, device=device) * length // n for length, n in ((height, n_h), (width, n_w))
-    )  # cell_edges: (n_h + 1,), (n_w + 1,)
-    row_cell = cell_of_pixel(height, n_h, device)  # (H,)
-    column_cell = cell_of_pixel(width, n_w, device)  # (W,)
-    source = enlarge(source, (height, width))  # (B, H, W), cell from which each pixel comes
-    source_row, source_column = source // n_w, source % n_w
-    row_in_cell = (torch.arange(height, device=device) - top[row_cell])[:, None]  # (H, 1)
-    column_in_cell = torch.arange(width, device=device) - left[column_cell]  # (W,)
-    y = torch.minimum(top[source_row] + row_in_cell, top[source_row + 1] - 1)  # (B, H, W)
-    x = torch.minimum(left[source_column] + column_in_cell, left[source_column + 1] - 1)  # (B, H, W)
-    from_pixel = (y * width + x).view(batch, 1, height * width).expand(-1, channels, -1)
-    return images.reshape(batch, channels, height * width).gather(-1, from_pixel).view_as(images)
+    (height, width), (n_h, n_w) = images.shape[-2:], source.shape[-2:]
+    is_even = height % n_h == 0 and width % n_w == 0
+    if not is_even:
+        (rows, back_down), (columns, back_across) = (
+            _as_equal_cells(length, n, images.device) for length, n in ((height, n_h), (width, n_w))
+        )
+        images = images[..., rows[:, None], columns]
+    cells = images.unflatten(-1, (n_w, -1)).unflatten(-3, (n_h, -1))  # (B, C, n_h, k_h, n_w, k_w)
+    own = torch.arange(len(images), device=images.device)[:, None, None]
+    moved = cells[own, :, source // n_w, :, source % n_w]  # (B, n_h, n_w, C, k_h, k_w)
+    moved = moved.permute(0, 3, 1, 4, 2, 5).reshape(images.shape)
+    return moved if is_even else moved[..., back_down[:, None], back_across]
+
+
+def _as_equal_cells(length: int, cells: int, device: torch.device) -> tuple[Tensor, Tensor]:
+    """Cells along a side of `length` pixels made as long as the longest, k, by repeating the last pixel of the others.
+
+    Returns which pixel each of the cells' k places shows, (cells k,), and the place of each pixel, (length,).
+    """
+    longest = -(-length // cells)
+    edges = torch.arange(cells + 1, device=device) * length // cells  # as `cell_edges`
+    pixels = torch.minimum(edges[:-1, None] + torch.arange(longest, device=device), edges[1:, None] - 1)
+    cell = cell_of_pixel(length, cells, device)
+    return pixels.flatten(), cell * longest + torch.arange(length, device=device) - edges[cell]
