@@ -27,7 +27,7 @@ from benchmarks.pairs import Pairs, of_checkpoint, pairs_of_photographs
 from puzzlemix.cli import overrides
 from puzzlemix.cli.config import compose, plain
 from puzzlemix.cli.script import plain_script
-from puzzlemix.mixing.puzzle_parameters import PuzzleParameters
+from puzzlemix.mixing.puzzle import PuzzleParameters
 from puzzlemix.runtime import distributed
 from puzzlemix.runtime.errors import require, require_choice
 from puzzlemix.runtime.files import output_file

@@ -16,11 +16,11 @@ from torch import Tensor
 from benchmarks import reference
 from benchmarks.clock import now_s
 from benchmarks.pairs import BLOCKS, Pairs
-from puzzlemix.mixing.assemble import assemble
+from puzzlemix.mixing.assembly import assemble
 from puzzlemix.mixing.blocks import Grid, resample_grid
 from puzzlemix.mixing.costs import MaskCosts
-from puzzlemix.mixing.graphcut import solve_mask
-from puzzlemix.mixing.puzzle_parameters import PuzzleParameters
+from puzzlemix.mixing.cut import solve_mask
+from puzzlemix.mixing.puzzle import PuzzleParameters
 from puzzlemix.mixing.transport import transport_grid, transport_plan
 
 STEPS = ("costs", "cut", "transport", "assembly")

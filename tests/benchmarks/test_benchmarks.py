@@ -10,9 +10,8 @@ from conftest import TINY
 from benchmarks import mixing, plans, solvers
 from benchmarks.pairs import BLOCKS, Pairs
 from puzzlemix.mixing.costs import MaskCosts
-from puzzlemix.mixing.graphcut import solve_mask
-from puzzlemix.mixing.puzzle_parameters import PuzzleParameters
-from puzzlemix.mixing.puzzle_steps import puzzle_mix
+from puzzlemix.mixing.cut import solve_mask
+from puzzlemix.mixing.puzzle import PuzzleParameters, puzzle_mix
 
 
 def random_pairs(batch=20, size=32, power=4, **parameters):

@@ -20,7 +20,7 @@ from puzzlemix import puzzle_mix
 from puzzlemix.mixing import backend
 from puzzlemix.mixing.blocks import cell_of_pixel
 from puzzlemix.mixing.costs import _binomial
-from puzzlemix.mixing.graphcut import solve_mask
+from puzzlemix.mixing.cut import solve_mask
 from puzzlemix.mixing.transport import move_costs, transport_plan
 
 triton = pytest.importorskip("triton")

@@ -21,8 +21,7 @@ from torchvision.transforms import v2
 
 from puzzlemix import PuzzleMix
 from puzzlemix.mixing.costs import MaskCosts
-from puzzlemix.mixing.puzzle_parameters import PuzzleParameters
-from puzzlemix.mixing.puzzle_steps import puzzle_mix
+from puzzlemix.mixing.puzzle import PuzzleParameters, puzzle_mix
 from puzzlemix.mixing.saliency import input_gradient, saliency_of
 from puzzlemix.networks import preactresnet18
 from puzzlemix.runtime.errors import InputError

@@ -5,7 +5,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor, nn
 
-from puzzlemix.mixing.gradients import ascend
+from puzzlemix.mixing.saliency import ascend
 from puzzlemix.runtime.errors import require, require_pixels, require_whole
 
 

@@ -14,7 +14,7 @@ import torch
 from torch import Tensor
 
 from puzzlemix.evaluation.evaluator import Evaluator
-from puzzlemix.mixing.gradients import gradient_of_loss
+from puzzlemix.mixing.saliency import gradient_of_loss
 
 ONE_STEP_BETTER_POINTS = 5.0  # an error under one step may exceed that under twenty by as much
 RANDOM_START_BETTER_POINTS = 1.0  # less is within what random starts scatter by

@@ -11,10 +11,9 @@ from typing import Any
 
 from torch import Tensor, nn
 
-from puzzlemix.mixing.base import Mixer
-from puzzlemix.mixing.checks import check_tensor
-from puzzlemix.mixing.gradients import ascend, frozen, network_of
+from puzzlemix.mixing.base import Mixer, check_tensor
 from puzzlemix.mixing.puzzle import PuzzleMix
+from puzzlemix.mixing.saliency import ascend, frozen, network_of
 from puzzlemix.runtime.errors import require, require_number, require_whole
 
 

@@ -1,4 +1,4 @@
-"""Puzzle Mix's two solvers for a GPU, in Triton, which PyTorch brings along: the cut and the auction of `compiled/`.
+"""Puzzle Mix's two solvers for a GPU, in Triton, which PyTorch brings along: those of `cut.py` and `transport.py`.
 
 The host waits for neither. One program (a thread block) works on one image; what its threads share lies in scratch
 memory, small enough to stay in a cache. They go from step to step at barriers, and between two of those

@@ -24,7 +24,7 @@ def swap(costs: MaskCosts, lam: float | Tensor, eta: float, n_labels: int) -> Te
 
     The release scales E(z) by 1000 n_h n_w and truncates to int32; gco then multiplies by 100,000, in int32 too, so
     that a cost above 21474 wraps silently (one block holding over 8.4 % of the saliency at n = 16, or an eta above 1.1
-    where lam is near 0 or 1). Arguments as `graphcut.solve_mask`'s.
+    where lam is near 0 or 1). Arguments as `cut.solve_mask`'s.
 
     Raises:
         InputError: gco is not installed, or a border weight is more than it takes.

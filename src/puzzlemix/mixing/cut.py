@@ -1,17 +1,91 @@
-"""The minimum cut of `mask_graph.py`, an image at a time.
+"""The mask of least energy: labels of the blocks that minimise E(z) of `costs.py`.
 
-Push-relabel (Goldberg, Tarjan 1988) in first-in first-out order, with distances to the sink made exact after every N
-relabels and at the end. Each push empties a node or fills an arc to exactly zero, so rounding cannot keep it from
-ending, and the cut is the minimum for capacities that differ from the given ones by rounding alone.
+`solver="exact"` finds the minimum, the cut of the graph in `graph.py`: image by image on a CPU, all images at once on a
+GPU (`kernels/cut.py`). `solver="swap"` is the released search (`swap.py`).
+
+The cut on a CPU is push-relabel (Goldberg, Tarjan 1988) in first-in first-out order, with distances to the sink made
+exact after every N relabels and at the end. Each push empties a node or fills an arc to exactly zero, so rounding
+cannot keep it from ending, and the cut is the minimum for capacities that differ from the given ones by rounding alone.
 """
 
 from __future__ import annotations
 
+from math import isfinite
+
 import numpy as np
+import torch
+from torch import Tensor
 
-from puzzlemix.mixing.jit import compiled
+from puzzlemix.mixing.blocks import Grid
+from puzzlemix.mixing.costs import MaskCosts, label_prior
+from puzzlemix.mixing.graph import arcs
+from puzzlemix.mixing.parallel import backend_for, compiled, for_all_images
+from puzzlemix.mixing.swap import check_beta, swap
+from puzzlemix.runtime.errors import require, require_choice, values_are_looked_at
 
-UP, RIGHT, DOWN, LEFT = range(4)  # as `mask_graph.STEPS`
+
+def solve_mask(costs: MaskCosts, lam: float | Tensor, eta: float, n_labels: int, solver: str) -> Tensor:
+    """The mask z of every pair, (B, n_h, n_w), with values i / (n_labels - 1); 1 keeps the first image.
+
+    Args:
+        costs: of `mask_costs`.
+        lam: wanted share of the first image, in [0, 1]; (B,) for one an image.
+        eta: weight of the prior.
+        n_labels: m, how many values a mask has, from 0 to 1.
+        solver: a name in `SOLVERS`.
+
+    Raises:
+        InputError: on an unknown solver or one whose library is not installed, weights that it cannot take, and, where
+            values are looked at, costs that are not finite or negative weights.
+    """
+    require_choice("solver", solver, SOLVERS)
+    if values_are_looked_at(costs.keep_first.device.type):
+        _check_values(costs, solver)
+    return SOLVERS[solver](costs, lam, eta, n_labels)
+
+
+def _check_values(costs: MaskCosts, solver: str) -> None:
+    """Raise `InputError` on costs that are not finite, and on weights that `solver` cannot take."""
+    ranges = [term.aminmax() for term in vars(costs).values() if term.numel()]
+    ends = [(float(low), float(high)) for low, high in ranges]
+    finite = all(isfinite(end) for pair in ends for end in pair)
+    require(finite, "the costs of a mask are not finite: the images hold values that are not numbers")
+    for low, high in ends[2:]:  # of weights; at gamma = 1 rounding leaves some below 0
+        fits = solver == "swap" or low >= -1e-6 * high
+        require(fits, f"border weights must not be negative, not {low}: gamma must lie in [0, 1], and pixels too")
+
+
+def exact(costs: MaskCosts, lam: float | Tensor, eta: float, n_labels: int) -> Tensor:
+    """A mask of the least energy, for each image. Where several have it, the one that shows most of the first image."""
+    batch, n_h, n_w = costs.keep_first.shape
+    prior = label_prior(lam, n_labels, costs.keep_first.device) * (eta / (n_h * n_w))
+    prior = prior.expand(batch, n_labels).contiguous()
+    if backend_for(prior) == "triton":
+        from puzzlemix.mixing.kernels import cut  # here, so that importing this does not need triton
+
+        labels = cut.solve_images(costs, prior)
+    else:
+        labels = _solve_on_cpu(costs, prior)
+    return labels.to(costs.keep_first) / (n_labels - 1)
+
+
+def _solve_on_cpu(costs: MaskCosts, prior: Tensor) -> Tensor:
+    """Labels (B, n_h, n_w)."""
+    labels = torch.empty(costs.keep_first.shape, dtype=torch.int64, device="cpu")
+    terms = [term.detach().cpu().contiguous().numpy() for term in (*vars(costs).values(), prior)]
+    graph = arcs(tuple(labels.shape[1:]), prior.shape[1] - 1)
+    steps = 20 * len(labels) * graph[0].size  # arcs are looked at some 20 times
+    for_all_images(solve_images, len(labels), steps, *terms, *graph, labels.numpy())
+    return labels
+
+
+def check_solver(solver: str, beta: float, grid: Grid) -> None:
+    """Raise `InputError` where a solver cannot take this beta on this grid: ask before training starts."""
+    if solver == "swap":
+        check_beta(beta, grid)
+
+
+UP, RIGHT, DOWN, LEFT = range(4)  # as `graph.STEPS`
 
 
 @compiled
@@ -23,7 +97,7 @@ def solve_images(first, last, keep_first, take_second, weight_down, weight_right
         keep_first, take_second: c1, c0 (B, n_h, n_w).
         weight_down, weight_right: w (B, n_h - 1, n_w) and (B, n_h, n_w - 1); below 0 by rounding counts as 0.
         prior: (B, m) float64, what each label costs a block beside that.
-        target, back: of `mask_graph.arcs`.
+        target, back: of `graph.arcs`.
         labels: (B, n_h, n_w) int64, filled with 0 (take the second image) to M.
     """
     _, n_h, n_w = keep_first.shape
@@ -149,3 +223,6 @@ def distances_to_sink(capacity, surplus, target, back, distance, queue):
                 last += 1
                 waiting += surplus[u] > 0
     return waiting
+
+
+SOLVERS = {"exact": exact, "swap": swap}
