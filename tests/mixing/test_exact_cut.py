@@ -117,4 +117,4 @@ except ValueError as error:
     print(type(error).__name__, error)
 """
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
-    assert done.stdout == "InputError mixing on a CPU, and blurring, need numba: pip install numba\n", done.stderr
+    assert done.stdout == "InputError mixing on a CPU needs numba: pip install numba\n", done.stderr

@@ -4,8 +4,6 @@ import pickle
 import subprocess
 import sys
 from copy import deepcopy
-from dataclasses import fields
-from inspect import signature
 from pathlib import Path
 
 import numpy as np
@@ -21,7 +19,7 @@ from torchvision.transforms import v2
 
 from puzzlemix import PuzzleMix
 from puzzlemix.mixing.costs import MaskCosts
-from puzzlemix.mixing.puzzle import PuzzleParameters, puzzle_mix
+from puzzlemix.mixing.puzzle import puzzle_mix
 from puzzlemix.mixing.saliency import input_gradient, saliency_of
 from puzzlemix.networks import preactresnet18
 from puzzlemix.runtime.errors import InputError
@@ -903,13 +901,6 @@ def test_an_error_is_one_line_whatever_was_given(images):
 def test_inference_mode_is_named(network, images, labels):
     with torch.inference_mode(), pytest.raises(InputError, match=r"outside torch\.inference_mode"):
         PuzzleMix(num_classes=K)(network, images, labels)
-
-
-def test_the_class_and_the_function_have_the_same_defaults():
-    defaults = {name: value.default for name, value in signature(PuzzleMix).parameters.items()}
-    for field in fields(PuzzleParameters):
-        assert defaults[field.name] == field.default, field.name
-    assert PuzzleMix(num_classes=K).parameters == PuzzleParameters()
 
 
 class Stretched(nn.Module):

@@ -35,8 +35,8 @@ class PuzzleParameters:
         eta: weight of the prior that draws the share towards lam, 0 or more.
         neigh_size: pixels a side averaged before borders are compared.
         n_labels: m, mask values 0, 1/(m-1), ..., 1; 2 to 256.
-        transport: move salient blocks, by the released auction (True) or for the least cost ("exact": by SciPy, on the
-            CPU); False mixes in place.
+        transport: move salient blocks by the released auction (True) or for the least cost ("exact", SciPy on the CPU);
+            False mixes in place.
         t_eps: xi, cost of a move across the whole image, in saliency shares.
         t_size: pixels a side of the cells that move where the mask's blocks are larger; None moves the mask's blocks.
         solver: "exact", the mask of least energy, or "swap", the released search for it.
@@ -83,24 +83,21 @@ class PuzzleMix(PairMixer):
         mixed, targets = mix(model, images, labels)  # after optimizer.zero_grad(), before the forward pass
 
     The call changes nothing: not the model's modes, gradients or batch norm statistics, not the tensors given, not the
-    random state of torch, numpy or Python. But with `clean_lam > 0` it is a training pass, which leaves parameter
-    gradients behind for the mixed loss's backward to add to (zero them before the call, not after; a GradScaler, which
-    knows nothing of them, would divide them by its scale), moves batch norm statistics once more and draws dropout. Of
-    a model in DDP, DataParallel or torch.compile, the model inside is differentiated.
+    random state of torch, numpy or Python. With `clean_lam > 0` it is a training pass: it leaves parameter gradients to
+    which the backward pass of the mixed loss adds (so zero them before the call; a GradScaler would divide them by its
+    scale), moves batch norm statistics once more, and draws dropout. It looks inside DDP, DataParallel, torch.compile.
 
     Args:
         alpha: lam ~ Beta(alpha, alpha), one a (global) batch.
         blocks: grids to draw from, each blocks a side or a pair (down, across), one a (global) batch; or a single
             number of blocks a side. `(2, 5)` draws 2 or 5 a side, `((2, 5),)` is always 2 down and 5 across.
         clean_lam: weight of the loss on unmixed images; 0 takes saliency in eval mode and leaves no gradients.
-        loss: name in `losses.LOSSES` of the loss on the mixed images, which that one is brought to the scale of.
-        clean_until_epoch: from this `epoch` on, an attribute that the loop sets, `clean_lam` counts as 0; None never,
-            as released.
+        loss: name in `losses.LOSSES` of the loss on the mixed images; it decides the scale of that on unmixed ones.
+        clean_until_epoch: `clean_lam` counts as 0 from this `epoch` on, which the loop sets; None never, as released.
         adv_p: probability, for each image of a pair, of stochastic adversarial noise on that side, one toss a batch.
         adv_eps: bound of the noise, in 1/255 of the pixel range.
         adv_shared_coin: toss one coin for both images of a pair instead of two, nu0 = nu1 in the paper's Table 8.
-        adv_decay: shrink the noise by a number from U(0, 1), one a batch, as released. Without it the noise is a step
-            of FGSM, "fgsm" in Table 8.
+        adv_decay: shrink the noise by a number from U(0, 1), one a batch, as released; without it, Table 8's "fgsm".
         num_classes: K of the targets.
         prob: probability that a batch is mixed at all.
         per_sample: draw lam for each image of a batch rather than once for all of them.
@@ -141,9 +138,8 @@ class PuzzleMix(PairMixer):
         require_number("adv_eps, in 1/255 of the pixel range,", adv_eps, 0, 255)
         if clean_until_epoch is not None:
             require_whole("clean_until_epoch", clean_until_epoch, least=0)
-        flags = {"per_sample": per_sample, "adv_shared_coin": adv_shared_coin, "adv_decay": adv_decay}
-        for name, value in flags.items():
-            require(isinstance(value, bool), f"{name} must be true or false, not {value}")
+        for flag in (per_sample, adv_shared_coin, adv_decay):
+            require(isinstance(flag, bool), f"per_sample, adv_shared_coin, adv_decay must be true or false, not {flag}")
         require((mean is None) == (std is None), "give both mean and std, or neither")
         self.blocks = as_grids(blocks)
         self.clean_weight = clean_lam * weight_of_cross_entropy(loss, num_classes)
@@ -172,11 +168,13 @@ class PuzzleMix(PairMixer):
             require_number("noise_scale", given["noise_scale"], 0, 1)
 
     def draw(self, images: Tensor, given: Mapping[str, Any]) -> dict[str, Any]:
-        """Also `blocks`, the two coins `noisy`, and, where one is up, `noise_scale` and `start_noise`."""
+        """Also `blocks`, two coins `noisy`, for the first images and for partners, and the noise where one is up."""
         if "blocks" not in given:
             for grid in self.blocks:  # rather than once the one that does not fit is drawn
                 self.parameters.check_grid(grid, *images.shape[2:])
-        drawn = super().draw(images, given) | {"blocks": self.draws.choice(self.blocks), "noisy": self._coins()}
+        drawn = super().draw(images, given) | {"blocks": self.draws.choice(self.blocks)}
+        first = self.draws.coin(self.adv_p)
+        drawn["noisy"] = first, first if self.adv_shared_coin else self.draws.coin(self.adv_p)
         if self.per_sample:
             drawn["lam"] = self.draws.betas(self.alpha, len(images), images.device)
         if any(given.get("noisy", drawn["noisy"])):
@@ -185,13 +183,12 @@ class PuzzleMix(PairMixer):
 
     def draw_noise(self, images: Tensor) -> dict[str, Any]:
         """`noise_scale`, from U(0, 1), or 1 without `adv_decay`, and `start_noise`, U(-adv_eps, adv_eps) / 255."""
-        eps = self.adv_eps / 255
-        scale = self.draws.uniform() if self.adv_decay else 1.0
+        scale, eps = self.draws.uniform() if self.adv_decay else 1.0, self.adv_eps / 255
         return {"noise_scale": scale, "start_noise": self.draws.uniform_like(images, -eps, eps)}
 
     def mix(self, model: nn.Module, images: Tensor, labels: Tensor, drawn: Mapping[str, Any]) -> tuple[Tensor, Tensor]:
         """The mixed images, (B, C, H, W), and targets (B, K): saliency, the plan of each pair, assembly."""
-        lam, partner, noisy = drawn["lam"], drawn["partner"], drawn["noisy"]
+        lam, partner, noisy, grid = drawn["lam"], drawn["partner"], drawn["noisy"], as_grid(drawn["blocks"])
         pixels, noise, seen = self._to_pixels(images), None, images
         if any(noisy):
             noise = self.noise_before_saliency(model, pixels, labels, drawn)
@@ -200,7 +197,6 @@ class PuzzleMix(PairMixer):
             gradient = self._gradient(model, seen, labels)  # (B, C, H, W)
             saliency = saliency_of(gradient, model)  # (B, H, W)
         with torch.no_grad():
-            grid = as_grid(drawn["blocks"])
             share, mask, sources, uniform = plan_pairs(pixels, saliency, partner, lam, grid, self.parameters)
             self.count("uniform_saliency", uniform)
             if noise is not None:
@@ -212,9 +208,9 @@ class PuzzleMix(PairMixer):
     def _gradient(self, model: nn.Module, images: Tensor, labels: Tensor) -> Tensor:
         """Input gradient (B, C, H, W), from the clean-regularised pass while that is on."""
         over = self.clean_until_epoch is not None and self.epoch >= self.clean_until_epoch
-        if self.clean_weight == 0 or over:
-            return input_gradient(model, images, labels)
-        return input_gradient_and_backward(model, images, labels, self.clean_weight)
+        if self.clean_weight > 0 and not over:
+            return input_gradient_and_backward(model, images, labels, self.clean_weight)
+        return input_gradient(model, images, labels)
 
     def noise_before_saliency(
         self, model: nn.Module, pixels: Tensor, labels: Tensor, drawn: Mapping[str, Any]
@@ -226,11 +222,6 @@ class PuzzleMix(PairMixer):
         """One sign step of (adv_eps + 2) / 255 from it, clipped to adv_eps / 255, shrunk by a scale."""
         eps, step = self.adv_eps / 255, (self.adv_eps + 2) / 255
         return (noise + step * gradient.nan_to_num(0).sign()).clamp(-eps, eps) * drawn["noise_scale"]
-
-    def _coins(self) -> tuple[bool, bool]:
-        """Whether the first image of each pair carries noise, and whether its partner does."""
-        first = self.draws.coin(self.adv_p)
-        return first, first if self.adv_shared_coin else self.draws.coin(self.adv_p)
 
     def _to_pixels(self, images: Tensor) -> Tensor:
         """Of half precision, normalised, in float32."""
@@ -296,8 +287,8 @@ def puzzle_mix(
 
     Raises:
         InputError: (a ValueError) on a parameter out of range, shapes, dtypes or devices that do not fit, or more
-            blocks than pixels. Values (partners out of range, negative saliency) are looked at on a CPU; on a GPU,
-            which would have to be waited for, only where the environment has PUZZLEMIX_DEBUG=1.
+            blocks than pixels. Values are checked on a CPU; on a GPU, which would have to be waited for, only where the
+            environment has PUZZLEMIX_DEBUG=1.
 
     Source: `mixup_graph` of the authors' release, function by function the paper's section on the method.
     """
