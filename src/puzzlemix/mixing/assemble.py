@@ -1,4 +1,7 @@
-"""The mixed picture: both images with their cells moved, blended by the mask."""
+"""The mixed picture: both images with their cells moved, blended by the mask.
+
+A compiled loop on a CPU, which moves no cell that stays, as nearly all do; PyTorch's own operations on a GPU.
+"""
 
 from __future__ import annotations
 
@@ -7,7 +10,7 @@ import torch
 from torch import Tensor
 
 from puzzlemix.mixing import backend
-from puzzlemix.mixing.blocks import cell_edges, cell_of_pixel
+from puzzlemix.mixing.blocks import cell_edges, cell_of_pixel, enlarge, move_cells
 
 
 def assemble(first: Tensor, second: Tensor, partner: Tensor, mask: Tensor, sources: Tensor | None) -> Tensor:
@@ -24,15 +27,16 @@ def assemble(first: Tensor, second: Tensor, partner: Tensor, mask: Tensor, sourc
     Returns:
         (B, C, H, W), a new tensor.
     """
-    if backend.of(first) == "kernels":
-        from puzzlemix.mixing.kernels import assemble  # here, so that importing this does not need triton
-
-        return assemble.assemble_images(first, second, partner, mask, sources)
-    return _assemble_on_cpu(first, second, partner, mask, sources)
+    if backend.of(first) == "compiled":
+        return _assemble_on_cpu(first, second, partner, mask, sources)
+    second = second[partner]
+    if sources is not None:
+        first, second = move_cells(first, sources[0]), move_cells(second, sources[1])
+    share = enlarge(mask, first.shape[2:])[:, None]  # Z (B, 1, H, W)
+    return share * first + (1 - share) * second
 
 
 def _assemble_on_cpu(first: Tensor, second: Tensor, partner: Tensor, mask: Tensor, sources: Tensor | None) -> Tensor:
-    """Without moving the cells that stay: nearly all of them."""
     from puzzlemix.mixing.compiled import assemble, for_all_images  # here, so that importing this does not need numba
 
     if sources is None:

@@ -48,26 +48,18 @@ def check_saliency(saliency: Tensor, images: Tensor) -> None:
         require(least >= 0, f"saliency must not be negative, not {least:.3g}: take its magnitude")
 
 
-def check_noisy(noisy: Sequence[bool | Tensor], images: Tensor) -> None:
-    """Raise `InputError` unless it is said of both sides of a pair, in one word or of each image."""
-    both = isinstance(noisy, Sequence) and len(noisy) == 2
-    require(both, f"noisy must say of the first and of the second image, such as (True, False), not {noisy}")
-    for side in noisy:
-        if isinstance(side, Tensor):
-            check_tensor("noisy", side, images, images.shape[:1], torch.bool)
+def check_noisy(noisy: Sequence[bool]) -> None:
+    """Raise `InputError` unless it is two booleans, for the first image of each pair and for its partner."""
+    fits = isinstance(noisy, Sequence) and len(noisy) == 2 and all(isinstance(side, bool) for side in noisy)
+    require(fits, f"noisy must be two booleans, for the first and the second image, such as (True, False), not {noisy}")
 
 
-def check_noise(noise: Tensor | None, noisy: Sequence[bool | Tensor], images: Tensor) -> None:
-    """Raise `InputError` unless there is noise of the images' shape where one is `noisy`, and that is said of both."""
-    check_noisy(noisy, images)
+def check_noise(noise: Tensor | None, noisy: Sequence[bool], images: Tensor) -> None:
+    """Raise `InputError` unless `noisy` is two booleans, and there is noise of the images' shape where one is true."""
+    check_noisy(noisy)
     if noise is not None:
         check_tensor("noise", noise, images, images.shape)
-    require(noise is not None or not some_are(noisy), "noisy asks for noise: give noise=, of the images' shape")
-
-
-def some_are(noisy: Sequence[bool | Tensor]) -> bool:
-    """Whether images may carry noise; of tensors, which a GPU would be waited for, it is taken as true."""
-    return any(isinstance(side, Tensor) or side for side in noisy)
+    require(noise is not None or not any(noisy), "noisy asks for noise: give noise=, of the images' shape")
 
 
 def check_tensor(

@@ -60,7 +60,7 @@ class PuzzlePGD(PuzzleMix):
         adv_eps: bound of the noise, in 1/255 of the pixel range.
         adv_step: of a step, likewise.
         adv_steps: how many.
-        **options: `PuzzleMix`'s.
+        **options: `PuzzleMix`'s; `adv_decay` has no effect.
     """
 
     given_names = ("lam", "partner", "blocks", "noisy", "start_noise")

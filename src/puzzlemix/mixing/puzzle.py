@@ -13,10 +13,9 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from puzzlemix.mixing.base import PairMixer, per_image
-from puzzlemix.mixing.blocks import Grid
-from puzzlemix.mixing.checks import check_noisy, check_shares, check_tensor, some_are
-from puzzlemix.mixing.grids import as_grid, as_grids
+from puzzlemix.mixing.base import PairMixer
+from puzzlemix.mixing.blocks import Grid, as_grid, as_grids
+from puzzlemix.mixing.checks import check_noisy, check_tensor
 from puzzlemix.mixing.losses import LOSSES, weight_of_cross_entropy
 from puzzlemix.mixing.puzzle_parameters import PuzzleParameters
 from puzzlemix.mixing.puzzle_steps import mix_checked
@@ -45,12 +44,14 @@ class PuzzleMix(PairMixer):
         loss: name in `losses.LOSSES` of the loss on the mixed images, which that one is brought to the scale of.
         clean_until_epoch: from this `epoch` on, an attribute that the loop sets, `clean_lam` counts as 0; None never,
             as released.
-        adv_p: probability, for each image of a pair, of stochastic adversarial noise on that side.
+        adv_p: probability, for each image of a pair, of stochastic adversarial noise on that side, one toss a batch.
         adv_eps: bound of the noise, in 1/255 of the pixel range.
-        adv_per_sample: toss those two coins, and draw the noise's scale, for each image rather than once for a batch.
+        adv_shared_coin: toss one coin for both images of a pair instead of two, nu0 = nu1 in the paper's Table 8.
+        adv_decay: shrink the noise by a number from U(0, 1), one a batch, as released. Without it the noise is a step
+            of FGSM, "fgsm" in Table 8.
         num_classes: K of the targets.
         prob: probability that a batch is mixed at all.
-        per_sample: draw lam and blocks for each image of a batch rather than once for all of them.
+        per_sample: draw lam for each image of a batch rather than once for all of them.
         mean, std: None where images are pixels in [0, 1] and the model normalises; else what they come normalised
             with, channel by channel, and the mixed ones are normalised likewise.
 
@@ -84,7 +85,8 @@ class PuzzleMix(PairMixer):
         clean_until_epoch: int | None = None,
         loss: str = "bce_on_softmax",
         per_sample: bool = False,
-        adv_per_sample: bool = False,
+        adv_shared_coin: bool = False,
+        adv_decay: bool = True,
     ):
         super().__init__(alpha, num_classes=num_classes, prob=prob)
         self.parameters = PuzzleParameters(
@@ -104,13 +106,15 @@ class PuzzleMix(PairMixer):
         require_number("adv_eps, in 1/255 of the pixel range,", adv_eps, 0, 255)
         if clean_until_epoch is not None:
             require_whole("clean_until_epoch", clean_until_epoch, least=0)
-        for name, value in (("per_sample", per_sample), ("adv_per_sample", adv_per_sample)):
+        flags = {"per_sample": per_sample, "adv_shared_coin": adv_shared_coin, "adv_decay": adv_decay}
+        for name, value in flags.items():
             require(isinstance(value, bool), f"{name} must be true or false, not {value}")
         require((mean is None) == (std is None), "give both mean and std, or neither")
         self.blocks = as_grids(blocks)
         self.clean_weight = clean_lam * weight_of_cross_entropy(loss, num_classes)
         self.clean_until_epoch, self.per_sample = clean_until_epoch, per_sample
-        self.adv_p, self.adv_eps, self.adv_per_sample = adv_p, adv_eps, adv_per_sample
+        self.adv_p, self.adv_eps = adv_p, adv_eps
+        self.adv_shared_coin, self.adv_decay = adv_shared_coin, adv_decay
         self.mean, self.std = (None, None) if mean is None else _of_channels(mean, std)
 
     @property
@@ -123,37 +127,37 @@ class PuzzleMix(PairMixer):
 
     def check_given(self, given: Mapping[str, Any], images: Tensor) -> None:
         super().check_given(given, images)
-        if "blocks" in given and not isinstance(given["blocks"], Tensor):
+        if "blocks" in given:
             self.parameters.check_grid(as_grid(given["blocks"]), *images.shape[2:])
         if "noisy" in given:
-            check_noisy(given["noisy"], images)
+            check_noisy(given["noisy"])
         if "start_noise" in given:
             check_tensor("start_noise", given["start_noise"], images, images.shape)
         if "noise_scale" in given:
-            check_shares("noise_scale", given["noise_scale"], images)
+            require_number("noise_scale", given["noise_scale"], 0, 1)
 
     def draw(self, images: Tensor, given: Mapping[str, Any]) -> dict[str, Any]:
-        """Also `blocks`, the two coins `noisy`, and, where a coin may be up, `noise_scale` and `start_noise`."""
+        """Also `blocks`, the two coins `noisy`, and, where one is up, `noise_scale` and `start_noise`."""
         if "blocks" not in given:
             for grid in self.blocks:  # rather than once the one that does not fit is drawn
                 self.parameters.check_grid(grid, *images.shape[2:])
-        drawn = super().draw(images, given) | {"blocks": self.draws.choice(self.blocks), "noisy": self._coins(images)}
+        drawn = super().draw(images, given) | {"blocks": self.draws.choice(self.blocks), "noisy": self._coins()}
         if self.per_sample:
             drawn["lam"] = self.draws.betas(self.alpha, len(images), images.device)
-            drawn["blocks"] = self.draws.choices(self.blocks, len(images), images.device)
-        if some_are(given.get("noisy", drawn["noisy"])):
+        if any(given.get("noisy", drawn["noisy"])):
             drawn |= self.draw_noise(images)
         return drawn
 
     def draw_noise(self, images: Tensor) -> dict[str, Any]:
-        """`noise_scale`, from U(0, 1), for a batch or for each image, and `start_noise`, U(-adv_eps, adv_eps) / 255."""
+        """`noise_scale`, from U(0, 1), or 1 without `adv_decay`, and `start_noise`, U(-adv_eps, adv_eps) / 255."""
         eps = self.adv_eps / 255
-        return {"noise_scale": self._scale(images), "start_noise": self.draws.uniform_like(images, -eps, eps)}
+        scale = self.draws.uniform() if self.adv_decay else 1.0
+        return {"noise_scale": scale, "start_noise": self.draws.uniform_like(images, -eps, eps)}
 
     def mix(self, model: nn.Module, images: Tensor, labels: Tensor, drawn: Mapping[str, Any]) -> tuple[Tensor, Tensor]:
         pixels, noise, seen = self._to_pixels(images), None, images
-        if some_are(drawn["noisy"]):
-            noise = _where_shown(self.noise_before_saliency(model, pixels, labels, drawn), drawn["noisy"])
+        if any(drawn["noisy"]):
+            noise = self.noise_before_saliency(model, pixels, labels, drawn)
             seen = self._from_pixels(pixels + noise).to(images.dtype)
         with self.stopwatch("saliency"):
             gradient = self._gradient(model, seen, labels)
@@ -182,19 +186,12 @@ class PuzzleMix(PairMixer):
     def noise_after_saliency(self, noise: Tensor, gradient: Tensor, drawn: Mapping[str, Any]) -> Tensor:
         """One sign step of (adv_eps + 2) / 255 from it, clipped to adv_eps / 255, shrunk by a scale."""
         eps, step = self.adv_eps / 255, (self.adv_eps + 2) / 255
-        return (noise + step * gradient.nan_to_num(0).sign()).clamp(-eps, eps) * per_image(drawn["noise_scale"], noise)
+        return (noise + step * gradient.nan_to_num(0).sign()).clamp(-eps, eps) * drawn["noise_scale"]
 
-    def _coins(self, images: Tensor) -> tuple[bool | Tensor, bool | Tensor]:
-        """Whether the firsts of pairs carry noise, and the partners: of all images alike, or (B,) of each."""
-        if self.adv_per_sample and self.adv_p > 0:
-            return tuple(self.draws.coins(self.adv_p, len(images), images.device) for _ in range(2))
-        return self.draws.coin(self.adv_p), self.draws.coin(self.adv_p)
-
-    def _scale(self, images: Tensor) -> float | Tensor:
-        """What the noise is shrunk by, from U(0, 1): of all images, or (B,) of each."""
-        if self.adv_per_sample:
-            return self.draws.uniforms(len(images), images.device)
-        return self.draws.uniform()
+    def _coins(self) -> tuple[bool, bool]:
+        """Whether the first image of each pair carries noise, and whether its partner does."""
+        first = self.draws.coin(self.adv_p)
+        return first, first if self.adv_shared_coin else self.draws.coin(self.adv_p)
 
     def _to_pixels(self, images: Tensor) -> Tensor:
         """Of half precision, normalised, in float32."""
@@ -207,13 +204,6 @@ class PuzzleMix(PairMixer):
 
     def _from_pixels(self, pixels: Tensor) -> Tensor:
         return pixels if self.mean is None else (pixels - self.mean) / self.std
-
-
-def _where_shown(noise: Tensor, noisy: tuple[bool | Tensor, bool | Tensor]) -> Tensor:
-    """The noise (B, C, H, W); where each image has coins of its own, 0 of those that carry it on neither side."""
-    first, second = noisy
-    shown = first | second  # (B,)
-    return noise * per_image(shown, noise) if isinstance(shown, Tensor) else noise
 
 
 def _of_channels(mean: Sequence[float], std: Sequence[float]) -> tuple[Tensor, Tensor]:

@@ -13,11 +13,10 @@ from torch import Tensor
 
 from puzzlemix.mixing import backend
 from puzzlemix.mixing.assemble import assemble
-from puzzlemix.mixing.blocks import Grid, enlarge, resample_grid
-from puzzlemix.mixing.checks import check_images, check_noise, check_partner, check_saliency, check_shares, some_are
+from puzzlemix.mixing.blocks import Grid, as_grid, enlarge, resample_grid
+from puzzlemix.mixing.checks import check_images, check_noise, check_partner, check_saliency, check_shares
 from puzzlemix.mixing.costs import block_saliency, cells_of_blocks, mask_costs
 from puzzlemix.mixing.graphcut import solve_mask
-from puzzlemix.mixing.grids import as_grid, by_grid
 from puzzlemix.mixing.puzzle_parameters import PuzzleParameters
 from puzzlemix.mixing.transport import transport_grid, transport_plan
 from puzzlemix.runtime.errors import OVERSHOOT, require, require_pixels, values_are_looked_at
@@ -29,9 +28,9 @@ class Puzzle(NamedTuple):
     Attributes:
         images: (B, C, H, W), pixels in [0, 1].
         share: (B,), of the first image: of the pixels, the mean of the mask enlarged to them.
-        mask: z (B, n_h, n_w), 1 keeps the first image, 0 takes its partner; (B, H, W) where `blocks` is a tensor.
+        mask: z (B, n_h, n_w), 1 keeps the first image, 0 takes its partner.
         sources: (2, B, N_h, N_w) int64, of the first image and of its partner, the cell, counted row by row, that moved
-            to each cell; None without transport, or where `blocks` is a tensor.
+            to each cell; None without transport.
         uniform: (B,) bool, whether this image's saliency was unusable and counted as uniform.
     """
 
@@ -48,9 +47,9 @@ def puzzle_mix(
     partner: Tensor,
     *,
     lam: float | Tensor,
-    blocks: int | Grid | Tensor,
+    blocks: int | Grid,
     noise: Tensor | None = None,
-    noisy: tuple[bool | Tensor, bool | Tensor] = (False, False),
+    noisy: tuple[bool, bool] = (False, False),
     **parameters: Any,
 ) -> Puzzle:
     """Puzzle Mix of every image with its partner, the saliency given. Nothing is random, nothing is changed in place.
@@ -62,11 +61,9 @@ def puzzle_mix(
         saliency: s (B, H, W), not negative, in any scale; an image whose sum is 0 or not finite mixes as if uniform.
         partner: (B,) int64, each image's partner in the batch.
         lam: wanted share of the first image, in [0, 1]; (B,) for one an image.
-        blocks: n, blocks a side of the mask, or (down, across); (B,) or (B, 2) int64 for one an image, for which a GPU
-            is waited for.
+        blocks: n, blocks a side of the mask, or (down, across).
         noise: (B, C, H, W), added (and clipped to [0, 1]) to a side that is `noisy` once the mask is solved.
-        noisy: whether the first and the second image of each pair carry the noise, the adversarial variant; each may
-            be (B,) bool, of the image itself: where it is the first of a pair, and where it is somebody's partner.
+        noisy: whether the first image and its partner carry the noise, in the adversarial variant.
         **parameters: of `PuzzleParameters`: beta, gamma, eta, neigh_size, n_labels, transport, t_eps, t_size, solver.
 
     Returns:
@@ -96,89 +93,36 @@ def mix_checked(
     saliency: Tensor,
     partner: Tensor,
     lam: float | Tensor,
-    blocks: int | Grid | Tensor,
+    blocks: int | Grid,
     noise: Tensor | None,
-    noisy: tuple[bool | Tensor, bool | Tensor],
+    noisy: tuple[bool, bool],
     parameters: PuzzleParameters,
 ) -> Puzzle:
     """`puzzle_mix` of arguments that have been checked; `blocks` are checked here."""
-    given, place = images, images.device if backend.of(images) else "cpu"
-    images, saliency, partner, lam, blocks, noise = _moved((images, saliency, partner, lam, blocks, noise), place)
+    grid, size, given = as_grid(blocks), images.shape[2:], images
+    parameters.check_grid(grid, *size)
+    place = images.device if backend.of(images) else "cpu"
+    images, saliency, partner, lam, noise = _moved((images, saliency, partner, lam, noise), place)
     images, saliency = _full_precision(images), _full_precision(saliency)
-    perturbed = (images + _full_precision(noise)).clamp(0, 1) if some_are(noisy) else images
-    shown = (_where(on_this_side, perturbed, images) for on_this_side in _moved(noisy, place))
-    pairs = _Pairs(images, saliency, partner, lam, *shown)
     with backend.launching_on(images.device):
-        if isinstance(blocks, Tensor):
-            puzzle = _mix_on_grids(pairs, blocks, parameters)
-        else:
-            grid = as_grid(blocks)
-            parameters.check_grid(grid, *images.shape[2:])
-            puzzle = _mix_on_grid(pairs, slice(None), grid, parameters)
-    puzzle = puzzle._replace(images=_in_the_format_of(given, puzzle.images))
-    return Puzzle(*_moved(puzzle, given.device))
+        share, uniform = block_saliency(saliency, grid)  # (B, n_h, n_w), (B,)
+        cells = cells_of_blocks(images, grid, parameters.neigh_size)
+        costs = mask_costs(cells, cells[partner], share, share[partner], parameters.beta, parameters.gamma)
+        mask = solve_mask(costs, lam, parameters.eta, parameters.n_labels, parameters.solver)
 
+        sources = None
+        if parameters.transport:
+            fine = transport_grid(grid, size, parameters.t_size)
+            share = share if fine == grid else block_saliency(saliency, fine)[0]  # (B, N_h, N_w)
+            fine_mask = resample_grid(mask, fine)
+            shares, visible = torch.stack([share, share[partner]]), torch.stack([fine_mask > 0, fine_mask < 1])
+            plan = transport_plan(shares.flatten(0, 1), visible.flatten(0, 1), parameters.t_eps, parameters.transport)
+            sources = plan.view_as(shares)
 
-def _where(noisy: bool | Tensor, perturbed: Tensor, images: Tensor) -> Tensor:
-    """The perturbed images where they are noisy, all or some of them."""
-    if isinstance(noisy, Tensor):
-        return torch.where(noisy[:, None, None, None], perturbed, images)
-    return perturbed if noisy else images
-
-
-class _Pairs(NamedTuple):
-    """A batch to be mixed."""
-
-    images: Tensor  # x (B, C, H, W)
-    saliency: Tensor  # (B, H, W)
-    partner: Tensor  # (B,)
-    lam: float | Tensor  # (B,) where a tensor
-    first: Tensor  # (B, C, H, W), the images as the first of a pair is shown: with noise or without
-    second: Tensor  # (B, C, H, W), likewise the second
-
-    def lam_of(self, index: Tensor | slice) -> float | Tensor:
-        return self.lam[index] if isinstance(self.lam, Tensor) else self.lam
-
-
-def _mix_on_grid(pairs: _Pairs, index: Tensor | slice, grid: Grid, parameters: PuzzleParameters) -> Puzzle:
-    """The pairs of some images, `index`, in blocks of one grid: costs, cut, transport, assembly."""
-    partner, size = pairs.partner[index], pairs.images.shape[-2:]  # (B',)
-    share, uniform = block_saliency(pairs.saliency, grid)  # (B, n_h, n_w)
-    cells = cells_of_blocks(pairs.images, grid, parameters.neigh_size)
-    costs = mask_costs(cells[index], cells[partner], share[index], share[partner], parameters.beta, parameters.gamma)
-    mask = solve_mask(costs, pairs.lam_of(index), parameters.eta, parameters.n_labels, parameters.solver)
-
-    sources = None
-    if parameters.transport:
-        fine = transport_grid(grid, size, parameters.t_size)
-        share = share if fine == grid else block_saliency(pairs.saliency, fine)[0]  # (B, N_h, N_w)
-        fine_mask = resample_grid(mask, fine)
-        shares, visible = torch.stack([share[index], share[partner]]), torch.stack([fine_mask > 0, fine_mask < 1])
-        sources = transport_plan(
-            shares.flatten(0, 1), visible.flatten(0, 1), parameters.t_eps, parameters.transport
-        ).view_as(shares)
-
-    mixed = assemble(pairs.first[index], pairs.second, partner, mask, sources)
-    return Puzzle(mixed, enlarge(mask, size).mean((1, 2)), mask, sources, uniform[index])
-
-
-def _mix_on_grids(pairs: _Pairs, blocks: Tensor, parameters: PuzzleParameters) -> Puzzle:
-    """Every image in blocks of its own grid; the masks, of different sizes, as pixels."""
-    size = pairs.images.shape[-2:]
-    groups = by_grid(blocks)
-    require(
-        len(blocks) == len(pairs.partner),
-        f"blocks must have one row for each of {len(pairs.partner)} images, not {len(blocks)}",
-    )
-    for grid, _ in groups:
-        parameters.check_grid(grid, *size)
-    parts = [_mix_on_grid(pairs, index, grid, parameters) for grid, index in groups]
-    order = torch.cat([index for _, index in groups]).argsort()  # (B,)
-    images, share, uniform = (
-        torch.cat([getattr(part, name) for part in parts])[order] for name in ("images", "share", "uniform")
-    )
-    mask = torch.cat([enlarge(part.mask, size) for part in parts])[order]  # (B, H, W)
-    return Puzzle(images, share, mask, None, uniform)
+        perturbed = (images + _full_precision(noise)).clamp(0, 1) if any(noisy) else images
+        first, second = (perturbed if carries else images for carries in noisy)
+        mixed = _in_the_format_of(given, assemble(first, second, partner, mask, sources))
+        return Puzzle(*_moved((mixed, enlarge(mask, size).mean((1, 2)), mask, sources, uniform), given.device))
 
 
 def _moved(values: Iterable[Any], device: torch.device | str) -> list[Any]:
