@@ -19,7 +19,7 @@ from torch import nn
 
 from benchmarks.soak import descendants, differences
 from puzzlemix.cli.script import ASKED_TO_STOP
-from puzzlemix.data.readers import LAST_READS_S
+from puzzlemix.data.image_files import LAST_READS_S
 from puzzlemix.evaluation.attacks import attack
 from puzzlemix.runtime import preemption
 from puzzlemix.training.checkpoint import load_checkpoint
