@@ -17,7 +17,7 @@ from puzzlemix.reporting.run_files import has_seconds, read_config, read_log, re
 from puzzlemix.runtime.errors import InputError
 from puzzlemix.runtime.nested import is_number, read_text
 from puzzlemix.runtime.stopwatch import of_parts
-from puzzlemix.training.run_lock import holder_of
+from puzzlemix.training.log import holder_of
 from puzzlemix.training.settings import fingerprint, settings
 
 STATUSES = ("finished", "running", "unfinished", "failed")
