@@ -23,8 +23,7 @@ from omegaconf import DictConfig, OmegaConf
 from puzzlemix.cli import overrides
 from puzzlemix.cli.config import build, build_part, build_recipe, check_torchvision, plain
 from puzzlemix.cli.script import script, warn
-from puzzlemix.evaluation.attacked import attack_errors, check_evaluation
-from puzzlemix.evaluation.evaluator import Evaluator
+from puzzlemix.evaluation.evaluator import Evaluator, attack_errors, check_evaluation
 from puzzlemix.reporting.model_card import check_kept, keep_weights
 from puzzlemix.runtime import distributed, preemption
 from puzzlemix.runtime.errors import RunError, require

@@ -4,9 +4,8 @@ import pytest
 import torch
 from torch import nn
 
-from puzzlemix.evaluation.attacked import attack_errors, attack_options
-from puzzlemix.evaluation.attacks import attack
-from puzzlemix.evaluation.evaluator import Evaluator, Images, clean_errors
+from puzzlemix.evaluation.attacks import attack, attack_options
+from puzzlemix.evaluation.evaluator import Evaluator, Images, attack_errors, clean_errors
 from puzzlemix.runtime.errors import InputError
 
 ATTACKS = {

@@ -2,11 +2,16 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+from typing import Any
+
 import torch
 from torch import Tensor, nn
 
 from puzzlemix.mixing.gradients import ascend
-from puzzlemix.runtime.errors import require, require_pixels, require_whole
+from puzzlemix.runtime.errors import InputError, require, require_number, require_pixels, require_whole
+
+SETTINGS = {"eps_255", "step_255", "steps", "random_start"}  # of `configs/attack/`, which may also have `restarts`
 
 
 def attack(
@@ -46,7 +51,7 @@ def attack(
             range.
     """
     require(not network.training, "attacks need the network in eval mode: call network.eval() first")
-    check_attack(eps, step, steps, random_start, restarts)
+    _check_options(eps, step, steps, random_start, restarts)
     require(images.dtype == torch.float32, f"attacks need images in float32, not {images.dtype}: convert them")
     require_pixels(images)
     require(random_start or start_noise is None, "start_noise is for a random start: give random_start=True")
@@ -70,7 +75,27 @@ def attack(
     return found
 
 
-def check_attack(eps: float, step: float, steps: int, random_start: bool, restarts: int = 1) -> None:
+def attack_options(name: str, settings: Mapping[str, Any]) -> dict[str, Any]:
+    """The arguments of `attack` that the settings of a file in `configs/attack/` stand for.
+
+    Raises:
+        InputError: a setting is missing, unknown, or out of its range.
+    """
+    given = set(settings) - {"restarts"}
+    require(given == SETTINGS, f"attack '{name}' must have {sorted(SETTINGS)}, not {sorted(settings)}")
+    require(None not in settings.values(), f"attack '{name}' must not have null in {dict(settings)}")
+    for key in ("eps_255", "step_255"):
+        require_number(f"attack '{name}': {key}, in 1/255 of the pixel range,", settings[key], 0, 255)
+    others = {key: settings[key] for key in ("steps", "random_start", "restarts") if key in settings}
+    options = {"eps": settings["eps_255"] / 255, "step": settings["step_255"] / 255, **others}
+    try:
+        _check_options(**options)
+    except InputError as error:
+        raise InputError(f"attack '{name}': {error}") from error
+    return options
+
+
+def _check_options(eps: float, step: float, steps: int, random_start: bool, restarts: int = 1) -> None:
     """Raise `InputError`, naming the parameter and its range, on a value that no attack can use."""
     require(0 <= eps <= 1, f"eps is in [0, 1] units of pixels (8/255, not 8), not {eps}")
     require(0 <= step <= 1, f"step is in [0, 1] units of pixels (2/255, not 2), not {step}")

@@ -14,9 +14,12 @@ from torch import Tensor, nn
 from tqdm import tqdm
 
 from puzzlemix.data.sharding import evaluation_shards
+from puzzlemix.evaluation.attacks import attack, attack_options
 from puzzlemix.runtime import distributed, preemption
+from puzzlemix.runtime.errors import require_whole
 from puzzlemix.runtime.files import write_text
 from puzzlemix.runtime.nested import has_shape, is_number, read_nested
+from puzzlemix.runtime.seeding import torch_seed
 
 Perturb = Callable[[int, Tensor, Tensor], Tensor]  # number of the batch, images, labels -> images
 Measure = Callable[[int, Tensor, Tensor], Tensor]  # the same -> what is summed up, (S,)
@@ -192,3 +195,33 @@ def clean_errors(evaluator: Evaluator) -> dict[str, float]:
 def train_error(evaluator: Evaluator) -> float:
     """Top-1 error on the training images, neither augmented nor mixed, in percent."""
     return evaluator.errors("training images", images=evaluator.train_images)[0]
+
+
+def attack_errors(evaluator: Evaluator, attacks: Mapping[str, Mapping[str, Any]]) -> dict[str, float]:
+    """Top-1 error in percent under each attack, as `{name}_error`.
+
+    Random starts follow from the evaluator's seed, the process and the number of the batch: with other batches, or
+    another number of processes, they are others.
+
+    Args:
+        evaluator: of the network.
+        attacks: by name, the settings of files in `configs/attack/`.
+    """
+    generator = torch.Generator(evaluator.device)
+    errors = {}
+    for name, settings in attacks.items():
+        options = attack_options(name, settings)
+
+        def perturb(batch: int, images: Tensor, labels: Tensor, options=options) -> Tensor:
+            generator.manual_seed(torch_seed("attack", evaluator.seed, distributed.rank(), batch))
+            return attack(evaluator.network, images, labels, **options, generator=generator)
+
+        errors[f"{name}_error"] = evaluator.errors(name, perturb, of=json.dumps(dict(settings)))[0]
+    return errors
+
+
+def check_evaluation(batch_size: int, attacks: Mapping[str, Mapping[str, Any]]) -> None:
+    """Raise `InputError`, before hours of training, unless these settings can work."""
+    require_whole("test_batch_size", batch_size, least=1)
+    for name, settings in attacks.items():
+        attack_options(name, settings)
