@@ -19,7 +19,7 @@ from hydra.errors import ConfigCompositionException, HydraException, OverridePar
 from omegaconf import DictConfig
 from omegaconf.errors import OmegaConfBaseException
 
-from puzzlemix.cli import cluster, overrides
+from puzzlemix.cli import jobs, overrides
 from puzzlemix.cli.sweep import Failure, failure_of, goes_on_after_errors
 from puzzlemix.runtime import distributed, preemption
 from puzzlemix.runtime.errors import InputError, PreemptedError, RunError, nearest, one_line, printable
@@ -52,9 +52,9 @@ def script(
         configs = Path(inspect.getfile(main)).resolve().parents[1] / "configs"
 
         def job(config: DictConfig) -> Failure | None:
-            with stopped_by_signals() if cluster.in_a_job() else nullcontext():  # elsewhere `command` does it
+            with stopped_by_signals() if jobs.is_job() else nullcontext():  # elsewhere `command` does it
                 try:
-                    cluster.join_tasks()
+                    jobs.join_tasks()
                     main(config)
                 except Exception as error:
                     if isinstance(error, RuntimeError) and distributed.lost_a_process(error):
@@ -181,13 +181,13 @@ def _as_told(error: Exception) -> Exception | None:
         case InputError() | RunError() | HydraException() | OmegaConfBaseException():
             return error
         case RuntimeError():
-            line = cluster.failure(error)
+            line = jobs.lost_job(error)
             return None if line is None else RunError(line)
     return None
 
 
 def _fail(error: Exception) -> None:
-    if cluster.in_a_job():
+    if jobs.is_job():
         raise error  # which Hydra brings to the launcher
     same_on_this_machine = isinstance(error, InputError)
     if same_on_this_machine and os.environ.get("LOCAL_RANK", "0") != "0":
