@@ -7,10 +7,10 @@ python scripts/evaluate.py checkpoint=models/NAME.pt attack=fgsm,pgd
 An evaluation that was stopped goes on, with the same command, with what it had not yet measured.
 """
 
-import signal
+from startup import CONFIGS, hold_signals
 
-if __name__ == "__main__":  # the imports take seconds: signals wait until `cli.script` answers them
-    signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGTERM, signal.SIGUSR1, signal.SIGUSR2})
+if __name__ == "__main__":
+    hold_signals()
 
 import json
 from collections.abc import Mapping
@@ -36,8 +36,6 @@ from puzzlemix.runtime.errors import printable, require, require_whole
 from puzzlemix.runtime.files import output_file, write_text
 from puzzlemix.training.checkpoint import digest
 from puzzlemix.training.precision import Arithmetic
-
-CONFIGS = Path(__file__).resolve().parents[1] / "configs"
 
 
 @script("evaluate")

@@ -15,8 +15,8 @@ from puzzlemix.runtime.errors import InputError, require, require_choice
 from puzzlemix.runtime.files import output_file, write_text
 from puzzlemix.training.checkpoint import save_checkpoint
 from puzzlemix.training.release_checkpoint import LOG, Claim, ForeignCheckpoint, claims_of_log, read_foreign
+from startup import CONFIGS
 
-CONFIGS = Path(__file__).resolve().parents[1] / "configs"
 DATASETS = {10: "cifar10", 100: "cifar100", 200: "tiny_imagenet", 1000: "imagenet"}  # of the releases, by classes
 LARGE = ("tiny_imagenet",)  # 64 x 64 pixels, for which the releases' main.py makes the stem's stride 2
 NOT_SAID = ("mixup", "recipe", "seed")  # by the files

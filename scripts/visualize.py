@@ -6,7 +6,6 @@ python scripts/visualize.py checkpoint=... 'images=[cat.jpg,dog.jpg]' 'blocks=[2
 """
 
 from collections.abc import Mapping
-from pathlib import Path
 from typing import Any
 
 import torch
@@ -21,8 +20,8 @@ from puzzlemix.reporting.puzzles import draw_puzzles, most_moved
 from puzzlemix.runtime import distributed
 from puzzlemix.runtime.errors import require, require_whole
 from puzzlemix.runtime.files import beside, output_file
+from startup import CONFIGS
 
-CONFIGS = Path(__file__).resolve().parents[1] / "configs"
 IMAGES = 100  # of a dataset, among which those pairs are looked for in which most cells move
 
 
