@@ -14,7 +14,7 @@ from hydra.experimental.callback import Callback
 from omegaconf import DictConfig
 from submitit.core.utils import UncompletedJobError
 
-from puzzlemix.runtime.errors import InputError, RunError, one_line
+from puzzlemix.runtime.errors import InputError, RunError, error_line
 
 LOST = "the other jobs go on; once they have ended, `compare.py runs` shows which runs are not finished"
 
@@ -60,7 +60,7 @@ class JobLog(Callback):
         try:
             _ = job_return.return_value
         except (InputError, RunError) as error:
-            print(one_line(error), file=sys.stderr)
+            print(error_line(error), file=sys.stderr)
         except Exception as bug:
             traceback.print_exc()
             bug.add_note(traceback.format_exc())

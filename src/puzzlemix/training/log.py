@@ -30,7 +30,7 @@ import yaml
 
 from puzzlemix.runtime import distributed
 from puzzlemix.runtime.environment import environment
-from puzzlemix.runtime.errors import InputError, RunError, require, require_choice, require_whole, told
+from puzzlemix.runtime.errors import InputError, RunError, error_line, require, require_choice, require_whole
 from puzzlemix.runtime.files import cannot_be_written, make_folder, write_text
 from puzzlemix.runtime.nested import has_shape, read_nested
 from puzzlemix.runtime.stopwatch import of_parts
@@ -129,7 +129,7 @@ class RunLog:
         except Exception as error:
             if distributed.is_main():
                 with suppress(RunError):  # the disk may be full, which is then the error
-                    write_text(self.folder / "failed.txt", told(error) + "\n")
+                    write_text(self.folder / "failed.txt", error_line(error) + "\n")
             raise
 
     def write_epoch(self, record: dict[str, Any]) -> None:
