@@ -11,7 +11,7 @@ from puzzlemix.data.corrupted import SEVERITIES
 from puzzlemix.evaluation.auto_attack import ATTACKS
 from puzzlemix.evaluation.calibration import BINS
 from puzzlemix.runtime.errors import require
-from puzzlemix.runtime.files import beside
+from puzzlemix.runtime.files import next_to
 from puzzlemix.runtime.nested import has_shape, is_number, is_percentage, read_nested
 
 NAME = "robustness.json"
@@ -55,7 +55,7 @@ def results_path(checkpoint: str | Path) -> Path:
     """Where a checkpoint's results go: into the run's folder of its `last.pt`, beside any other file."""
     path = Path(checkpoint)
     of_run = path.name == "last.pt" and path.parent.name == "checkpoints"
-    return path.parent.with_name(NAME) if of_run else beside(path, NAME)
+    return path.parent.with_name(NAME) if of_run else next_to(path, NAME)
 
 
 def read_evaluation(path: Path) -> dict[str, Any]:

@@ -33,7 +33,7 @@ from puzzlemix.runtime.environment import environment
 from puzzlemix.runtime.errors import InputError, RunError, error_line, require, require_choice, require_whole
 from puzzlemix.runtime.files import cannot_be_written, make_folder, write_text
 from puzzlemix.runtime.nested import has_shape, read_nested
-from puzzlemix.runtime.stopwatch import of_parts
+from puzzlemix.runtime.stopwatch import by_part
 from puzzlemix.training.settings import differences, fingerprint, settings
 
 STATISTICS = ("median10", "last", "best")  # of an error, over the epochs: see `summary`
@@ -168,7 +168,7 @@ class RunLog:
             "epochs": len(self.records),
             **summary(evaluated),
             **results,
-            "seconds_per_epoch": of_parts(mean, [record["seconds"] for record in self.records]),
+            "seconds_per_epoch": by_part(mean, [record["seconds"] for record in self.records]),
             "config_hash": fingerprint(self.config),
             **self._environment,
         }

@@ -133,7 +133,7 @@ class RunState:
             self.sums.values += part["sums"].to(self.device)
         for name in own["counts"]:
             self.mixer.counts[name] = torch.tensor(sum(part["counts"][name] for part in summed), device=self.device)
-        self.stopwatch.go_on_from(own["seconds"])
+        self.stopwatch.add(own["seconds"])
         restore_global_streams(own["streams"], self.device)
         for name, buffer in self.network.named_buffers():
             buffer.copy_(own["buffers"][name])
