@@ -1,4 +1,4 @@
-"""L-infinity attacks in one loop: FGSM (Goodfellow et al., 2015) is PGD (Madry et al., 2018) of one step, no start."""
+"""L-infinity attacks, all as PGD (Madry et al., 2018): FGSM (Goodfellow et al., 2015) is one step, no random start."""
 
 from __future__ import annotations
 
@@ -27,28 +27,28 @@ def attack(
     start_noise: Tensor | None = None,
     generator: torch.Generator | None = None,
 ) -> Tensor:
-    """Images within eps of the given ones on which the network's cross-entropy is higher.
+    """Images within eps of the given ones that raise the network's cross-entropy.
 
-    Each step moves every pixel by `step` along the gradient's sign, then back into the eps-ball, then into [0, 1].
+    Each step moves every pixel by `step` along the gradient's sign, then into the eps-ball, then into [0, 1].
 
     Args:
-        network: in eval mode, taking pixels in [0, 1]: normalisation belongs inside.
+        network: in eval mode; it takes pixels in [0, 1] and normalises them itself.
         images: (B, C, H, W) in [0, 1].
         labels: (B,) int64, the true ones.
         eps: radius of the ball, in the [0, 1] units of pixels: 8/255, not 8.
-        step: length of a step, same units.
-        steps: how many.
+        step: length of a step, in the same units.
+        steps: their number.
         random_start: start from U(-eps, eps) noise rather than from the images.
-        restarts: so many attacks, each on the images that the network still knows: what is left is known after all.
-        start_noise: (B, C, H, W), used instead of drawing it, of the first attack; for a random start only.
-        generator: draws the noise, on the images' device; None is torch's global one.
+        restarts: number of attacks; each one after the first attacks only images that are still classified correctly.
+        start_noise: (B, C, H, W), the random start of the first attack instead of a drawn one.
+        generator: draws the noise, on the images' device; None stands for torch's global one.
 
     Returns:
         (B, C, H, W) in [0, 1], detached.
 
     Raises:
-        InputError: (a ValueError) network in train mode, pixels outside [0, 1] or not in float32, or a parameter out of
-            range.
+        InputError: (a ValueError) the network is in train mode, pixels are outside [0, 1] or not in float32, or a
+            parameter is out of range.
     """
     require(not network.training, "attacks need the network in eval mode: call network.eval() first")
     _check_options(eps, step, steps, random_start, restarts)
