@@ -14,7 +14,7 @@ from puzzlemix.runtime import distributed
 from puzzlemix.runtime.errors import require
 from puzzlemix.runtime.seeding import global_streams, restore_global_streams
 from puzzlemix.runtime.stopwatch import Stopwatch
-from puzzlemix.training.checkpoint import as_input, load_newest, load_weights, save_checkpoint
+from puzzlemix.training.checkpoint import as_input_error, load_newest, load_weights, save_checkpoint
 from puzzlemix.training.log import RunLog
 from puzzlemix.training.settings import fingerprint
 
@@ -119,7 +119,7 @@ class RunState:
             return
         path = self.log.checkpoint_path
         load_weights(self.network, content["network"], path)
-        with as_input(path):
+        with as_input_error(path):
             self._restore_optimizer(content["optimizer"])
             self.epoch, self.steps_done = int(content["epoch"]), int(content["steps_done"])
             self.log.records = list(content["log"])
