@@ -20,8 +20,7 @@ from puzzlemix.reporting.tables import FORMATS, print_tables
 from puzzlemix.runtime.environment import git_commit
 from puzzlemix.runtime.errors import require
 from puzzlemix.runtime.files import output_file, write_text
-
-ROOT = Path(__file__).resolve().parents[1]
+from startup import ROOT
 
 
 @script("compare")

@@ -6,10 +6,10 @@ python scripts/prepare_data.py dataset=image_folder source=FOLDER dataset.name=f
 python scripts/prepare_data.py dataset=imagenet source=FOLDER
 """
 
-import signal
+from startup import hold_signals
 
-if __name__ == "__main__":  # the imports take seconds: signals wait until `cli.script` answers them
-    signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGTERM, signal.SIGUSR1, signal.SIGUSR2})
+if __name__ == "__main__":
+    hold_signals()
 
 from collections.abc import Callable, Mapping
 from pathlib import Path

@@ -13,8 +13,7 @@ from puzzlemix.reporting.report import report_page
 from puzzlemix.reporting.results import results_of
 from puzzlemix.runtime.environment import git_commit
 from puzzlemix.runtime.files import output_file, write_text
-
-ROOT = Path(__file__).resolve().parents[1]
+from startup import ROOT
 
 
 @script("report")

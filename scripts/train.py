@@ -6,10 +6,10 @@ torchrun --nproc-per-node=4 scripts/train.py dataset=cifar100 network=wrn28_10 m
 python scripts/train.py -m mixup=vanilla,puzzlemix seed=0,1,2
 """
 
-import signal
+from startup import hold_signals
 
-if __name__ == "__main__":  # the imports take seconds: signals wait until `cli.script` answers them
-    signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGTERM, signal.SIGUSR1, signal.SIGUSR2})
+if __name__ == "__main__":
+    hold_signals()
 
 from collections.abc import Mapping
 from contextlib import nullcontext
@@ -23,8 +23,7 @@ from omegaconf import DictConfig, OmegaConf
 from puzzlemix.cli import overrides
 from puzzlemix.cli.config import build, build_part, build_recipe, check_torchvision, plain
 from puzzlemix.cli.script import script, warn
-from puzzlemix.evaluation.attacked import attack_errors, check_evaluation
-from puzzlemix.evaluation.evaluator import Evaluator
+from puzzlemix.evaluation.evaluator import Evaluator, attack_errors, check_evaluation
 from puzzlemix.reporting.model_card import check_kept, keep_weights
 from puzzlemix.runtime import distributed, preemption
 from puzzlemix.runtime.errors import RunError, require

@@ -69,6 +69,7 @@ def script(monkeypatch):
     def run(name, *arguments):
         monkeypatch.setattr("sys.argv", [f"{name}.py", *arguments])
         monkeypatch.setenv("HYDRA_FULL_ERROR", "1")
+        monkeypatch.syspath_prepend(SCRIPTS)  # as Python itself does
         path = SCRIPTS.parent / "benchmarks" / "__main__.py" if name == "benchmarks" else SCRIPTS / f"{name}.py"
         spec = importlib.util.spec_from_file_location(f"scripts_{name}", path)
         module = importlib.util.module_from_spec(spec)

@@ -13,8 +13,7 @@ from conftest import CONFIGS
 
 from puzzlemix.cli.config import load_experiment, plain
 from puzzlemix.cli.script import ASKED_TO_STOP
-from puzzlemix.evaluation.attacked import attack_options
-from puzzlemix.evaluation.attacks import attack
+from puzzlemix.evaluation.attacks import attack, attack_options
 from puzzlemix.evaluation.evaluator import KeptTotals
 
 MACHINE_AND_TIME = {"checkpoint", "git_commit", "machine", "python", "torch", "date"}
@@ -123,7 +122,7 @@ def test_a_partial_set_is_measured_and_the_rest_named(checkpoint, script, tmp_pa
 def test_without_a_set_it_is_said_and_nothing_else_is_lost(checkpoint, script, tmp_path, monkeypatch, capsys):
     monkeypatch.chdir(tmp_path)
     script("evaluate", f"checkpoint={checkpoint}", "attack=none", "corruptions=auto", "device=cpu")
-    assert "there are no corrupted images of digits: none are measured" in capsys.readouterr().err
+    assert "there are no corrupted images of digits, so none are measured" in capsys.readouterr().err
     assert "corruptions" not in results_of(checkpoint)
 
 
@@ -214,7 +213,7 @@ def test_one_that_is_asked_to_stop_says_so_and_goes_on(checkpoint, script, tmp_p
             os.kill(os.getpid(), signal.SIGTERM)
         return attack(*given, **options)
 
-    monkeypatch.setattr("puzzlemix.evaluation.attacked.attack", signalled)
+    monkeypatch.setattr("puzzlemix.evaluation.evaluator.attack", signalled)
     with pytest.raises(SystemExit) as end:
         script("evaluate", *arguments, f"output={tmp_path}/stopped.json")
     said = "asked to stop: the same command goes on from what was finished\n"

@@ -121,7 +121,7 @@ def test_a_run_asked_to_stop_during_the_attacks_keeps_those_that_are_finished(tm
         steps.append(options["steps"])
         return attack(*given, **options)
 
-    monkeypatch.setattr("puzzlemix.evaluation.attacked.attack", recorded)
+    monkeypatch.setattr("puzzlemix.evaluation.evaluator.attack", recorded)
     script("train", *overrides, f"results_dir={tmp_path}/stopped")
     assert set(steps) == {20}  # PGD's
     assert not kept.exists()
@@ -167,8 +167,8 @@ def test_a_signal_while_data_are_loaded_ends_the_run_at_once(train, tmp_path, ca
 @pytest.mark.parametrize(
     ("where", "number", "told"),
     [
-        ("training.clean_errors", signal.SIGUSR1, r"asked to stop: .*last\.pt is of epoch 0 after 2 steps, .*\n"),
-        ("robustness.attacked.attack", signal.SIGUSR2, STOPPED),
+        ("training.loop.clean_errors", signal.SIGUSR1, r"asked to stop: .*last\.pt is of epoch 0 after 2 steps, .*\n"),
+        ("evaluation.evaluator.attack", signal.SIGUSR2, STOPPED),
     ],
 )
 def test_a_signal_after_the_last_step_loses_nothing(

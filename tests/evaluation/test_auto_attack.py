@@ -10,9 +10,8 @@ import torch.nn.functional as F
 from test_evaluation import EndsAt, GoneError
 from torch import nn
 
-from puzzlemix.evaluation.attacked import attack_errors
 from puzzlemix.evaluation.auto_attack import ATTACKS, auto_attack, check_auto_attack
-from puzzlemix.evaluation.evaluator import Evaluator, clean_errors
+from puzzlemix.evaluation.evaluator import Evaluator, attack_errors, clean_errors
 from puzzlemix.runtime.errors import InputError
 
 pyautoattack = pytest.importorskip("pyautoattack", reason="needs the extra robustness")

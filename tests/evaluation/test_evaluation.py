@@ -4,9 +4,8 @@ import pytest
 import torch
 from torch import nn
 
-from puzzlemix.evaluation.attacked import attack_errors, attack_options
-from puzzlemix.evaluation.attacks import attack
-from puzzlemix.evaluation.evaluator import Evaluator, Images, clean_errors
+from puzzlemix.evaluation.attacks import attack, attack_options
+from puzzlemix.evaluation.evaluator import Evaluator, Images, attack_errors, clean_errors
 from puzzlemix.runtime.errors import InputError
 
 ATTACKS = {
@@ -140,7 +139,7 @@ def test_of_another_set_of_images_nothing_is_known(network, data, evaluator):
         return ((images, 9 - labels) for images, labels in data.test_batches(shards))
 
     def error(read, of):
-        return evaluator(network).errors("fog 1", images=Images(range(300), read), of=of)[0]
+        return evaluator(network).errors("fog 1", images=Images(range(300), read), variant=of)[0]
 
     assert error(data.test_batches, "a set") < 20
     assert error(wrong, "another") > 80

@@ -4,8 +4,7 @@ import pytest
 import torch
 from torch import nn
 
-from puzzlemix.evaluation.attacked import attack_errors
-from puzzlemix.evaluation.evaluator import Evaluator, clean_errors
+from puzzlemix.evaluation.evaluator import Evaluator, attack_errors, clean_errors
 from puzzlemix.evaluation.self_checks import self_checks, words, zero_gradients
 
 FGSM8 = {"eps_255": 8, "step_255": 8, "steps": 1, "random_start": False}

@@ -56,8 +56,8 @@ def test_a_failure_is_forgotten_when_the_run_goes_on(train):
 def test_a_run_at_work_is_seen(runs):
     folder = run_of(runs)
     (folder / "metrics.json").unlink()
-    hold = "import sys; from pathlib import Path; from puzzlemix.training.run_lock import lock_run\n"
-    hold += "lock = lock_run(Path(sys.argv[1])); print('locked', flush=True); sys.stdin.read()"
+    hold = "import sys; from pathlib import Path; from puzzlemix.training.log import lock_folder\n"
+    hold += "lock = lock_folder(Path(sys.argv[1])); print('locked', flush=True); sys.stdin.read()"
     process = subprocess.Popen(
         [sys.executable, "-c", hold, str(folder)], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
     )

@@ -22,7 +22,7 @@ from puzzlemix.mixing import Mixer
 from puzzlemix.runtime.errors import InputError, require
 from puzzlemix.runtime.nested import flatten
 from puzzlemix.runtime.seeding import torch_seed
-from puzzlemix.training.checkpoint import as_input, load_checkpoint, load_weights
+from puzzlemix.training.checkpoint import as_input_error, load_checkpoint, load_weights
 from puzzlemix.training.recipe import Recipe
 from puzzlemix.training.settings import RESULT_DEPENDS_ON, settings
 
@@ -112,7 +112,7 @@ def load_experiment(checkpoint: str, configs: Path, device: torch.device, with_d
     if epochs is None and "imported_from" not in config:  # weights alone, which are kept after the last
         epochs = config["recipe"].get("epochs")
     require(epochs is None or type(epochs) is int, f"{checkpoint} is damaged: its epoch is no whole number")
-    with as_input(checkpoint), _at_most(MOST_WEIGHTS_PER_BYTE * Path(checkpoint).stat().st_size, checkpoint):
+    with as_input_error(checkpoint), _at_most(MOST_WEIGHTS_PER_BYTE * Path(checkpoint).stat().st_size, checkpoint):
         experiment = build(config)
     load_weights(experiment.network, content["network"], checkpoint)
     experiment.network.to(device).eval()

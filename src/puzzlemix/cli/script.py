@@ -19,10 +19,10 @@ from hydra.errors import ConfigCompositionException, HydraException, OverridePar
 from omegaconf import DictConfig
 from omegaconf.errors import OmegaConfBaseException
 
-from puzzlemix.cli import cluster, overrides
+from puzzlemix.cli import jobs, overrides
 from puzzlemix.cli.sweep import Failure, failure_of, goes_on_after_errors
 from puzzlemix.runtime import distributed, preemption
-from puzzlemix.runtime.errors import InputError, PreemptedError, RunError, nearest, one_line, printable
+from puzzlemix.runtime.errors import InputError, PreemptedError, RunError, error_line, nearest, printable
 
 ASKED_TO_STOP = os.EX_TEMPFAIL  # 75, the status of a program that a signal stopped
 LOST_A_PROCESS = (
@@ -52,12 +52,12 @@ def script(
         configs = Path(inspect.getfile(main)).resolve().parents[1] / "configs"
 
         def job(config: DictConfig) -> Failure | None:
-            with stopped_by_signals() if cluster.in_a_job() else nullcontext():  # elsewhere `command` does it
+            with stopped_by_signals() if jobs.is_job() else nullcontext():  # elsewhere `command` does it
                 try:
-                    cluster.join_tasks()
+                    jobs.join_tasks()
                     main(config)
                 except Exception as error:
-                    if isinstance(error, RuntimeError) and distributed.lost_a_process(error):
+                    if distributed.is_lost_process(error):
                         error = RunError(f"process {distributed.rank()}: {LOST_A_PROCESS}")
                     if goes_on_after_errors():
                         return failure_of(error)
@@ -82,9 +82,9 @@ def script(
                 sys.stderr.write("interrupted\n")
                 sys.exit(128 + signal.SIGINT)
             except Exception as error:
-                if (told := _as_told(error)) is None:
+                if (caused := error_of_user(error)) is None:
                     raise
-                _fail(told)
+                _fail(caused)
 
         return command
 
@@ -111,19 +111,7 @@ def plain_script(main: Callable[[], None]) -> Callable[[], None]:
         try:
             main()
         except (InputError, RunError) as error:
-            sys.exit(one_line(error))
-
-    return command
-
-
-def helped_by_docstring(main: Callable[[], None]) -> Callable[[], None]:
-    """Print `main`'s docstring instead of running it where --help is asked for."""
-
-    def command() -> None:
-        if _asks_for_help():
-            print(inspect.getdoc(main))
-        else:
-            main()
+            sys.exit(error_line(error))
 
     return command
 
@@ -169,28 +157,30 @@ def _print_help(documentation: str, configs: Path, config_name: str) -> None:
     print("\n--cfg job shows the config that a command line comes to, and does nothing else.")
 
 
-def _as_told(error: Exception) -> Exception | None:
-    """What to tell of an error that input, Hydra or a cluster made, in the user's words; None of a bug."""
+def error_of_user(error: Exception) -> InputError | RunError | None:
+    """The error to show for one that input, Hydra or a cluster has caused, in the user's words; None for a bug."""
     match error:
+        case InputError() | RunError():
+            return error
         case OverrideParseException():
             shown = f"\"{overrides.key_of(error.override)}='...'\""
             return InputError(f"{error.override}: quote a value with spaces or signs twice, {shown}")
         case ConfigCompositionException():
             several = re.match(r"Ambiguous value for argument '(.*)'", str(error))
-            return InputError(f"{several.group(1)} has several values: add -m, for a run each") if several else error
-        case InputError() | RunError() | HydraException() | OmegaConfBaseException():
-            return error
+            return InputError(f"{several[1]} has several values: add -m, for a run each" if several else str(error))
+        case HydraException() | OmegaConfBaseException():
+            return InputError(str(error))
         case RuntimeError():
-            line = cluster.failure(error)
+            line = jobs.lost_job(error)
             return None if line is None else RunError(line)
     return None
 
 
 def _fail(error: Exception) -> None:
-    if cluster.in_a_job():
+    if jobs.is_job():
         raise error  # which Hydra brings to the launcher
     same_on_this_machine = isinstance(error, InputError)
     if same_on_this_machine and os.environ.get("LOCAL_RANK", "0") != "0":
         time.sleep(FIRST_TELLS_S)  # torchrun ends all with whoever ends first, and that has to be the one that tells
         sys.exit(1)
-    sys.exit(one_line(error))
+    sys.exit(error_line(error))

@@ -17,7 +17,7 @@ from omegaconf import DictConfig, OmegaConf, open_dict, read_write
 
 from puzzlemix.cli.overrides import key_of
 from puzzlemix.runtime import distributed
-from puzzlemix.runtime.errors import InputError, RunError, require, told
+from puzzlemix.runtime.errors import InputError, RunError, error_line, require
 
 
 class Failure(NamedTuple):
@@ -33,7 +33,7 @@ def goes_on_after_errors() -> bool:
 
 def failure_of(error: Exception) -> Failure:
     """Write a run's error to stderr, a bug's with its traceback, as it happens."""
-    failure = Failure(told(error))
+    failure = Failure(error_line(error))
     expected = isinstance(error, InputError | RunError)
     sys.stderr.write(failure.line + "\n" if expected else traceback.format_exc())
     return failure

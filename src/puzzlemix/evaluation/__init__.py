@@ -1,4 +1,4 @@
-"""What a trained network is worth beyond its clean error: under attack, on corrupted images, and how sure it is."""
+"""The evaluation of trained networks: clean, under attack, on corrupted images, and their calibration."""
 
 from puzzlemix.evaluation import attacks
 

@@ -1,4 +1,4 @@
-"""Calibration: whether a network is as often right as it is sure.
+"""Calibration: how a network's confidence compares with its accuracy.
 
 The expected calibration error of Naeini et al. (2015), as torchmetrics computes it with its L1 norm: bins of equal
 width over the largest probability, a confidence of exactly 1 in a bin of its own.
@@ -15,16 +15,16 @@ from torch import Tensor
 from puzzlemix.evaluation.evaluator import Evaluator
 
 BINS = 15
-AT_LEAST = (0.0, 0.5, 0.7, 0.9, 0.95, 0.99)  # confidences, from which on a subset's accuracy is told
+AT_LEAST = (0.0, 0.5, 0.7, 0.9, 0.95, 0.99)  # confidences; the accuracy from each one up is measured
 
 
 def calibration(evaluator: Evaluator) -> dict[str, Any]:
-    """How sure a network is of the images that it is evaluated on, and how often it is right.
+    """The network's calibration on the test images.
 
     Returns:
         `ece` in percent; `nll`, the mean cross-entropy in nats; `bins`, by their lower bounds, with `images`, mean
-        `confidence` and `accuracy` in percent (None where there are no images); `by_confidence`, the `share` in percent
-        and `accuracy` of the images of which the network is at least so sure.
+        `confidence` and `accuracy` in percent (None without images); `by_confidence`, the `share` in percent and the
+        `accuracy` of the images with at least that confidence.
     """
     edges = torch.linspace(0, 1, BINS + 1, device=evaluator.device)  # (BINS + 1,)
     thresholds = torch.tensor(AT_LEAST, device=evaluator.device)  # (T,)

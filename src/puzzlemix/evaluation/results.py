@@ -1,4 +1,4 @@
-"""The file of a network's evaluation, `robustness.json`: where it lies, of what it is, what is kept of earlier ones."""
+"""The file of a network's evaluation, `robustness.json`: its place, its shape, and how a new one keeps earlier ones."""
 
 from __future__ import annotations
 
@@ -11,13 +11,13 @@ from puzzlemix.data.corrupted import SEVERITIES
 from puzzlemix.evaluation.auto_attack import ATTACKS
 from puzzlemix.evaluation.calibration import BINS
 from puzzlemix.runtime.errors import require
-from puzzlemix.runtime.files import beside
+from puzzlemix.runtime.files import next_to
 from puzzlemix.runtime.nested import has_shape, is_number, is_percentage, read_nested
 
 NAME = "robustness.json"
-SAME = ("weights", "evaluated_on")  # of one network, one set of images
+SAME = ("weights", "evaluated_on")  # keys that tell whether two evaluations are of the same network and images
 
-# What is used of the file.
+# The shape of those parts of the file that are read.
 ATTACK = {"eps_255": is_number, "step_255": is_number, "steps": int, "random_start": bool, "restarts?": int}
 BIN = ({"images": int, "confidence": is_number, "accuracy": is_number}, {"images": lambda images: images == 0})
 EVALUATION = {
@@ -52,44 +52,44 @@ EVALUATION = {
 
 
 def results_path(checkpoint: str | Path) -> Path:
-    """Where a checkpoint's results go: into the run's folder of its `last.pt`, beside any other file."""
+    """The file of a checkpoint's results: in the run's folder for a run's `last.pt`, next to any other checkpoint."""
     path = Path(checkpoint)
-    of_run = path.name == "last.pt" and path.parent.name == "checkpoints"
-    return path.parent.with_name(NAME) if of_run else beside(path, NAME)
+    is_of_run = path.name == "last.pt" and path.parent.name == "checkpoints"
+    return path.parent.with_name(NAME) if is_of_run else next_to(path, NAME)
 
 
 def read_evaluation(path: Path) -> dict[str, Any]:
-    """What `evaluate.py` wrote; `{}` where it did not, or where that is damaged."""
+    """The results that `evaluate.py` has written; `{}` if there are none, or they are damaged."""
     results = read_nested(path)
     return results if has_shape(results, EVALUATION) and attacks_are_whole(results) else {}
 
 
 def check_seed(results: Mapping[str, Any], earlier: Mapping[str, Any], path: Path) -> None:
-    """Raise `InputError` where earlier results of the same network are of another seed, and would be lost."""
-    other = _same(results, earlier) and earlier["seed"] != results["seed"]
+    """Raise `InputError` if the file has results of the same network with another seed, which would be lost."""
+    is_other = _is_same_network(results, earlier) and earlier["seed"] != results["seed"]
     remedy = "give another output=, or delete it"
-    require(not other, f"{path} holds results of seed={earlier.get('seed')}, not {results['seed']}: {remedy}")
+    require(not is_other, f"{path} holds results of seed={earlier.get('seed')}, not {results['seed']}: {remedy}")
 
 
 def with_earlier(results: Mapping[str, Any], earlier: Mapping[str, Any]) -> dict[str, Any]:
-    """New results, and those of earlier ones that were not measured again, if they are of the same network."""
-    if not _same(results, earlier):
+    """The new results, with those of the earlier ones of the same network that were not measured again."""
+    if not _is_same_network(results, earlier):
         return dict(results)
     return {**earlier, **results, "attacks": {**earlier["attacks"], **results["attacks"]}}
 
 
-def _same(results: Mapping[str, Any], earlier: Mapping[str, Any]) -> bool:
-    return all(earlier.get(key) == results[key] for key in SAME)
-
-
 def is_of_run(results: Mapping[str, Any], metrics: Mapping[str, Any]) -> bool:
-    """Whether results are of a finished run's last network, on the images of the run's own errors."""
+    """Whether results are those of a finished run's last network, on the images of the run's own errors."""
     return bool(metrics) and all(results.get(key) == metrics[key] for key in ("weights", "epochs", "evaluated_on"))
 
 
 def attacks_are_whole(results: Mapping[str, Any]) -> bool:
-    """Whether every attack has its settings and its error."""
+    """Whether the results have the settings and the error of every attack."""
     return has_shape(results.get("attacks"), {"*": ATTACK}) and all(
         options["steps"] > 0 and options["eps_255"] >= 0 and is_percentage(results.get(f"{name}_error"))
         for name, options in results["attacks"].items()
     )
+
+
+def _is_same_network(results: Mapping[str, Any], earlier: Mapping[str, Any]) -> bool:
+    return all(earlier.get(key) == results[key] for key in SAME)

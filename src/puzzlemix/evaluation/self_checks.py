@@ -1,6 +1,6 @@
-"""What must hold of errors under attack; where it does not, an attack failed rather than the network held.
+"""Checks of errors under attack; if one does not hold, the attack has failed, and the network need not be robust.
 
-After Athalye, Carlini and Wagner, *Obfuscated Gradients Give a False Sense of Security* (ICML 2018), section 3.1, and
+Sources: Athalye, Carlini and Wagner, *Obfuscated Gradients Give a False Sense of Security* (ICML 2018), section 3.1;
 Carlini et al., *On Evaluating Adversarial Robustness* (2019).
 """
 
@@ -16,8 +16,8 @@ from torch import Tensor
 from puzzlemix.evaluation.evaluator import Evaluator
 from puzzlemix.mixing.saliency import gradient_of_loss
 
-ONE_STEP_BETTER_POINTS = 5.0  # an error under one step may exceed that under twenty by as much
-RANDOM_START_BETTER_POINTS = 1.0  # less is within what random starts scatter by
+ONE_STEP_BETTER_POINTS = 5.0  # the error under one step may exceed the error under twenty by so much
+RANDOM_START_BETTER_POINTS = 1.0  # random starts scatter by less
 ZERO_GRADIENTS_PERCENT = 10.0
 SQUARE_FOOLS_POINTS = 0.2  # as in AutoAttack's own check
 MANY_STEPS = 20
@@ -30,8 +30,8 @@ class SelfCheck(NamedTuple):
 
     Attributes:
         check: what must hold.
-        fired: whether it does not.
-        found: what was found, in words; None where nothing was measured that it could be told by.
+        fired: whether it does not hold.
+        found: the errors in question, in words; None if the check needs errors that were not measured.
     """
 
     check: str
@@ -40,7 +40,7 @@ class SelfCheck(NamedTuple):
 
 
 def zero_gradients(evaluator: Evaluator) -> float:
-    """Percent of images of which the loss's gradient is zero in every pixel, so that no step leads anywhere."""
+    """Percent of images with a gradient of the loss that is zero in every pixel, so that no attack can follow it."""
 
     def measure(batch: int, images: Tensor, labels: Tensor) -> Tensor:
         gradient = gradient_of_loss(evaluator.network, images, labels)
@@ -52,7 +52,7 @@ def zero_gradients(evaluator: Evaluator) -> float:
 
 
 def self_checks(results: Mapping[str, Any]) -> list[SelfCheck]:
-    """Every check, of an evaluation's results: the clean error, those under attack, and `zero_gradients`."""
+    """All checks of an evaluation's results: the clean error, those under attack, and `zero_gradients`."""
     clean = results["top1_error"]
     attacked = [(settings, results[f"{name}_error"]) for name, settings in results["attacks"].items()]
     share = results["zero_gradients"]
@@ -99,7 +99,7 @@ def words(settings: Mapping[str, Any]) -> str:
 
 
 def _worst(check: str, candidates: list[tuple[float, str]], allowed: float = 0.0) -> SelfCheck:
-    """The check on the candidate that is furthest off: by how much, and in words."""
+    """The check applied to the worst of candidates, each with its excess in points and its errors in words."""
     if not candidates:
         return SelfCheck(check, False, None)
     excess, found = max(candidates)
@@ -113,7 +113,7 @@ def _of(attacked: list[Attacked], **wanted: Any) -> list[Attacked]:
 def _pairs(
     attacked: list[Attacked], belong: Callable[[Mapping[str, Any], Mapping[str, Any]], bool]
 ) -> Iterator[tuple[float, str]]:
-    """Of each two attacks that belong together, by how much the first's error exceeds the second's."""
+    """For each pair of attacks that belong together, the excess of the first's error, and both errors in words."""
     for (one, error), (other, other_error) in permutations(attacked, 2):
         if belong(one, other):
             yield error - other_error, f"{words(one)} {error:.2f} %, {words(other)} {other_error:.2f} %"
@@ -128,7 +128,7 @@ def _with_and_without_start(one: Mapping[str, Any], other: Mapping[str, Any]) ->
 
 
 def _square_beyond(auto_attack: Mapping[str, Any] | None) -> Iterator[tuple[float, str]]:
-    """By how much Square, the last and only one of AutoAttack's that sees no gradient, raises the error."""
+    """The excess of the error after Square, the last attack of AutoAttack, which alone sees no gradient."""
     if auto_attack is not None:
         *_, before, after = auto_attack["after"].values()
         yield after - before, f"Square {after:.2f} %, those before it {before:.2f} %"

@@ -1,1 +1,1 @@
-"""What everything stands on: errors, files, processes, signals, random streams. Imports no other folder."""
+"""The ground floor, which imports no other folder: errors, files, processes, signals, random streams."""

@@ -1,4 +1,4 @@
-"""One or many processes: who this is, and the few exchanges between them. Everything works unchanged on one process."""
+"""The processes of a run: the rank of this one, and the exchanges between them. All of it works on one process too."""
 
 from __future__ import annotations
 
@@ -16,79 +16,79 @@ from puzzlemix.runtime.errors import require, require_choice
 from puzzlemix.runtime.rendezvous import store_of_this_start
 
 T = TypeVar("T")
-SILENCE = timedelta(minutes=10)  # of a process, after which the others give it up: its machine may have lost power
+SILENCE = timedelta(minutes=10)  # after so long without a process the others give it up: it may have lost power
 
 
 def rank() -> int:
-    """Number of this process, 0 the first."""
-    return dist.get_rank() if _joined() else 0
+    """The number of this process; the first has 0."""
+    return dist.get_rank() if _has_joined() else 0
 
 
 def world_size() -> int:
-    """How many processes train together."""
-    return dist.get_world_size() if _joined() else 1
+    """The number of processes that train together."""
+    return dist.get_world_size() if _has_joined() else 1
 
 
 def is_main() -> bool:
-    """Whether this process is the one that writes and prints."""
+    """Whether this is the first process, which alone writes and prints."""
     return rank() == 0
 
 
 def print_once(line: str) -> None:
-    """Print on the first process alone."""
+    """Print a line on the first process only."""
     if is_main():
         print(line)
 
 
 def sum_over_processes(values: Tensor) -> Tensor:
-    """The sum of every process's `values`, on every process."""
-    if _joined():
+    """The sum of all processes' `values`, on every process, in place."""
+    if _has_joined():
         dist.all_reduce(values)
     return values
 
 
 def from_first_process(value: T) -> T:
-    """Rank 0's value, of plain containers and tensors, on every process."""
+    """The first process's value, of plain containers and tensors, on every process."""
     values = [value]
-    if _joined():
+    if _has_joined():
         dist.broadcast_object_list(values, src=0, group=_between_hosts())
     return values[0]
 
 
-def any_process(true_here: bool) -> bool:
-    """Whether it is true on any process, on every process. Between hosts: no GPU is waited for."""
-    flag = torch.tensor([float(true_here)])
-    if _joined():
+def any_process(is_true_here: bool) -> bool:
+    """Whether it is true on any process; every process gets the same answer, and none waits for a GPU."""
+    flag = torch.tensor([float(is_true_here)])
+    if _has_joined():
         dist.all_reduce(flag, dist.ReduceOp.MAX, group=_between_hosts())
     return bool(flag)
 
 
 def gather(part: Any) -> list[Any]:
-    """Every process's `part`, of plain containers and tensors, in the order of ranks, on every process."""
+    """The parts of all processes, plain containers and tensors, in the order of ranks, on every process."""
     parts = [part] * world_size()
-    if _joined():
+    if _has_joined():
         dist.all_gather_object(parts, part, group=_between_hosts())
     return parts
 
 
 def share_buffers(network: nn.Module) -> None:
-    """Give every process rank 0's buffers (batch norm statistics), so that all evaluate the network that is saved."""
-    if _joined():
+    """Give every process the first one's buffers (batch norm statistics): all evaluate the network that is saved."""
+    if _has_joined():
         for buffer in network.buffers():
             dist.broadcast(buffer, src=0)
 
 
 def wait_for_all() -> None:
-    """Go on once every process has come here."""
-    if _joined():
+    """Return once every process has called this."""
+    if _has_joined():
         dist.barrier()
 
 
 def pick_device(wanted: str) -> torch.device:
-    """`auto`, `cpu` or `cuda`: this process's device; under torchrun each takes the GPU of its local rank.
+    """The device of this process for `auto`, `cpu` or `cuda`; under torchrun, the GPU of its local rank.
 
     Raises:
-        InputError: CUDA is asked for and absent, or has fewer GPUs than processes.
+        InputError: there is no GPU where one is wanted, or there are fewer GPUs than processes.
     """
     require_choice("device", wanted, ("auto", "cpu", "cuda"))
     present = torch.cuda.is_available()
@@ -101,12 +101,12 @@ def pick_device(wanted: str) -> torch.device:
 
 
 def join(wanted_device: str) -> torch.device:
-    """Join the processes that torchrun started, if it did, until this one exits; returns this process's device."""
+    """Join the other processes where torchrun has started several, and return this process's device."""
     device = pick_device(wanted_device)
     on_gpu = device.type == "cuda"
     if on_gpu:
         torch.cuda.set_device(device)
-    if "RANK" in os.environ and not _joined():
+    if "RANK" in os.environ and not _has_joined():
         dist.init_process_group(
             "nccl" if on_gpu else "gloo",
             store=store_of_this_start(),
@@ -119,13 +119,13 @@ def join(wanted_device: str) -> torch.device:
     return device
 
 
-def lost_a_process(error: RuntimeError) -> bool:
-    """Whether this error came of an exchange with a process that has ended."""
-    return isinstance(error, dist.DistError) or "gloo" in str(error)
+def is_lost_process(error: Exception) -> bool:
+    """Whether an error means that a process of this run has ended before an exchange with it."""
+    return isinstance(error, dist.DistError) or (isinstance(error, RuntimeError) and "gloo" in str(error))
 
 
 def unwrap(model: nn.Module) -> nn.Module:
-    """The network itself, out of DistributedDataParallel, DataParallel and torch.compile."""
+    """The network itself, without the wrappers of DistributedDataParallel, DataParallel and torch.compile."""
     parallel = nn.parallel.DistributedDataParallel, nn.DataParallel
     while isinstance(model, parallel) or hasattr(model, "_orig_mod"):
         model = model._orig_mod if hasattr(model, "_orig_mod") else model.module
@@ -134,9 +134,9 @@ def unwrap(model: nn.Module) -> nn.Module:
 
 @cache
 def _between_hosts() -> dist.ProcessGroup | None:
-    """The group for small exchanges of the hosts; None for all processes' own, where that one is no GPUs'."""
+    """The group for exchanges that do not involve GPUs; None, for the default group, if that is one."""
     return dist.new_group(backend="gloo", timeout=SILENCE) if dist.get_backend() == "nccl" else None
 
 
-def _joined() -> bool:
+def _has_joined() -> bool:
     return dist.is_available() and dist.is_initialized()

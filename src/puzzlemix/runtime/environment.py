@@ -1,4 +1,4 @@
-"""What a run ran on: versions, git commit and machine, for its metadata."""
+"""The environment of a run, for its metadata: versions, git commit, machine."""
 
 from __future__ import annotations
 
@@ -17,24 +17,22 @@ from puzzlemix.runtime import distributed
 
 
 def environment() -> dict[str, Any]:
-    """Versions, git commit and machine, for a run's metadata."""
-    gpu = torch.cuda.get_device_name() if torch.cuda.is_available() else None
-    versions = {"python": platform.python_version(), "torch": torch.__version__, "numpy": np.__version__}
+    """The versions, the git commit and the machine that this process runs on."""
     return {
-        "versions": versions,
+        "versions": {"python": platform.python_version(), "torch": torch.__version__, "numpy": np.__version__},
         "git_commit": git_commit(),
         "machine": {
             "processor": processor(),
             "cores": os.cpu_count(),
             "threads": torch.get_num_threads(),
-            "gpu": gpu,
+            "gpu": torch.cuda.get_device_name() if torch.cuda.is_available() else None,
             "processes": distributed.world_size(),
         },
     }
 
 
 def processor() -> str:
-    """Its model, where the system tells it; else its family."""
+    """The processor's model on Linux; elsewhere its family."""
     with suppress(OSError):
         if named := re.search(r"^model name\s*: (.+)$", Path("/proc/cpuinfo").read_text(), re.MULTILINE):
             return named[1]
@@ -42,7 +40,7 @@ def processor() -> str:
 
 
 def git_commit() -> str | None:
-    """The commit of this code, `-dirty` where files differ; None where it is not in git, or git not installed."""
+    """The commit of this code, with `-dirty` if files differ from it; None without git or outside a repository."""
     command = ["git", "describe", "--always", "--dirty", "--abbrev=40", "--exclude=*"]
     try:
         done = subprocess.run(command, cwd=Path(__file__).parent, capture_output=True, text=True, check=False)

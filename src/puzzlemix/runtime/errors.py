@@ -1,4 +1,4 @@
-"""Input that cannot work: one line that names it and says what to do instead."""
+"""Errors of one line, which name the input that cannot work and the remedy, and the checks that raise them."""
 
 from __future__ import annotations
 
@@ -11,20 +11,20 @@ from typing import Any
 
 
 class InputError(ValueError):
-    """What the user gave cannot work. The message is one line and holds the remedy; the scripts print just that."""
+    """The user's input cannot work. The message is one line and holds the remedy; scripts print nothing else."""
 
     def __init__(self, message: str):
         super().__init__(printable(" ".join(message.split())))  # one line, also where it shows what was given
 
 
 class RunError(RuntimeError):
-    """A run that started well cannot go on. The message is one line and says what is left to go on from."""
+    """A run that has begun cannot go on. The message is one line and says what the run has kept."""
 
 
 class PreemptedError(BaseException):
     """A signal asked the program to stop. The message is one line.
 
-    Like a `KeyboardInterrupt` it may be raised anywhere, so it must not be caught as an `Exception`.
+    It is no `Exception`, since it may be raised anywhere, like a `KeyboardInterrupt`.
     """
 
     def __init__(self, message: str = "asked to stop: the same command goes on from what was finished"):
@@ -32,20 +32,14 @@ class PreemptedError(BaseException):
 
 
 def printable(text: str) -> str:
-    """Text that may come from a file, without what a terminal obeys: escapes, returns, marks of direction."""
+    """The text, perhaps a file's, without characters that a terminal obeys: escapes, returns, marks of direction."""
     return "".join(sign if sign.isprintable() else "?" for sign in text)
 
 
-def one_line(error: Exception) -> str:
-    """`error: ` and its message, as the scripts print it."""
-    return "error: " + printable(" ".join(str(error).split()))
-
-
-def told(error: Exception) -> str:
-    """`one_line`, with its type where the error is none of ours: its message alone may say nothing."""
-    if isinstance(error, InputError | RunError):
-        return one_line(error)
-    return "error: " + printable(" ".join(f"{type(error).__name__}: {error}".split()))
+def error_line(error: Exception) -> str:
+    """`error: ` and the message, in one line; with the error's type unless it is ours: its message may say nothing."""
+    message = str(error) if isinstance(error, InputError | RunError) else f"{type(error).__name__}: {error}"
+    return "error: " + printable(" ".join(message.split()))
 
 
 def require(condition: bool, message: str) -> None:
@@ -68,28 +62,28 @@ def require_whole(name: str, value: Any, least: int, most: float = inf) -> None:
     require(fits, f"{name} must be a whole number, {span}, not {value}")
 
 
-OVERSHOOT = 0.5  # of pixels beyond [0, 1]: bicubic resizing makes some, and normalised images are further off
+OVERSHOOT = 0.5  # beyond [0, 1]; bicubic resizing stays below it, and normalised images do not
 
 
 def values_are_looked_at(device_type: str) -> bool:
-    """Whether tensors there are searched for wrong values; on a GPU, which waits for that, with PUZZLEMIX_DEBUG=1."""
+    """Whether values of tensors are checked: on a CPU always, on a GPU, which has to wait, with PUZZLEMIX_DEBUG=1."""
     return device_type == "cpu" or os.environ.get("PUZZLEMIX_DEBUG") == "1"
 
 
 def require_pixels(images: Any, overshoot: float = 0.0) -> None:
     """Raise `InputError` unless all values of a tensor are finite and at most `overshoot` outside [0, 1].
 
-    A GPU is waited for.
+    This waits for a GPU.
     """
     if images.numel() == 0:
         return
-    low, high = (float(end) for end in images.detach().aminmax())  # both NaN where any value is
+    low, high = (float(end) for end in images.detach().aminmax())  # both are NaN if any value is
     is_finite = isfinite(low) and isfinite(high)
     if is_finite and -overshoot <= low and high <= 1 + overshoot:
         return
     if not is_finite:
         remedy = "find the step that makes some of them NaN or infinite"
-    elif high > 10:  # normalised pixels hardly reach that
+    elif high > 10:  # hardly of normalised pixels
         remedy = "divide them by 255"
     elif low < -OVERSHOOT or high > 1 + OVERSHOOT:
         remedy = "normalise inside the network, or give PuzzleMix the mean and std that they were normalised with"
@@ -99,7 +93,7 @@ def require_pixels(images: Any, overshoot: float = 0.0) -> None:
 
 
 def nearest(name: str, valid: Iterable[str]) -> str:
-    """`"; did you mean 'x'?"` with the valid name nearest to `name`, or valid ones where none is near."""
+    """`"; did you mean 'x'?"` with the valid name nearest to `name`; if none is near, a list of the valid names."""
     valid = [str(v) for v in valid]
     close = difflib.get_close_matches(str(name), valid, n=1, cutoff=0.5)
     if close:
@@ -109,6 +103,6 @@ def nearest(name: str, valid: Iterable[str]) -> str:
 
 
 def require_choice(what: str, value: str, valid: Iterable[str]) -> None:
-    """Raise `InputError` with the nearest valid name unless `value` is one of `valid`."""
+    """Raise `InputError`, with the nearest valid name, unless `value` is one of `valid`."""
     valid = list(valid)
     require(value in valid, f"unknown {what} '{value}'{nearest(value, valid)}")

@@ -1,4 +1,4 @@
-"""Files that results go to: whole or not there, and asked about before work is spent on them."""
+"""Files of results: each is whole or not there, and is known to be writable before work is spent on it."""
 
 from __future__ import annotations
 
@@ -13,16 +13,16 @@ from puzzlemix.runtime.errors import InputError, RunError, require, require_choi
 
 
 def output_file(given: str | None, default: Path | None, endings: Collection[str] = (), key: str = "output") -> Path:
-    """Where a script's output goes, its folder made, before work is spent on it.
+    """The file that a script writes, in a folder made for it; called before work is spent on it.
 
     Args:
-        given: what the user wants.
-        default: in place of None.
-        endings: of which the file's has to be one, if any are given.
-        key: what to change where it cannot be.
+        given: the user's path, if any.
+        default: the path if the user gives none.
+        endings: those that the file may have; empty for any.
+        key: the name of the setting, for messages.
 
     Raises:
-        InputError: it cannot be written, or its ending is another.
+        InputError: the file cannot be written, or has another ending.
     """
     path = default if given is None else Path(str(given)).expanduser()
     require(path is not None, f"{key} must name a file")
@@ -33,14 +33,19 @@ def output_file(given: str | None, default: Path | None, endings: Collection[str
     probe = unfinished_of(path)
     try:
         probe.touch()
-        probe.unlink(missing_ok=True)  # all processes of a run look
+        probe.unlink(missing_ok=True)  # another process of the run may have done so
     except OSError as error:
         raise InputError(f"{path} cannot be written ({error.strerror}): give another {key}=") from error
     return path
 
 
+def next_to(checkpoint: str | Path, name: str) -> Path:
+    """The file in a checkpoint's folder that is made from it: `last_<name>` for `last.pt`."""
+    return Path(checkpoint).with_name(f"{Path(checkpoint).stem}_{name}")
+
+
 def make_folder(folder: Path, key: str) -> None:
-    """Make a folder unless it is there; `key` is what to change where it cannot be made.
+    """Make a folder unless it is there; `key` names the setting to change if it cannot be made.
 
     Raises:
         InputError: it cannot be made.
@@ -52,10 +57,10 @@ def make_folder(folder: Path, key: str) -> None:
 
 
 def write_text(path: Path, text: str) -> None:
-    """Write a file so that it is never half there.
+    """Write a file that is never half there.
 
     Raises:
-        RunError: it cannot be written; the file that was there is as it was.
+        RunError: it cannot be written; the file that was there stays as it was.
     """
     with whole_file(path) as file:
         file.write(text.encode())
@@ -63,9 +68,9 @@ def write_text(path: Path, text: str) -> None:
 
 @contextmanager
 def whole_file(path: Path, previous: Path | None = None) -> Iterator[IO[bytes]]:
-    """A file to write, which becomes `path`, in a folder made for it, when it is complete: also after a loss of power.
+    """A file to write that becomes `path` once it is complete, in a folder made for it, even if power is lost then.
 
-    The file that was there becomes `previous`, where one is wanted. What fails inside leaves all files as they were.
+    The file that was there becomes `previous`, if that is given. An error inside leaves all files as they were.
 
     Raises:
         RunError: it cannot be written.
@@ -80,7 +85,7 @@ def whole_file(path: Path, previous: Path | None = None) -> Iterator[IO[bytes]]:
                 os.fsync(file.fileno())
         except BaseException:
             with suppress(OSError):
-                unfinished.unlink(missing_ok=True)  # the room that it takes may be all there is
+                unfinished.unlink(missing_ok=True)  # it may take all the room that there is
             raise
         if previous is not None and path.is_file():
             os.replace(path, previous)
@@ -91,12 +96,12 @@ def whole_file(path: Path, previous: Path | None = None) -> Iterator[IO[bytes]]:
 
 
 def unfinished_of(path: Path) -> Path:
-    """Where a file is written before it becomes `path`: `last.pt` -> `last.pt.unfinished`."""
+    """The file that is written and then becomes `path`: `last.pt.unfinished` for `last.pt`."""
     return path.with_name(f"{path.name}.unfinished")
 
 
 def cannot_be_written(path: Path, error: OSError) -> RunError:
-    """What to say of a file that the system does not take, and of one that was there."""
+    """The error to raise for a file that the system refuses; it says whether a file that was there is as it was."""
     kept = "; it is as it was" if path.is_file() else ""
     full = error.errno in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
     remedy = "make room, start again" if full else "let it be written to, or write elsewhere"
@@ -104,15 +109,10 @@ def cannot_be_written(path: Path, error: OSError) -> RunError:
 
 
 def _sync_folder(folder: Path) -> None:
-    """Make renamed files of a folder outlast a loss of power, where the file system can."""
+    """Make the new names of files outlast a loss of power, on file systems that can."""
     handle = os.open(folder, os.O_RDONLY)
     try:
         with suppress(OSError):
             os.fsync(handle)
     finally:
         os.close(handle)
-
-
-def beside(checkpoint: str | Path, name: str) -> Path:
-    """Where what is made of a checkpoint goes: `last.pt` -> `last_<name>`, in the same folder."""
-    return Path(checkpoint).with_name(f"{Path(checkpoint).stem}_{name}")

@@ -1,4 +1,4 @@
-"""Nested data, as configs and results are: flat, of a shape, and read from files that anybody may have changed."""
+"""Nested plain data, such as configs and results: how to flatten it, check its shape, and read it from any file."""
 
 from __future__ import annotations
 
@@ -12,10 +12,10 @@ import yaml
 
 YAML_LOADER = getattr(yaml, "CSafeLoader", yaml.SafeLoader)  # ten times as fast, where PyYAML was built with it
 
-# Limits that no file of ours comes near.
+# Limits that are far above what our own files need.
 MOST_BYTES = {".yaml": 2**18, ".json": 2**24, ".jsonl": 2**24, ".txt": 2**16}
 MOST_VALUES = 100_000  # and characters
-DEEPEST = 20  # containers in containers
+DEEPEST = 20  # levels of containers
 LARGEST = 1e15
 
 
@@ -31,11 +31,11 @@ def flatten(nested: Mapping[str, Any], separator: str = ".") -> dict[str, Any]:
 
 
 def has_shape(value: Any, shape: Any) -> bool:
-    """Whether nested data has a shape, so that it can be used without further checks. A shape is
+    """Whether nested data has a shape, so that it can be used without further checks. A shape is one of these:
 
-    - a type, where True and False are no `int`, or a function that returns a bool,
-    - a tuple of shapes, one of which must fit,
-    - a list of one shape, for lists of any length, or of several, for lists of exactly these,
+    - a type (a bool is no `int` here), or a function that returns whether a value fits,
+    - a tuple of shapes: one of them must fit,
+    - a list of one shape, for a list of any length; a list of several, for a list of exactly these,
     - a dict, for a mapping with these keys and perhaps others: `key?` may be missing, `*` stands for all values.
     """
     if isinstance(shape, dict):
@@ -51,9 +51,9 @@ def has_shape(value: Any, shape: Any) -> bool:
 
 
 def is_plain(value: Any) -> bool:
-    """Whether this is plain data: None, text, truth values, numbers of 64 bits, and lists and dicts of them, not many.
+    """Whether this is plain data: None, text, booleans, 64-bit numbers, and lists and dicts of these, up to a size.
 
-    A few lists that hold each other several times would be many to go through, so the size is checked on the way.
+    The size is checked on the way, since a few lists that hold each other several times unfold to many.
     """
     waiting, size = [(value, 0)], 0
     while waiting:
@@ -73,21 +73,21 @@ def is_plain(value: Any) -> bool:
 
 
 def is_number(value: Any) -> bool:
-    """A finite number of a size that can be shown."""
+    """Whether this is a finite number, of a size that can be shown."""
     return isinstance(value, int | float) and not isinstance(value, bool) and abs(value) <= LARGEST
 
 
 def is_percentage(value: Any) -> bool:
-    """A number from 0 to 100."""
+    """Whether this is a number from 0 to 100."""
     return is_number(value) and 0 <= value <= 100
 
 
 def read_text(path: Path) -> str | None:
-    """The text of a file; None where it cannot be read, or is longer than `MOST_BYTES`."""
+    """The text of a file; None if it cannot be read or is longer than `MOST_BYTES`."""
     most = MOST_BYTES[path.suffix]
     try:
         if not path.is_file():
-            return None  # a pipe would be waited for
+            return None  # reading a pipe would wait
         with path.open("rb") as file:
             content = file.read(most + 1)
         return content.decode() if len(content) <= most else None
@@ -96,17 +96,17 @@ def read_text(path: Path) -> str | None:
 
 
 def read_nested(path: Path) -> Any:
-    """The data of a YAML or JSON file, as `parse_nested` gives it; None also where the file cannot be read."""
+    """The plain data of a YAML or JSON file; None if it cannot be read or holds anything else."""
     text = read_text(path)
     return None if text is None else parse_nested(text, _load_yaml if path.suffix == ".yaml" else json.loads)
 
 
 def parse_nested(text: str, load: Callable[[str], Any] = json.loads) -> Any:
-    """Plain data of a text (`is_plain`); None of any other text."""
+    """The plain data (`is_plain`) that a text stands for; None if it stands for anything else."""
     try:
         value = load(text)
         return value if is_plain(value) else None
-    except Exception:  # of damaged text the readers also raise RecursionError, IndexError, KeyError and others
+    except Exception:  # on damaged text the readers also raise RecursionError, IndexError, KeyError and others
         return None
 
 
@@ -118,7 +118,7 @@ def _has_entry(value: Mapping[str, Any], key: str, shape: Any) -> bool:
 
 
 def _load_yaml(text: str) -> Any:
-    """YAML without aliases, which may unfold to any size or hold themselves; `DEEPEST` since the C code overflows."""
+    """Read YAML without aliases, which may unfold to any size or hold themselves, and not deeper than C code can."""
     depth = 0
     for event in yaml.parse(text, YAML_LOADER):
         depth += isinstance(event, yaml.CollectionStartEvent) - isinstance(event, yaml.CollectionEndEvent)
@@ -129,7 +129,7 @@ def _load_yaml(text: str) -> Any:
 
 def _is_leaf(value: Any) -> bool:
     if type(value) is str:
-        return value == value.encode(errors="replace").decode()  # half of a surrogate pair cannot be printed
+        return value == value.encode(errors="replace").decode()  # half a surrogate pair cannot be printed
     if type(value) is int:
         return abs(value) <= sys.maxsize
     return value is None or type(value) in (bool, float)

@@ -1,7 +1,7 @@
 """Signals that ask a program to stop. A cluster sends one some time before it takes its machine back.
 
-Inside `answered` a signal raises `PreemptedError` at once, wherever the program is. Inside `deferred`, and where
-several processes have to stop together, it waits for the next `stop_if_asked`.
+Inside `answered` a signal raises `PreemptedError` at once, wherever the program is. Inside `deferred`, and if several
+processes have to stop together, it waits for the next `stop_if_asked`.
 """
 
 from __future__ import annotations
@@ -18,12 +18,12 @@ from puzzlemix.runtime.errors import PreemptedError
 SIGNALS = (signal.SIGTERM, signal.SIGUSR1, signal.SIGUSR2)  # SIGUSR2 is submitit's
 
 _received: set[int] = set()
-_deferring = False
+_is_deferring = False
 
 
 @contextmanager
 def answered() -> Iterator[None]:
-    """Answer `SIGNALS`, also those that arrived while the script had them blocked, during its imports."""
+    """Answer `SIGNALS`, including those that have waited since the script blocked them, before its imports."""
     _received.clear()
     mask = signal.pthread_sigmask(signal.SIG_BLOCK, ())
     handlers = {number: signal.signal(number, _answer) for number in SIGNALS}
@@ -38,24 +38,24 @@ def answered() -> Iterator[None]:
 
 @contextmanager
 def deferred() -> Iterator[None]:
-    """Let what happens inside finish, or stop where it calls `stop_if_asked`."""
-    global _deferring
-    _deferring = True
+    """Let the code inside run to its end, or to where it calls `stop_if_asked`."""
+    global _is_deferring
+    _is_deferring = True
     try:
         yield
     finally:
-        _deferring = False
+        _is_deferring = False
 
 
 def stop_if_asked() -> None:
-    """Raise `PreemptedError` on all processes of a run if any of them was asked to stop: call it on all."""
+    """Raise `PreemptedError` if any process of the run was asked to stop. All processes must call this together."""
     if distributed.any_process(bool(_received)):
         _received.update(*distributed.gather(_received))
         raise PreemptedError
 
 
 def hand_on() -> None:
-    """Give the signals to the handlers that were there before `answered`: submitit's queues its job again."""
+    """Call the handlers from before `answered` with the signals that arrived: submitit's queues its job again."""
     for number in sorted(_received):
         handler = signal.getsignal(number)
         if callable(handler):
@@ -65,7 +65,7 @@ def hand_on() -> None:
 
 def _answer(number: int, frame: FrameType | None) -> None:
     if multiprocessing.parent_process() is not None:
-        return  # a reader of images, which inherited this handler
+        return  # this is a reader of images, which has inherited the handler
     _received.add(number)
-    if not (_deferring or distributed.world_size() > 1):
+    if not (_is_deferring or distributed.world_size() > 1):
         raise PreemptedError

@@ -1,4 +1,4 @@
-"""How the processes of a run find each other under torchrun, also where it has started them anew."""
+"""The meeting of a run's processes under torchrun, which works again after torchrun has restarted them."""
 
 from __future__ import annotations
 
@@ -11,15 +11,15 @@ from datetime import timedelta
 from torch.distributed import DistStoreError, PrefixStore, Store, TCPStore
 
 RETRY = timedelta(seconds=1)
-LOOK_S = 0.05  # between two looks at who has come
+LOOK_S = 0.05  # between two looks at which processes have come
 
 
 def store_of_this_start() -> Store | None:
-    """A store that holds nothing yet, for the processes that torchrun has started together; None without torchrun.
+    """An empty store for the processes that torchrun has started together; None without torchrun.
 
-    With --max-restarts torchrun keeps one store for all starts, in which processes find the addresses of those that
-    have ended (https://github.com/pytorch/pytorch/issues/135712), and no number of the start is the same on all
-    machines. So the first process gives each start a name of its own, once all have said that they know it.
+    With --max-restarts torchrun keeps one store for all starts, and processes find addresses there of processes that
+    have ended (https://github.com/pytorch/pytorch/issues/135712). The machines do not agree on the number of a start,
+    so the first process gives each start a name, and the processes use the store below this name.
     """
     if os.environ.get("TORCHELASTIC_USE_AGENT_STORE") != "True":
         return None
@@ -29,8 +29,10 @@ def store_of_this_start() -> Store | None:
 
 
 def agree_on_a_name(store: Store, rank: int, processes: int) -> str:
-    """The first process writes a name, and takes it away before it says `go`: a name found is of this start, or of one
-    that ended before its `go`.
+    """The name of this start, the same on all processes.
+
+    The first process writes a name, waits until all others have said that they know it, deletes it and says `go`. So a
+    name that another process finds belongs to this start, or to one that ended before its `go`.
     """
     if rank == 0:
         name = uuid.uuid4().hex
@@ -38,7 +40,7 @@ def agree_on_a_name(store: Store, rank: int, processes: int) -> str:
         all_know = [f"{name}/{other} knows" for other in range(1, processes)]
         deadline_s = time.monotonic() + store.timeout.total_seconds()
         while not store.check(all_know) and time.monotonic() < deadline_s:
-            time.sleep(LOOK_S)  # not in `wait`, which answers no signal before it ends
+            time.sleep(LOOK_S)  # `wait` would answer no signal before it ends
         store.wait(all_know)
         store.delete_key("name")
         store.set(f"{name}/go", "")
@@ -46,9 +48,9 @@ def agree_on_a_name(store: Store, rank: int, processes: int) -> str:
     impatient, name = store.clone(), None
     impatient.set_timeout(RETRY)
     while True:
-        with suppress(DistStoreError):  # taken away already
+        with suppress(DistStoreError):  # the name is deleted already
             name = impatient.get("name").decode()
             impatient.set(f"{name}/{rank} knows", "")
-        with suppress(DistStoreError):  # not yet, or the name is of an earlier start
+        with suppress(DistStoreError):  # there is no `go` yet, or the name is an earlier start's
             impatient.wait([f"{name}/go"])
             return name

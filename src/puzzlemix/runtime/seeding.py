@@ -1,7 +1,7 @@
-"""Random streams that share nothing: each is started from what it is for and from the integers that fix it.
+"""Random streams that share nothing: each starts from its purpose and from integers such as seed and epoch.
 
-The purpose leads the entropy. Without it streams of the same seed and epoch coincide, since NumPy pads entropy with
-zeros: `default_rng([seed, epoch])` and `default_rng([seed, epoch, 0])` are one and the same.
+The purpose comes first in the entropy. Without it, streams of the same seed and epoch would coincide, since NumPy pads
+entropy with zeros: `default_rng([seed, epoch])` and `default_rng([seed, epoch, 0])` are one and the same.
 """
 
 from __future__ import annotations
@@ -19,36 +19,36 @@ from puzzlemix.runtime.errors import require
 
 
 def numpy_stream(purpose: str, *numbers: int) -> np.random.Generator:
-    """A NumPy generator for this purpose; `numbers` are such as seed and epoch.
+    """A NumPy generator for this purpose and these numbers.
 
     Raises:
-        InputError: one is no whole number, or negative.
+        InputError: a number is negative or not whole.
     """
     return np.random.default_rng(_entropy(purpose, numbers))
 
 
 def torch_seed(purpose: str, *numbers: int) -> int:
-    """What `manual_seed` of a PyTorch generator takes, likewise."""
+    """The seed of a PyTorch generator for this purpose and these numbers; errors as above."""
     return int(_entropy(purpose, numbers).generate_state(1, np.uint64)[0])
 
 
 def seed_global_streams(purpose: str, *numbers: int) -> None:
-    """Start Python's, NumPy's and PyTorch's own generators anew: dropout draws from them, and what users add may."""
-    torch.manual_seed(torch_seed(purpose, *numbers))  # of all devices
+    """Seed the global generators of Python, NumPy and PyTorch: dropout draws from them, and users' code may."""
+    torch.manual_seed(torch_seed(purpose, *numbers))  # on all devices
     seeds = _entropy(purpose, numbers).generate_state(2)
     random.seed(int(seeds[0]))
     np.random.seed(seeds[1])
 
 
 def global_streams(device: torch.device) -> dict[str, Any]:
-    """Where those generators stand, in types that a checkpoint may hold."""
+    """The states of the global generators, in types that a checkpoint may hold."""
     name, key, *rest = np.random.get_state()
     states = {"python": random.getstate(), "numpy": (name, key.tolist(), *rest), "torch": torch.get_rng_state()}
     return states | ({"device": torch.cuda.get_rng_state(device)} if device.type == "cuda" else {})
 
 
 def restore_global_streams(states: Mapping[str, Any], device: torch.device) -> None:
-    """Put those generators back to where they stood."""
+    """Give the global generators the states of `global_streams`."""
     random.setstate(states["python"])
     np.random.set_state(states["numpy"])
     torch.set_rng_state(states["torch"])

@@ -1,4 +1,4 @@
-"""Where the seconds go: named spans, on the host or on a GPU, without making either wait."""
+"""A stopwatch for named spans of time, on the host or on a GPU, that makes neither wait."""
 
 from __future__ import annotations
 
@@ -9,38 +9,38 @@ from contextlib import AbstractContextManager, contextmanager, nullcontext
 
 import torch
 
-PARTS = "data", "saliency", "mixing", "network", "optimizer", "evaluation"  # of an epoch's time
+PARTS = "data", "saliency", "mixing", "network", "optimizer", "evaluation"  # of an epoch
 
 
 def untimed(name: str) -> AbstractContextManager[None]:
-    """In place of a stopwatch where nobody reads it."""
+    """A stopwatch that measures nothing."""
     return nullcontext()
 
 
-def of_parts(statistic: Callable[[list[float]], float], records: Sequence[Mapping[str, float]]) -> dict[str, float]:
-    """The mean or median of each part over all records, which have the same parts."""
+def by_part(statistic: Callable[[list[float]], float], records: Sequence[Mapping[str, float]]) -> dict[str, float]:
+    """A statistic, such as the mean, of the seconds of each part over all records, which have the same parts."""
     return {part: statistic([record[part] for record in records]) for part in records[0]}
 
 
 class Stopwatch:
-    """Sums the seconds of `with stopwatch("name"):` blocks; a block inside another counts for the inner one alone.
+    """Sums the seconds of `with stopwatch("name"):` blocks; the time of a block inside another counts for it alone.
 
-    On a GPU kernels run behind the host, so spans are taken by CUDA events and read only in `pop`, which waits once.
+    A GPU runs behind the host, so CUDA events mark its spans, and only `pop` reads them, after one wait.
     """
 
     def __init__(self, device: torch.device | str = "cpu"):
         self._on_gpu = torch.device(device).type == "cuda"
         self._open: list[str] = []
         self._spans: list[tuple[str, str | None, object, object]] = []  # name, the block around it, start, end
-        self._before_s: Mapping[str, float] = {}
+        self._added_s: Mapping[str, float] = {}
 
-    def go_on_from(self, seconds: Mapping[str, float]) -> None:
-        """Count these seconds by name too: what `pop` gave to a process that stopped half-way."""
-        self._before_s = seconds
+    def add(self, seconds: Mapping[str, float]) -> None:
+        """Let the next `pop` include these seconds by name: those of a process that stopped within the epoch."""
+        self._added_s = seconds
 
     @contextmanager
     def __call__(self, name: str) -> Iterator[None]:
-        """Add the time this block takes to the span `name`."""
+        """Add the time that this block takes to the span `name`."""
         around = self._open[-1] if self._open else None
         self._open.append(name)
         start = self._now()
@@ -51,11 +51,11 @@ class Stopwatch:
             self._spans.append((name, around, start, self._now()))
 
     def pop(self) -> dict[str, float]:
-        """Seconds by name since the last call."""
+        """The seconds by name since the last call."""
         if self._on_gpu:
             torch.cuda.synchronize()
-        seconds = defaultdict(float, self._before_s)
-        self._before_s = {}
+        seconds = defaultdict(float, self._added_s)
+        self._added_s = {}
         for name, around, start, end in self._spans:
             elapsed_s = start.elapsed_time(end) / 1000 if self._on_gpu else end - start
             seconds[name] += elapsed_s

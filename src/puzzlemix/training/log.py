@@ -14,26 +14,30 @@ The folder's name depends on the config alone, so every process and every restar
 
 from __future__ import annotations
 
+import fcntl
 import json
+import os
+import socket
+import time
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from operator import itemgetter
 from pathlib import Path
 from statistics import mean, median
-from typing import Any
+from typing import IO, Any
 
 import yaml
 
 from puzzlemix.runtime import distributed
 from puzzlemix.runtime.environment import environment
-from puzzlemix.runtime.errors import InputError, RunError, require, require_choice, require_whole, told
+from puzzlemix.runtime.errors import InputError, RunError, error_line, require, require_choice, require_whole
 from puzzlemix.runtime.files import cannot_be_written, make_folder, write_text
 from puzzlemix.runtime.nested import has_shape, read_nested
-from puzzlemix.runtime.stopwatch import of_parts
-from puzzlemix.training.run_lock import lock_run
+from puzzlemix.runtime.stopwatch import by_part
 from puzzlemix.training.settings import differences, fingerprint, settings
 
 STATISTICS = ("median10", "last", "best")  # of an error, over the epochs: see `summary`
+LOCK_WAIT_S = 0.2  # how long a run waits for those that look who has its folder (`holder_of`), which lock it too
 
 
 class RunLog:
@@ -98,7 +102,7 @@ class RunLog:
         """
         if distributed.is_main():
             make_folder(self.folder, "results_dir=")
-            self._lock = lock_run(self.folder)
+            self._lock = lock_folder(self.folder)
 
     def start(self) -> None:
         """Write the config and the log as far as `records` go, and start wandb if it is wanted.
@@ -125,7 +129,7 @@ class RunLog:
         except Exception as error:
             if distributed.is_main():
                 with suppress(RunError):  # the disk may be full, which is then the error
-                    write_text(self.folder / "failed.txt", told(error) + "\n")
+                    write_text(self.folder / "failed.txt", error_line(error) + "\n")
             raise
 
     def write_epoch(self, record: dict[str, Any]) -> None:
@@ -164,7 +168,7 @@ class RunLog:
             "epochs": len(self.records),
             **summary(evaluated),
             **results,
-            "seconds_per_epoch": of_parts(mean, [record["seconds"] for record in self.records]),
+            "seconds_per_epoch": by_part(mean, [record["seconds"] for record in self.records]),
             "config_hash": fingerprint(self.config),
             **self._environment,
         }
@@ -207,3 +211,49 @@ def read_metrics(path: Path) -> dict[str, Any]:
     whole = has_shape(metrics, {"name": str, "seed": int, "config_hash": str})
     require(whole, f"{path} is damaged: delete it and start the same run again")
     return metrics
+
+
+def lock_folder(folder: Path) -> IO[str]:
+    """Take a run's folder for this process, until the file returned is closed or the process ends, however it does.
+
+    The lock is POSIX's, which processes forked from this one, such as readers of images that outlive it, do not share.
+
+    Raises:
+        InputError: another process has the folder.
+        RunError: the lock's file cannot be written.
+    """
+    path, until_s = folder / ".lock", time.monotonic() + LOCK_WAIT_S
+    try:
+        file = path.open("a+")
+        while not _try_lock(file, fcntl.LOCK_EX):
+            if time.monotonic() > until_s:
+                file.seek(0)
+                holder = file.read().strip() or "another process"
+                raise InputError(f"{folder} is being trained by {holder}: wait for it, or give another name=")
+            time.sleep(LOCK_WAIT_S / 10)
+        file.truncate(0)
+        file.write(f"process {os.getpid()} on {socket.gethostname()}")
+        file.flush()
+    except OSError as error:
+        raise cannot_be_written(path, error) from error
+    return file
+
+
+def holder_of(folder: Path) -> str | None:
+    """The process that trains in a folder now, as `process 7 on host`; None if there is none, or none can be seen."""
+    try:
+        with (folder / ".lock").open() as file:
+            return None if _try_lock(file, fcntl.LOCK_SH) else file.read().strip() or "another process"
+    except OSError:
+        return None  # there is no such file
+
+
+def _try_lock(file: IO[str], kind: int) -> bool:
+    """Lock a file unless another process has it; on a file system without locks nobody ever has."""
+    try:
+        fcntl.lockf(file, kind | fcntl.LOCK_NB)
+    except (BlockingIOError, PermissionError):
+        return False
+    except OSError:
+        pass
+    return True

@@ -44,7 +44,7 @@ class Trainer:
         self.network, self.mixer, self.data, self.recipe, self.log = network, mixer, data, recipe, log
         self._check_recipe()
         self.seed, self.log_every = log.config["seed"], log.config["log_every"]
-        self.arithmetic = Arithmetic.of(log.config)
+        self.arithmetic = Arithmetic.from_config(log.config)
         self.arithmetic.prepare(network)
         self.optimizer = recipe.optimizer(network, self.arithmetic.fused)
         self.criterion = LOSSES[recipe.loss]

@@ -1,6 +1,6 @@
-"""How a run computes: precision, memory layout, kernels. Nothing here changes what is computed but by rounding.
+"""The arithmetic of a run: precision, memory layout, kernels. It changes results by rounding only.
 
-What each setting costs and gains: `python -m benchmarks training`.
+`python -m benchmarks training` measures what each setting costs and gains.
 """
 
 from __future__ import annotations
@@ -20,25 +20,25 @@ from puzzlemix.runtime.errors import require, require_choice
 PRECISIONS = ("fp32", "tf32", "bf16")
 FLOATS_OF_A_VECTOR = 16  # in AVX-512; with narrower ones less would do
 M_TRIM_THRESHOLD, M_MMAP_THRESHOLD = -1, -3  # of glibc's malloc.h
-COMPILED_VARIANTS = 256  # of a part: by batch size, mode and gradients; torch gives up, with a warning, at 8
+COMPILED_VARIANTS = 256  # of a part, by batch size, mode and gradients; torch's default of 8 is too few
 
 
 @dataclass(frozen=True)
 class Arithmetic:
-    """The settings of `configs/train.yaml` of the same names.
+    """The settings of the same names in `configs/train.yaml`.
 
     Args:
-        precision: of convolutions and matrix products while training. `fp32`; `tf32`, float32 with 10 bits of mantissa
-            in its products, on GPUs since Ampere; `bf16`, mixed precision by autocast. Weights, losses, batch norm
-            statistics, evaluation and attacks are float32 in all three.
-        channels_last: keep the weights of convolutions, and so hidden states, with channels innermost; but not on a CPU
-            in a network that oneDNN cannot train so, as few as its channels are.
+        precision: of convolutions and matrix products in training: `fp32`; `tf32`, float32 with products of 10 bits of
+            mantissa, on GPUs since Ampere; `bf16`, mixed precision by autocast. Weights, losses, batch norm statistics,
+            evaluation and attacks are float32 in all three.
+        channels_last: keep the weights of convolutions, and so hidden states, with channels innermost, except on a CPU
+            in networks of too few channels for oneDNN.
         compile: fuse kernels by torch.compile.
         fused: update all weights in one kernel.
-        deterministic: only kernels whose result is the same in every run.
+        deterministic: use only kernels that give the same result in every run.
 
     Raises:
-        InputError: a setting is not among those possible.
+        InputError: a setting has a value that is not possible.
     """
 
     precision: str = "fp32"
@@ -54,15 +54,15 @@ class Arithmetic:
             require(isinstance(value, bool), f"{name} must be true or false, not {value}")
 
     @classmethod
-    def of(cls, config: Mapping[str, Any]) -> Arithmetic:
-        """The settings in a run's config."""
+    def from_config(cls, config: Mapping[str, Any]) -> Arithmetic:
+        """The settings of a run's config."""
         return cls(**{name: config[name] for name in cls.__dataclass_fields__})
 
     def prepare(self, network: nn.Module) -> None:
-        """Bring a network, already on its device, and this process into the state that the settings ask for.
+        """Apply the settings to this process and to a network, which is on its device already.
 
-        A network is compiled part by part, in place: hooks on a part, as manifold mixup's on a stage, run between
-        compiled code, where inside of it they would be passed over, and names in the state dict stay.
+        A network is compiled part by part, in place: so names in the state dict stay, and hooks on a part, such as
+        manifold mixup's on a stage, run between compiled code. Inside of compiled code they would not run.
         """
         compute_in_float32(self.deterministic)
         _keep_freed_memory()
@@ -75,7 +75,7 @@ class Arithmetic:
 
     @contextmanager
     def reduced(self, device: torch.device) -> Iterator[None]:
-        """Inside, forward and backward passes have the run's precision; outside, they are in float32."""
+        """Give forward and backward passes inside the run's precision; outside they are in float32."""
         if self.precision == "bf16":
             with torch.autocast(device.type, torch.bfloat16):
                 yield
@@ -90,7 +90,7 @@ class Arithmetic:
 
 
 def compute_in_float32(deterministic: bool = False) -> None:
-    """Make float32 mean float32 in this process, on a GPU too, and kernels the fastest, or the same in every run."""
+    """Make this process compute in full float32, with the fastest kernels, or with those that are deterministic."""
     _allow_tf32(False)
     torch.backends.cudnn.benchmark = not deterministic
     torch.backends.cudnn.deterministic = deterministic
@@ -100,12 +100,12 @@ def compute_in_float32(deterministic: bool = False) -> None:
 
 
 def _keep_freed_memory() -> None:
-    """Have the C library keep what is freed, up to 2 GiB, for the next step.
+    """Make the C library keep freed memory, up to 2 GiB, for the next step.
 
-    glibc hands the memory of large tensors back, and each page of it costs a fault when it is touched again: 5 to 10 %
-    of a step on a CPU.
+    glibc returns the memory of large tensors to the system, and each of its pages costs a fault when it is used again:
+    5 to 10 % of a step on a CPU.
     """
-    mallopt = getattr(ctypes.CDLL(None), "mallopt", None)  # which glibc has
+    mallopt = getattr(ctypes.CDLL(None), "mallopt", None)  # only glibc has it
     if mallopt is not None:
         mallopt(M_MMAP_THRESHOLD, 2**25)  # bytes, the most that it takes
         mallopt(M_TRIM_THRESHOLD, 2**31 - 1)
@@ -114,7 +114,7 @@ def _keep_freed_memory() -> None:
 def _overruns_channels_last(network: nn.Module) -> bool:
     """Whether a backward pass with channels innermost would write past its memory, by a fault of oneDNN (issue 6035).
 
-    It is in strided convolutions of one pixel on a CPU, of fewer channels than fill a vector; the process crashes, or
+    The fault is in strided 1 x 1 convolutions on a CPU with fewer channels than fill a vector; the process crashes or
     goes on with wrong numbers.
     """
     return any(
@@ -125,6 +125,6 @@ def _overruns_channels_last(network: nn.Module) -> bool:
 
 
 def _allow_tf32(allowed: bool) -> None:
-    """By the older of PyTorch's two interfaces: torch.compile breaks on the newer one (pytorch issue 166387)."""
+    """Use the older of PyTorch's two interfaces: torch.compile breaks on the newer one (pytorch issue 166387)."""
     torch.set_float32_matmul_precision("high" if allowed else "highest")
-    torch.backends.cudnn.allow_tf32 = allowed  # which PyTorch allows unless told otherwise
+    torch.backends.cudnn.allow_tf32 = allowed  # PyTorch's default is True

@@ -1,4 +1,4 @@
-"""How a network is trained: everything of a run that is neither data, nor network, nor mixing method."""
+"""The recipe of a training: everything of a run that is neither data, nor network, nor mixing method."""
 
 from __future__ import annotations
 
@@ -19,10 +19,10 @@ from puzzlemix.runtime.errors import require, require_choice, require_number, re
 class Recipe:
     """A recipe of `configs/recipe/`.
 
-    The learning rate is `lr`, times `lr_factor` from each milestone on; with `schedule="cosine"` it falls from `lr` to
-    0 along half a cosine (Loshchilov and Hutter, 2017, without restarts); with `phases` it is `lr` times what the
-    phase's `lr_points`, pairs (epoch, factor), give by linear interpolation. The latter two give another rate at every
-    step. Each phase has `until_epoch` and `lr_points`; it may have a `batch_size` and a `view`, how its images are cut.
+    The learning rate is `lr`, times `lr_factor` from each milestone on. With `schedule="cosine"` it falls from `lr` to
+    0 along half a cosine (Loshchilov and Hutter, 2017, without restarts). With `phases` it is `lr` times a factor that
+    is interpolated linearly between the phase's `lr_points`, pairs (epoch, factor). The latter two change it at every
+    step. Each phase has `until_epoch` and `lr_points`; it may have a `batch_size` and a `view`, the way it cuts images.
     """
 
     epochs: int
@@ -34,10 +34,10 @@ class Recipe:
     momentum: float = 0.9
     nesterov: bool = True
     weight_decay: float = 1e-4
-    decay_batch_norm: bool = True  # whether weight decay acts on the scales and shifts of batch norm too
+    decay_batch_norm: bool = True  # whether weight decay also acts on the scales and shifts of batch norm
     loss: str = "bce_on_softmax"
     drop_last: bool = False  # leave out an incomplete last batch
-    evaluate_every_epochs: int = 1  # besides the last ten; more than 1 saves time where epochs are short
+    evaluate_every_epochs: int = 1  # before the last ten; more than 1 saves time if epochs are short
     phases: Sequence[Mapping[str, Any]] = field(default_factory=list)
 
     def __post_init__(self) -> None:
@@ -66,24 +66,24 @@ class Recipe:
         )
 
     def phase(self, epoch: float) -> Mapping[str, Any]:
-        """The phase an epoch lies in; empty where the recipe has none."""
+        """The phase that an epoch lies in; empty if the recipe has none."""
         return next((phase for phase in self.phases if epoch < phase["until_epoch"]), {})
 
     @property
     def batch_sizes(self) -> set[int]:
-        """Every number of images a step that occurs, of all processes together."""
+        """All batch sizes that occur, of all processes together."""
         return {self.batch_size_at(epoch) for epoch in range(self.epochs)}
 
     def batch_size_at(self, epoch: int) -> int:
-        """Images a step in this epoch, of all processes together."""
+        """The batch size in this epoch, of all processes together."""
         return self.phase(epoch).get("batch_size", self.batch_size)
 
     def view_at(self, epoch: int) -> Mapping[str, Any]:
-        """How this epoch's training images are cut, for datasets of large images; empty for their default."""
+        """The way that this epoch cuts large training images; empty for the dataset's default."""
         return self.phase(epoch).get("view", {})
 
     def evaluates_after(self, epoch: int) -> bool:
-        """Whether the network is evaluated when this epoch, counted from 0, ends. `median10` needs the last ten."""
+        """Whether the network is evaluated after this epoch, counted from 0; `median10` needs the last ten."""
         return (epoch + 1) % self.evaluate_every_epochs == 0 or epoch >= self.epochs - 10
 
     def lr_at(self, epoch: float) -> float:

@@ -30,7 +30,7 @@ import numpy as np
 from torch import Tensor, nn
 
 from puzzlemix.runtime.errors import require
-from puzzlemix.training.checkpoint import as_input, read_saved
+from puzzlemix.training.checkpoint import as_input_error, read_saved
 
 PREFIX = "module."  # of DataParallel
 BEST = ("best_err1", "best_err5", "best_prec1")
@@ -99,7 +99,7 @@ class ForeignCheckpoint(NamedTuple):
         """
         misfits = "; ".join(_misfits(self.stored, network.state_dict()))
         require(not misfits, f"{self.path} is of another network: {misfits}: give the --network that it is of")
-        with as_input(self.path):
+        with as_input_error(self.path):
             weights = {name: tensor.detach().clone() for name, tensor in self.stored.items()}
             broken = [name for name, tensor in weights.items() if not tensor.isfinite().all()]
         require(not broken, f"{self.path} holds weights that are not finite ({_first(broken)}): its training diverged")
@@ -116,7 +116,7 @@ class ForeignCheckpoint(NamedTuple):
         said: dict[str, Any] = {"arch": arch if isinstance(arch, str) and arch.isidentifier() else None}
         said["epoch"] = epoch if isinstance(epoch, int) and 0 <= epoch < 10**9 else None
         said |= _recorded(self.content.get("recorder"))
-        with as_input(self.path):
+        with as_input_error(self.path):
             said |= {key: _percentage(self.content.get(key)) for key in BEST}
         return {key: value for key, value in said.items() if value is not None}
 
@@ -128,7 +128,7 @@ def read_foreign(path: Path) -> ForeignCheckpoint:
         InputError: it is not there, damaged, no checkpoint, or would run something, which is then named.
     """
     content = read_saved(path, "checkpoint.pth.tar", STAND_INS)
-    with as_input(path):
+    with as_input_error(path):
         state = content.get("state_dict") if isinstance(content, dict) else None
         held = [key for key in content if isinstance(key, str)] if isinstance(content, dict) else []
         shown = f"holds {_first(held)}" if held else "is something else"

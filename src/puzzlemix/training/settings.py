@@ -1,4 +1,4 @@
-"""What of a config a run's results depend on: whether two runs are repetitions of each other, and if not, why."""
+"""The settings that a run's results depend on; two runs with equal settings are repetitions of each other."""
 
 from __future__ import annotations
 
@@ -9,18 +9,18 @@ from typing import Any
 
 from puzzlemix.runtime.nested import flatten
 
-RESULT_DEPENDS_ON = ("dataset", "network", "mixup", "recipe")  # and on the precision and the seed
+RESULT_DEPENDS_ON = ("dataset", "network", "mixup", "recipe")  # besides the precision and the seed
 WITHOUT_EFFECT = ("dataset.root", "dataset.workers")
 
 
 def settings(config: Mapping[str, Any]) -> dict[str, Any]:
-    """All of a config that its results depend on but the seed, flat."""
+    """All settings of a config that its results depend on, except the seed, as a flat dict."""
     flat = flatten({key: config[key] for key in (*RESULT_DEPENDS_ON, "precision")})
     return {key: value for key, value in flat.items() if key not in WITHOUT_EFFECT}
 
 
 def differences(first: Mapping[str, Any], second: Mapping[str, Any]) -> dict[str, tuple[Any, Any]]:
-    """The keys in which two `settings` differ, with both values; None of a key that is not there."""
+    """The keys in which two `settings` differ, with both values; None stands for a missing key."""
     keys = [*first, *(key for key in second if key not in first)]
     return {key: (first.get(key), second.get(key)) for key in keys if first.get(key) != second.get(key)}
 
@@ -31,7 +31,7 @@ def fingerprint(config: Mapping[str, Any]) -> str:
 
 
 def canonical(value: Any) -> str:
-    """Plain data as JSON, the same for equal data: 1 and 1.0 are."""
+    """Plain data as JSON, the same text for equal data; 1 and 1.0 are equal."""
     return json.dumps(_in_floats(value), sort_keys=True)
 
 

@@ -1,4 +1,4 @@
-"""What changes while a run trains: all that a checkpoint holds, so that a run goes on as if it had never stopped."""
+"""The state of a run, all that changes while it trains, and the checkpoints from which it goes on exactly."""
 
 from __future__ import annotations
 
@@ -7,37 +7,75 @@ from collections.abc import Sequence
 from typing import Any
 
 import torch
-from torch import nn
+from torch import Tensor, nn
 
 from puzzlemix.mixing import Mixer
 from puzzlemix.runtime import distributed
 from puzzlemix.runtime.errors import require
 from puzzlemix.runtime.seeding import global_streams, restore_global_streams
 from puzzlemix.runtime.stopwatch import Stopwatch
-from puzzlemix.training.checkpoint import as_input, load_newest, load_weights, save_checkpoint
+from puzzlemix.training.checkpoint import as_input_error, load_newest, load_weights, save_checkpoint
 from puzzlemix.training.log import RunLog
-from puzzlemix.training.meters import EpochSums
 from puzzlemix.training.settings import fingerprint
 
 
-class RunState:
-    """A run at a point of its training, and its checkpoints, `last.pt` and, in case that is damaged, `previous.pt`.
+class EpochSums:
+    """Sums over this process's steps of an epoch, on the training device, so that no step waits for a GPU.
 
-    The order of the images, their augmentation, what mixers draw, and the learning rate are not in it: they follow from
-    the seed, the epoch and the step. Nor is a gradient scaler: bf16 needs none. The best epoch and the last ten are
-    lines of the log, which is.
+    Attributes:
+        values: (4,) float64: the sum of the images' losses, the number of right answers, the number of images, and the
+            first step (from 1) with a loss or gradient that was not finite, or 0.
+    """
+
+    def __init__(self, device: torch.device):
+        self.values = torch.zeros(4, dtype=torch.float64, device=device)
+
+    @torch.no_grad()
+    def add(self, step: int, loss: Tensor, gradient_norm: Tensor, logits: Tensor, targets: Tensor) -> None:
+        """Add a step.
+
+        Args:
+            step: its number, from 1.
+            loss: mean over its images, ().
+            gradient_norm: (), not finite if the gradient of any parameter is not.
+            logits: (V B, K), of V views, of which the first counts.
+            targets: (B, K); an answer is right by the share of the label that it hits.
+        """
+        answers = logits[: len(targets)].argmax(1, keepdim=True)  # (B, 1)
+        right = targets.gather(1, answers).sum()
+        is_broken = ~(loss.isfinite() & gradient_norm.isfinite())
+        first_broken = torch.where(self.values[3] > 0, self.values[3], is_broken * step)
+        self.values[:2] += torch.stack([loss.double() * len(targets), right.double()])
+        self.values[2] += len(targets)
+        self.values[3] = first_broken
+
+    def first_broken_step(self) -> int:
+        """The first step that was not finite, or 0. This waits for a GPU."""
+        return int(self.values[3])
+
+    def means(self) -> dict[str, float]:
+        """Training loss, accuracy in percent and number of images, of all processes together."""
+        loss, right, images = distributed.sum_over_processes(self.values[:3].clone()).tolist()
+        return {"train_loss": loss / images, "train_accuracy": 100 * right / images, "images": int(images)}
+
+
+class RunState:
+    """A run at a point of its training, and its checkpoints `last.pt` and `previous.pt`.
+
+    The order of the images, their augmentation, the mixer's draws and the learning rate are not in it: they follow from
+    the seed, the epoch and the step. bf16 needs no gradient scaler. The best epoch and the last ten are in the log.
 
     Args:
         network: on its device.
         optimizer: of the network's parameters.
-        mixer: whose counts belong to it.
-        log: of the epochs so far.
+        mixer: its counts are part of the state.
+        log: its records are part of the state.
 
     Attributes:
-        epoch: the one under way, from 0.
-        steps_done: of that epoch.
-        sums: of those steps.
-        stopwatch: of those steps.
+        epoch: the epoch under way, from 0.
+        steps_done: the number of its steps that are done.
+        sums: over these steps.
+        stopwatch: of these steps.
     """
 
     def __init__(self, network: nn.Module, optimizer: torch.optim.Optimizer, mixer: Mixer, log: RunLog):
@@ -55,7 +93,7 @@ class RunState:
         Raises:
             RunError: it cannot be written; the checkpoints are as they were.
         """
-        processes = distributed.gather(self._of_this_process())
+        processes = distributed.gather(self._part_of_this_process())
         if distributed.is_main():
             content = {
                 "config": self.log.config,
@@ -71,24 +109,24 @@ class RunState:
         distributed.wait_for_all()
 
     def restore(self) -> None:
-        """Go on from the newest checkpoint that is whole, if there is one; of newer ones that are damaged, warn.
+        """Go on from the newest whole checkpoint, if there is one. The first process reads it for all.
 
         Raises:
-            InputError: it is of another config, or all are damaged.
+            InputError: it is of another config, or all checkpoints are damaged.
         """
-        # The first process reads for all: other machines need not see the folder.
         content = distributed.from_first_process(self._load() if distributed.is_main() else None)
         if content is None:
             return
         path = self.log.checkpoint_path
         load_weights(self.network, content["network"], path)
-        with as_input(path):
+        with as_input_error(path):
             self._restore_optimizer(content["optimizer"])
             self.epoch, self.steps_done = int(content["epoch"]), int(content["steps_done"])
             self.log.records = list(content["log"])
             self._restore_this_process(content["processes"])
 
     def _load(self) -> dict[str, Any] | None:
+        """The content of the newest whole checkpoint; None if there is none. Newer damaged ones are put aside."""
         loaded = load_newest([self.log.checkpoint_path, self.log.previous_checkpoint_path])
         if loaded is None:
             return None
@@ -101,20 +139,20 @@ class RunState:
         for damaged in loaded.damaged:
             aside = damaged.with_suffix(".damaged")
             sys.stderr.write(f"warning: {damaged} is damaged: going on from {path}; it is now {aside.name}\n")
-            damaged.replace(aside)  # or else the next save would make it the previous one, in place of the good one
+            damaged.replace(aside)  # else the next save would keep it as the previous one, instead of the good one
         return content
 
     def _restore_optimizer(self, saved: dict[str, Any]) -> None:
-        """With the settings of this start, and the layout of its weights, which a fused update takes for granted."""
+        """Restore momentum, but keep this start's settings and memory layout, on which a fused update relies."""
         settings = self.optimizer.state_dict()["param_groups"]
         self.optimizer.load_state_dict({**saved, "param_groups": settings})
         for weight, buffers in self.optimizer.state.items():
             for name, buffer in buffers.items():
-                if isinstance(buffer, torch.Tensor) and buffer.shape == weight.shape:
+                if isinstance(buffer, Tensor) and buffer.shape == weight.shape:
                     buffers[name] = torch.empty_like(weight).copy_(buffer)
 
-    def _of_this_process(self) -> dict[str, Any]:
-        """What differs from process to process, on the CPU."""
+    def _part_of_this_process(self) -> dict[str, Any]:
+        """The part of the state that differs between processes, on the CPU."""
         return {
             "sums": self.sums.values.cpu(),
             "counts": {name: int(count) for name, count in self.mixer.counts.items()},
@@ -127,13 +165,13 @@ class RunState:
         rank = distributed.rank()
         if len(processes) == distributed.world_size():
             own, summed = processes[rank], [processes[rank]]
-        else:  # more or fewer than they were: the first takes over what all of them had summed up
+        else:  # their number has changed: the first process takes the sums of all
             own, summed = processes[0], processes if rank == 0 else []
         for part in summed:
             self.sums.values += part["sums"].to(self.device)
         for name in own["counts"]:
             self.mixer.counts[name] = torch.tensor(sum(part["counts"][name] for part in summed), device=self.device)
-        self.stopwatch.go_on_from(own["seconds"])
+        self.stopwatch.add(own["seconds"])
         restore_global_streams(own["streams"], self.device)
         for name, buffer in self.network.named_buffers():
             buffer.copy_(own["buffers"][name])
