@@ -70,7 +70,7 @@ def test_an_epoch_without_augmentation_is_every_image_once(tmp_path):
 
 
 def test_any_number_of_processes_see_the_same_images_of_a_step(tmp_path, monkeypatch):
-    """21 images in batches of 12: 9 are left, of which two processes share 8."""
+    """21 images in batches of 12: 9 are left, and two processes share 8 of them."""
     data = loaded(tmp_path, crop_padding=2, flip=True)
     alone = list(data.train_batches(12, False, 3, 4))
     assert [len(labels) for _, labels in alone] == [12, 9]

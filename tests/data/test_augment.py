@@ -42,7 +42,7 @@ def test_all_places_and_both_sides_are_equally_likely():
     images = torch.zeros(6000, 1, 5, 5)
     images[:, 0, 2, 1] = 1  # moves by up to one pixel, and to column 3 in a mirrored image
     moved = crop_and_flip(images, 1, draw_crops(6000, 1, True, generator())).mean(0)[0] * 6000  # counts, (5, 5)
-    # Columns 0, 1, 2 as they are, and 2, 3, 4 in the mirror: 18 places and sides, two of which meet in column 2.
+    # Columns 0, 1, 2 as they are, and 2, 3, 4 in the mirror: 18 places and sides, and two of them meet in column 2.
     wanted = torch.zeros(5, 5)
     wanted[1:4] = 6000 / 18 * torch.tensor([1, 1, 2, 1, 1])
     assert (moved - wanted).abs().max() < 5 * (6000 / 9) ** 0.5

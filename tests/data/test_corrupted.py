@@ -168,7 +168,7 @@ def test_of_a_part_what_is_whole_is_read(tmp_path, tiny):
 
 
 def test_a_severity_is_whole_that_has_all_test_images(tmp_path, tiny):
-    """Also where all of them lack the same images: the dataset tells."""
+    """Also where all of them lack the same images: the dataset has the number."""
     for path in released_folder(tiny).rglob("n01/0.JPEG"):
         path.unlink()
     message = r"no severity of any corruption is whole .*gaussian_noise: severity 1 has 5 of 6 images"

@@ -91,7 +91,7 @@ def test_every_ending_that_pillow_reads_is_an_image(tmp_path, capsys):
     for name in unread:
         (tmp_path / "cat" / name).write_bytes(b"\0")
     (tmp_path / "labels.csv").write_text("")
-    found = find_images(tmp_path, "remedy", warns=True)
+    found = find_images(tmp_path, "remedy", warn=True)
     wanted = ["bee/0.JPEG", "cat/0.JPEG", *(f"bee/1{ending}" for ending in (*read, ".mpo"))]
     assert sorted(name.decode() for name in found.names) == sorted(wanted)
     for i in range(len(found.names)):
@@ -123,7 +123,7 @@ def test_of_an_animation_the_first_frame(tmp_path):
 
 
 def png_of(rows, bit_depth, colour_type, transparent):
-    """A PNG file of grey levels or colours, (H, W) or (H, W, 3) in its own byte order, of which one is transparent."""
+    """A PNG file of grey levels (H, W) or colours (H, W, 3), in its own byte order, with one of them transparent."""
 
     def chunk(kind, data):
         return struct.pack(">I", len(data)) + kind + data + struct.pack(">I", zlib.crc32(kind + data))

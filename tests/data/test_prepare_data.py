@@ -125,7 +125,7 @@ def test_own_images_are_prepared_once_from_one_folder(prepare, tmp_path):
     assert record.read_text() == f"{tmp_path}/mine"
     record.unlink()
     prepare("image_folder", f"source={tmp_path}/others", *overrides[1:])
-    assert not record.exists()  # nothing tells where they came from
+    assert not record.exists()  # their folder is not known
 
 
 @pytest.mark.parametrize(

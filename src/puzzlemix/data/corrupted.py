@@ -1,7 +1,7 @@
 """Corrupted test images: CIFAR-10-C, CIFAR-100-C, Tiny-ImageNet-C and ImageNet-C.
 
-Source: Hendrycks and Dietterich, ICLR 2019, and github.com/hendrycks/robustness. A set has one of two formats, either
-of which may be sorted into a folder for each family of corruptions (`noise/`, ...):
+Source: Hendrycks and Dietterich, ICLR 2019, and github.com/hendrycks/robustness. A set may be
+sorted into a folder for each family of corruptions (`noise/`, ...). It has one of two formats:
 
     <corruption>.npy                          (5 N, H, W, C) uint8, the N test images at severity 1, then at 2, ...
     labels.npy                                (5 N,) whole numbers
@@ -170,15 +170,17 @@ def _open_folders(folder: Path, paths: Mapping[str, Path], data: Any) -> Opened:
     severities: dict[str, tuple[int, ...]] = {}
     incomplete: dict[str, str] = {}
     for name, path in paths.items():
-        found = {severity: _count(path / str(severity), data) for severity in SEVERITIES}
-        if whole := tuple(severity for severity in SEVERITIES if found[severity] == (images, classes)):
-            severities[name] = whole
-        if lacking := [severity for severity in SEVERITIES if severity not in whole]:
-            incomplete[name] = "; ".join(
-                f"severity {severity} has {found[severity][0]} of {images} images, of {found[severity][1]} of "
-                f"{classes} classes"
-                for severity in lacking
-            )
+        whole, lacking = [], []
+        for severity in SEVERITIES:
+            x, k = _count(path / str(severity), data)
+            if (x, k) == (images, classes):
+                whole.append(severity)
+            else:
+                lacking.append(f"severity {severity} has {x} of {images} images, of {k} of {classes} classes")
+        if whole:
+            severities[name] = tuple(whole)
+        if lacking:
+            incomplete[name] = "; ".join(lacking)
     examples = [f"{paths[name]}: {what}" for name, what in incomplete.items()]
     require(bool(severities), f"no severity of any corruption is whole ({''.join(examples[:1])}): {REMEDY}")
 

@@ -13,7 +13,7 @@ import torch.nn.functional as F
 from puzzlemix.data.arrays import ArrayData, Arrays
 from puzzlemix.runtime.errors import require
 
-# Of each class, in a fixed order: the first 100 images are for training, the next 50 for testing.
+# In a fixed order, the first 100 images of each class are for training, the next 50 for testing.
 TRAIN_PER_CLASS, TEST_PER_CLASS = 100, 50
 
 

@@ -40,10 +40,7 @@ class ImageFolders:
         workers: processes that read images, for each process that trains; 0 for none.
         train_images, test_images: how many images the folders must hold; None for any number.
 
-    Attributes:
-        unclipped: whether values of training images leave [0, 1].
-        classes: names of the K classes. This and what follows is there after `load`.
-        train_count, test_count: number of images to train on and to evaluate on.
+    Attributes are those of `ArrayData`; `unclipped` depends on `color_jitter` and `lighting`.
 
     Raises:
         InputError: an argument is out of range.
@@ -182,7 +179,7 @@ class ImageFolders:
             f"put or link the images of {self.name} into {self.folder}/train/<class>/ and {self.folder}/val/<class>/ "
             "(ImageNet: the ILSVRC 2012 archives of image-net.org, unpacked with torchvision.datasets.ImageNet)"
         )
-        files = find_images(folder, remedy, warns=True)
+        files = find_images(folder, remedy, warn=True)
         count, expected = len(files.labels), self.expected_images[split]
         require(expected in (None, count), f"{folder}: {count} images instead of {expected}: {remedy}")
         check_labels(str(folder), files.labels, self.num_classes, remedy)

@@ -7,7 +7,6 @@ import signal
 import sys
 from collections import Counter
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
 from functools import cache
 from pathlib import Path
 from typing import IO, NamedTuple
@@ -40,11 +39,11 @@ class ImageFiles(NamedTuple):
         return self.folder / os.fsdecode(self.names[index])
 
 
-def find_images(folder: Path, remedy: str, warns: bool = False) -> ImageFiles:
+def find_images(folder: Path, remedy: str, warn: bool = False) -> ImageFiles:
     """Find all images in `<folder>/<class>/`, in the order and with the labels of torchvision's `ImageFolder`.
 
     It leaves out files that Pillow does not decode, by their ending, and hidden or system files and folders. With
-    `warns` a line on stderr reports them.
+    `warn` a line on stderr reports them.
 
     Raises:
         InputError: the folder or its class folders are missing, or a class has no image.
@@ -70,7 +69,7 @@ def find_images(folder: Path, remedy: str, warns: bool = False) -> ImageFiles:
     left_out = [f"{_counts(unread)} (Pillow does not read these)"] if unread else []
     left_out += [f"{len(hidden)} hidden or of an operating system ({_first_of(hidden)})"] if hidden else []
     left_out += [f"{len(loose)} outside the class folders ({_first_of(loose)})"] if loose else []
-    if warns and left_out and distributed.is_main():
+    if warn and left_out and distributed.is_main():
         sys.stderr.write(f"warning: {folder}: left out {'; '.join(left_out)}\n")
     return ImageFiles(folder, np.array(names), np.array(labels, np.int64), classes)
 
@@ -116,51 +115,45 @@ def _counts(endings: Counter[str]) -> str:
 # --- decoding ---
 
 
-def read_rgb(file: Path | IO[bytes], name: str | None = None) -> Image.Image:
+def read_rgb(file: Path | IO[bytes], name: str | None = None, turn_upright: bool = False) -> Image.Image:
     """Read an image file as RGB.
 
-    Of 16 bits the upper 8 are kept, of an animation the first frame. Transparent pixels show `BACKGROUND`.
+    It keeps the upper 8 of 16 bits and the first frame of an animation. Transparent pixels show `BACKGROUND`.
 
     Args:
         file: its path, or the open file.
         name: the file's name in errors; None for the path.
+        turn_upright: turn the image upright by its EXIF data.
 
     Raises:
         InputError: the file cannot be decoded, or holds numbers of 32 bits, whose range is unknown.
     """
-    with _errors_of(name or file), Image.open(file) as image:
-        has_32_bits = image.mode == "F" or (image.mode == "I" and image.format not in ("PNG", "PPM"))
-        require(not has_32_bits, f"{name or file} holds numbers of 32 bits, not pixels: save it with 8 or 16 bits")
-        image.load()
-        return _opaque(_upper_bits(image)).convert("RGB")
+    try:
+        with Image.open(file) as image:
+            has_32_bits = image.mode == "F" or (image.mode == "I" and image.format not in ("PNG", "PPM"))
+            require(not has_32_bits, f"{name or file} holds numbers of 32 bits, not pixels: save it with 8 or 16 bits")
+            image.load()
+            rgb = _opaque(_upper_bits(image)).convert("RGB")
+        return ImageOps.exif_transpose(rgb) if turn_upright else rgb
+    except InputError:
+        raise
+    except (OSError, SyntaxError, ValueError, Image.DecompressionBombError) as error:
+        reason = type(error).__name__
+        raise InputError(f"{name or file} cannot be read as an image ({reason}): replace it, or delete it") from error
 
 
 def read_fitted(path: Path, image_size: Sequence[int]) -> Image.Image:
-    """Read an image file as `read_rgb` does, and bring it to a height and width in pixels.
+    """Read an image file as `read_rgb` does, upright, resize it (bicubic) until it just covers a size, and crop it.
 
-    The image is turned upright by its EXIF data, resized (bicubic) until it just covers the size, and cropped to its
-    centre.
+    Args:
+        path: the file.
+        image_size: height and width in pixels.
 
     Raises:
         InputError: the file cannot be read.
     """
     height, width = image_size
-    image = read_rgb(path)
-    with _errors_of(path):
-        upright = ImageOps.exif_transpose(image)
-    return ImageOps.fit(upright, (width, height), Image.Resampling.BICUBIC)
-
-
-@contextmanager
-def _errors_of(file: object) -> Iterator[None]:
-    """Turn whatever Pillow raises into an `InputError` with the file's name."""
-    try:
-        yield
-    except InputError:
-        raise
-    except (OSError, SyntaxError, ValueError, Image.DecompressionBombError) as error:
-        reason = type(error).__name__
-        raise InputError(f"{file} cannot be read as an image ({reason}): replace it, or delete it") from error
+    return ImageOps.fit(read_rgb(path, turn_upright=True), (width, height), Image.Resampling.BICUBIC)
 
 
 def _upper_bits(image: Image.Image) -> Image.Image:

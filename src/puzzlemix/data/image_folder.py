@@ -37,9 +37,9 @@ def read_image_folder(source: Path, image_size: Sequence[int], test_share: float
         require(
             test is not None, f"{source} has train/ but neither test/ nor val/: add one, or give source={source}/train"
         )
-        splits = [find_images(folder, REMEDY, warns=True) for folder in (source / "train", test)]
+        splits = [find_images(folder, REMEDY, warn=True) for folder in (source / "train", test)]
     else:
-        splits = _split(find_images(source, REMEDY, warns=True), test_share, seed)
+        splits = _split(find_images(source, REMEDY, warn=True), test_share, seed)
     require(len(splits[0].classes) >= 2, f"{splits[0].folder} holds one folder, so one class: {REMEDY}")
     return tuple(_arrays(files, image_size, split) for files, split in zip(splits, ("train", "test"), strict=True))
 
