@@ -9,6 +9,7 @@ import numpy as np
 
 from puzzlemix.runtime.errors import require
 
+LONGEST_SIDE = 4096  # pixels
 LONGEST_NAME = 180  # bytes; the name of a run's folder, at most 255, adds the network's and the method's
 
 
@@ -23,11 +24,10 @@ def check_name(name: str) -> None:
 
 
 def check_image_size(image_size: Sequence[int]) -> None:
-    """Raise `InputError` unless it is a height and a width in pixels."""
-    is_a_size = len(image_size) == 2 and all(isinstance(side, int) and side >= 1 for side in image_size)
-    require(
-        is_a_size, f"dataset.image_size must be height and width in pixels, such as [32, 32], not {list(image_size)}"
-    )
+    """Raise `InputError` unless it is a height and a width in pixels, which a foreign checkpoint might make huge."""
+    is_a_size = len(image_size) == 2 and all(isinstance(n, int) and 1 <= n <= LONGEST_SIDE for n in image_size)
+    wanted = f"height and width in pixels, such as [32, 32], at most {LONGEST_SIDE}"
+    require(is_a_size, f"dataset.image_size must be {wanted}, not {list(image_size)}")
 
 
 def check_labels(where: str, labels: np.ndarray, num_classes: int, remedy: str) -> None:

@@ -27,6 +27,7 @@ class Digits(ArrayData):
 
     def __init__(self, train_per_class: int, **options: object):
         super().__init__(**options)
+        require(max(self.image_size) <= 256, f"digits are enlarged to 256 pixels a side at most, not {self.image_size}")
         require(
             1 <= train_per_class <= TRAIN_PER_CLASS,
             f"dataset.train_per_class must lie in [1, {TRAIN_PER_CLASS}], not {train_per_class}",

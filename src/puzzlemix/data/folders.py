@@ -15,7 +15,7 @@ from torchvision.transforms import v2
 from tqdm import tqdm
 
 from puzzlemix.data.augment import Colors, change_colors, draw_colors
-from puzzlemix.data.checks import check_image_size, check_labels, check_name
+from puzzlemix.data.checks import LONGEST_SIDE, check_image_size, check_labels, check_name
 from puzzlemix.data.image_files import ImageFiles, find_images, read_batches, read_rgb
 from puzzlemix.data.sharding import epoch_shards, places_in_batch
 from puzzlemix.runtime.errors import InputError, nearest, require, require_number, require_whole
@@ -66,8 +66,8 @@ class ImageFolders:
     ):
         check_name(name)
         check_image_size(image_size)
-        require_whole("dataset.workers", workers, least=0)
-        require_whole("dataset.test_resize", test_resize, least=1)
+        require_whole("dataset.workers", workers, least=0, most=256)
+        require_whole("dataset.test_resize", test_resize, least=1, most=LONGEST_SIDE)
         require(
             test_resize >= max(image_size),  # otherwise the centre would have a black frame
             f"dataset.test_resize={test_resize} is less than dataset.image_size={list(image_size)}: raise it",
