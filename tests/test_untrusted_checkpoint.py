@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 import torch
 from conftest import CONFIGS, SCRIPTS, TINY
-from test_readme import METHOD, METHOD_YAML
+from test_readme import blocks
 
 import puzzlemix.mixing
 from puzzlemix.cli.config import build, compose, load_experiment, plain
@@ -158,10 +158,10 @@ def test_weights_that_are_kept_here_load(weights):
 
 
 def test_a_method_of_ones_own_loads_where_a_config_names_it(tmp_path, monkeypatch):
-    (tmp_path / "halfmix.py").write_text(METHOD)
+    (tmp_path / "halfmix.py").write_text(blocks("docs/adding.md", "python")[0])
     monkeypatch.setattr(puzzlemix.mixing, "__path__", [*puzzlemix.mixing.__path__, str(tmp_path)])
     configs = shutil.copytree(CONFIGS, tmp_path / "configs")
-    (configs / "mixup" / "halfmix.yaml").write_text(METHOD_YAML)
+    (configs / "mixup" / "halfmix.yaml").write_text(blocks("docs/adding.md", "yaml")[0])
     path = tmp_path / "last.pt"
     save_checkpoint(path, checkpoint_of("mixup=halfmix", configs=configs))
     assert type(load_experiment(str(path), configs, CPU).experiment.mixer).__name__ == "HalfMix"

@@ -41,26 +41,11 @@ def _assemble_on_cpu(first: Tensor, second: Tensor, partner: Tensor, mask: Tenso
         sources = torch.empty((2, len(first), 0, 0), dtype=torch.int64, device="cpu")
     mixed = torch.empty_like(first, memory_format=torch.contiguous_format)
     first, second, partner, mask, sources = (t.contiguous().numpy() for t in (first, second, partner, mask, sources))
-    in_mask = [
-        cell_of_pixel(length, n, torch.device("cpu")).numpy()
-        for length, n in zip(first.shape[2:], mask.shape[1:], strict=True)
-    ]
-    edges = [
-        np.array(cell_edges(length, max(n, 1))) for length, n in zip(first.shape[2:], sources.shape[2:], strict=True)
-    ]
-    for_all_images(
-        assemble_images,
-        len(mixed),
-        2 * mixed.numel(),
-        first,
-        second,
-        partner,
-        mask,
-        *in_mask,
-        sources,
-        *edges,
-        mixed.numpy(),
-    )
+    size, cpu = first.shape[2:], torch.device("cpu")
+    in_mask = [cell_of_pixel(length, n, cpu).numpy() for length, n in zip(size, mask.shape[1:], strict=True)]
+    edges = [np.array(cell_edges(length, max(n, 1))) for length, n in zip(size, sources.shape[2:], strict=True)]
+    arrays = first, second, partner, mask, *in_mask, sources, *edges, mixed.numpy()
+    for_all_images(assemble_images, len(mixed), 2 * mixed.numel(), *arrays)
     return mixed
 
 

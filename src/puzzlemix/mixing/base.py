@@ -174,15 +174,7 @@ class PairMixer(Mixer):
     given_names = ("lam", "partner")
 
     def __init__(self, alpha: float = 1.0, *, num_classes: int, prob: float = 1.0):
-        """
-        Args:
-            alpha: lam ~ Beta(alpha, alpha), one a (global) batch.
-            num_classes: K of the targets.
-            prob: probability that a batch is mixed at all.
-
-        Raises:
-            InputError: (a ValueError) on a parameter out of range.
-        """
+        """As `Mixer`'s, and `alpha`: lam ~ Beta(alpha, alpha), one a (global) batch."""
         super().__init__(num_classes=num_classes, prob=prob)
         require(isinstance(alpha, Real) and 0 < alpha < inf, f"alpha must be a finite number above 0, not {alpha}")
         self.alpha = alpha
@@ -269,12 +261,7 @@ def check_noisy(noisy: Sequence[bool]) -> None:
 
 
 def check_pairs(
-    images: Tensor,
-    saliency: Tensor,
-    partner: Tensor,
-    lam: float | Tensor,
-    noise: Tensor | None,
-    noisy: Sequence[bool],
+    images: Tensor, saliency: Tensor, partner: Tensor, lam: float | Tensor, noise: Tensor | None, noisy: Sequence[bool]
 ) -> None:
     """Raise `InputError` unless these can be mixed by `puzzle_mix`."""
     check_images(images)
@@ -298,7 +285,5 @@ def check_tensor(
     require(given.shape == tuple(shape), f"{name} must have shape {tuple(shape)}, not {tuple(given.shape)}")
     same = given.device == images.device
     require(same, f"{name} must be on the images' device, {images.device}, not {given.device}")
-    if dtype is None:
-        require(given.is_floating_point(), f"{name} must be floating point, not {given.dtype}")
-    else:
-        require(given.dtype == dtype, f"{name} must be {dtype}, not {given.dtype}")
+    fits = given.is_floating_point() if dtype is None else given.dtype == dtype
+    require(fits, f"{name} must be {dtype or 'floating point'}, not {given.dtype}")
