@@ -16,11 +16,10 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from puzzlemix.mixing.blocks import Grid
 from puzzlemix.mixing.costs import MaskCosts, label_prior
 from puzzlemix.mixing.graph import arcs
 from puzzlemix.mixing.parallel import backend_for, compiled, for_all_images
-from puzzlemix.mixing.swap import check_beta, swap
+from puzzlemix.mixing.swap import swap
 from puzzlemix.runtime.errors import require, require_choice, values_are_looked_at
 
 
@@ -77,15 +76,6 @@ def _solve_on_cpu(costs: MaskCosts, prior: Tensor) -> Tensor:
     steps = 20 * len(labels) * graph[0].size  # arcs are looked at some 20 times
     for_all_images(solve_images, len(labels), steps, *terms, *graph, labels.numpy())
     return labels
-
-
-def check_solver(solver: str, beta: float, grid: Grid) -> None:
-    """Raise `InputError` where a solver cannot take this beta on this grid: ask before training starts."""
-    if solver == "swap":
-        check_beta(beta, grid)
-
-
-UP, RIGHT, DOWN, LEFT = range(4)  # as `graph.STEPS`
 
 
 @compiled

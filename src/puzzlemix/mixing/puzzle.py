@@ -17,10 +17,11 @@ from puzzlemix.mixing.assembly import assemble
 from puzzlemix.mixing.base import PairMixer, check_noisy, check_pairs, check_tensor, per_channel
 from puzzlemix.mixing.blocks import Grid, as_grid, as_grids, enlarge, resample_grid
 from puzzlemix.mixing.costs import block_saliency, cells_of_blocks, mask_costs
-from puzzlemix.mixing.cut import SOLVERS, check_solver, solve_mask
+from puzzlemix.mixing.cut import SOLVERS, solve_mask
 from puzzlemix.mixing.losses import LOSSES, weight_of_cross_entropy
 from puzzlemix.mixing.parallel import backend_for, launching_on
 from puzzlemix.mixing.saliency import input_gradient, input_gradient_and_backward, saliency_of
+from puzzlemix.mixing.swap import check_beta
 from puzzlemix.mixing.transport import PLANS, transport_grid, transport_plan
 from puzzlemix.runtime.errors import require, require_choice, require_number, require_whole
 
@@ -73,7 +74,8 @@ class PuzzleParameters:
         fits = 1 <= grid[0] <= height and 1 <= grid[1] <= width
         pixels, blocks = f"{height} x {width} pixels", f"{grid[0]} x {grid[1]} blocks"
         require(fits, f"images of {pixels} are smaller than a grid of {blocks}: use fewer blocks")
-        check_solver(self.solver, self.beta, grid)
+        if self.solver == "swap":
+            check_beta(self.beta, grid)
 
 
 class PuzzleMix(PairMixer):
@@ -144,8 +146,7 @@ class PuzzleMix(PairMixer):
         self.blocks = as_grids(blocks)
         self.clean_weight = clean_lam * weight_of_cross_entropy(loss, num_classes)
         self.clean_until_epoch, self.per_sample = clean_until_epoch, per_sample
-        self.adv_p, self.adv_eps = adv_p, adv_eps
-        self.adv_shared_coin, self.adv_decay = adv_shared_coin, adv_decay
+        self.adv_p, self.adv_eps, self.adv_shared_coin, self.adv_decay = adv_p, adv_eps, adv_shared_coin, adv_decay
         self.mean, self.std = (None, None) if mean is None else per_channel(mean, std)
 
     @property
@@ -307,12 +308,9 @@ def puzzle_mix(
 def plan_pairs(
     images: Tensor, saliency: Tensor, partner: Tensor, lam: float | Tensor, grid: Grid, parameters: PuzzleParameters
 ) -> tuple[Tensor, Tensor, Tensor | None, Tensor]:
-    """How to mix every pair, by costs, cut and transport: `share`, `mask`, `sources` and `uniform` of a `Puzzle`.
-
-    A device that is neither a CPU nor a GPU with Triton has its batch planned on the CPU.
-    """
+    """How to mix every pair, by costs, cut and transport: `share`, `mask`, `sources` and `uniform` of a `Puzzle`."""
     given, size = images.device, images.shape[2:]
-    place = given if backend_for(images) else torch.device("cpu")
+    place = given if backend_for(images) else torch.device("cpu")  # for a device that is neither CPU nor GPU
     images, saliency = (_full_precision(values).to(place) for values in (images, saliency))
     partner, lam = (values.to(place) if isinstance(values, Tensor) else values for values in (partner, lam))
     with launching_on(place):
