@@ -22,6 +22,8 @@ from puzzlemix.mixing.parallel import backend_for, compiled, for_all_images
 from puzzlemix.mixing.swap import swap
 from puzzlemix.runtime.errors import require, require_choice, values_are_looked_at
 
+UP, RIGHT, DOWN, LEFT = range(4)  # as `graph.STEPS`
+
 
 def solve_mask(costs: MaskCosts, lam: float | Tensor, eta: float, n_labels: int, solver: str) -> Tensor:
     """The mask z of every pair, (B, n_h, n_w), with values i / (n_labels - 1); 1 keeps the first image.

@@ -57,8 +57,8 @@ def input_gradient_and_backward(model: nn.Module, images: Tensor, labels: Tensor
 def saliency_of(gradient: Tensor, model: nn.Module) -> Tensor:
     """s (B, H, W) from the input gradient (B, C, H, W), times std where the model normalises inside.
 
-    The part that normalises is one called `normalize`, or the first of an `nn.Sequential`, with a `std` (the networks of
-    this package, torchvision's `Normalize`). Without such a part the gradient counts as it is.
+    The part that normalises is called `normalize`, or is the first of an `nn.Sequential`, and has a `std` (the networks
+    of this package, torchvision's `Normalize`). Without such a part the gradient counts as it is.
     """
     gradient = gradient.float()  # squares of half precision would vanish
     network = unwrap(model)
