@@ -18,7 +18,7 @@ from typing import Any, NoReturn
 from omegaconf import OmegaConf
 
 from puzzlemix.cli import overrides
-from puzzlemix.cli.config import build_part, check_torchvision, compose
+from puzzlemix.cli.config import build_part, compose
 from puzzlemix.cli.script import plain_script
 from puzzlemix.runtime.errors import InputError, require, require_choice
 from puzzlemix.runtime.files import output_file, write_text
@@ -34,7 +34,6 @@ NOT_SAID = ("mixup", "recipe", "seed")  # by the files
 @plain_script
 def main() -> None:
     options = arguments()
-    check_torchvision()
     require_choice("--network", options.network, overrides.options(CONFIGS / "network"))
     path = Path(options.file)
     release = read_release_checkpoint(path)
