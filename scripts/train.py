@@ -16,9 +16,9 @@ from contextlib import nullcontext
 from pathlib import Path
 from typing import Any
 
-import torch
 from hydra.core.hydra_config import HydraConfig
 from omegaconf import DictConfig
+from torch.compiler import set_stance
 
 from puzzlemix.cli import overrides
 from puzzlemix.cli.config import build, build_part, build_recipe, plain
@@ -90,7 +90,7 @@ def show_mixed(log: RunLog, trainer: Trainer) -> None:
     from puzzlemix.reporting.mixed import draw_mixed  # here, since it needs matplotlib
 
     path = log.folder / "mixed.png"
-    eager = torch.compiler.set_stance("force_eager") if log.config["compile"] else nullcontext()
+    eager = set_stance("force_eager") if log.config["compile"] else nullcontext()
     try:
         with eager:  # nothing is compiled for one batch
             draw_mixed(path, trainer.network, trainer.mixer, trainer.data, trainer.seed)

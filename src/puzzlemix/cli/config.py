@@ -47,11 +47,7 @@ class Trained(NamedTuple):
 
 
 def build(config: Mapping[str, Any]) -> Experiment:
-    """Build the parts of a run. The network's weights follow from the seed.
-
-    Raises:
-        InputError: a value in the config cannot work.
-    """
+    """Build the parts of a run, the network's weights from the seed; raises `InputError` if a value cannot work."""
     recipe = build_recipe(config["recipe"])
     data = build_part(config["dataset"])
     for part in ("network", "mixup"):
@@ -70,11 +66,7 @@ def build(config: Mapping[str, Any]) -> Experiment:
 
 
 def build_recipe(config: Mapping[str, Any]) -> Recipe:
-    """Build the recipe of a config's `recipe`.
-
-    Raises:
-        InputError: a value cannot work.
-    """
+    """Build the recipe of a config's `recipe`; raises `InputError` if a value cannot work."""
     for key, value in config.items():
         require(value is not None, f"recipe.{key} must not be null")
     try:
@@ -173,11 +165,7 @@ def _limited_weights(most: int, source: str) -> Iterator[None]:
 
 
 def build_part(config: Mapping[str, Any]) -> Any:
-    """Build the object of a config group: call its `_target_` with the rest.
-
-    Raises:
-        InputError: torchvision does not load, or the constructor refuses a value.
-    """
+    """Build the object of a config group by its `_target_`; raises `InputError` if that refuses a value."""
     _check_torchvision()
     try:
         return hydra.utils.instantiate(config)
@@ -197,11 +185,7 @@ def _in_yaml(value: Any) -> str:
 
 
 def plain(config: DictConfig) -> dict[str, Any]:
-    """The config as plain dicts and lists, with all references resolved and `NAMES` as text.
-
-    Raises:
-        InputError: a value without a default (`???`) was not given.
-    """
+    """The config as plain containers, with references resolved; raises `InputError` if a value is missing (`???`)."""
     for key, value in flatten(OmegaConf.to_container(config)).items():
         require(value != "???", f"{key} must be given: add {key}=...")
     resolved = OmegaConf.to_container(config, resolve=True)

@@ -76,11 +76,7 @@ def attack(
 
 
 def attack_options(name: str, settings: Mapping[str, Any]) -> dict[str, Any]:
-    """The arguments of `attack` that the settings of a file in `configs/attack/` stand for.
-
-    Raises:
-        InputError: a setting is missing, unknown, or out of its range.
-    """
+    """The arguments of `attack` for settings of `configs/attack/`; raises `InputError` if they are no attack's."""
     given = set(settings) - {"restarts"}
     require(given == SETTINGS, f"attack '{name}' must have {sorted(SETTINGS)}, not {sorted(settings)}")
     require(None not in settings.values(), f"attack '{name}' must not have null in {dict(settings)}")

@@ -58,11 +58,7 @@ class KeptTotals:
         return self._totals.get(name)
 
     def keep(self, name: str, total: list[float]) -> None:
-        """Write a total and all earlier ones to the file.
-
-        Raises:
-            RunError: the file cannot be written.
-        """
+        """Write a total and all earlier ones to the file; raises `RunError` if it cannot be written."""
         self._totals[name] = total
         if distributed.is_main():
             write_text(self.path, json.dumps({"inputs": self._inputs, "totals": self._totals}) + "\n")

@@ -45,11 +45,7 @@ def next_to(checkpoint: str | Path, name: str) -> Path:
 
 
 def make_folder(folder: Path, key: str) -> None:
-    """Make a folder unless it is there; `key` names the setting to change if it cannot be made.
-
-    Raises:
-        InputError: it cannot be made.
-    """
+    """Make a folder unless it is there. Raises `InputError`, with the setting `key` to change, if it cannot be made."""
     try:
         folder.mkdir(parents=True, exist_ok=True)
     except OSError as error:
@@ -57,11 +53,7 @@ def make_folder(folder: Path, key: str) -> None:
 
 
 def write_text(path: Path, text: str) -> None:
-    """Write a file that is never half there.
-
-    Raises:
-        RunError: it cannot be written; the file that was there stays as it was.
-    """
+    """Write a file that is never half there. Raises `RunError`, and leaves the old file, if it cannot be written."""
     with whole_file(path) as file:
         file.write(text.encode())
 

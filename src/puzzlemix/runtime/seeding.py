@@ -19,11 +19,7 @@ from puzzlemix.runtime.errors import require
 
 
 def numpy_stream(purpose: str, *numbers: int) -> np.random.Generator:
-    """A NumPy generator for this purpose and these numbers.
-
-    Raises:
-        InputError: a number is negative or not whole.
-    """
+    """A NumPy generator for this purpose and these numbers; raises `InputError` if one is negative or not whole."""
     return np.random.default_rng(_entropy(purpose, numbers))
 
 

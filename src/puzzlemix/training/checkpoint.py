@@ -10,7 +10,7 @@ import zipfile
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
-from typing import IO, Any, NamedTuple
+from typing import IO, Any
 
 import torch
 from torch import nn
@@ -92,26 +92,17 @@ def as_input_error(path: str | Path) -> Iterator[None]:
         raise InputError(f"{path} does not work here ({shown}): give another checkpoint") from error
 
 
-class Loaded(NamedTuple):
-    """A checkpoint, and the paths of newer ones that are damaged."""
+def load_newest(paths: Sequence[Path]) -> tuple[Path, dict[str, Any], list[Path]] | None:
+    """The first whole checkpoint among these files, the newest first: path, content, and the damaged ones before it.
 
-    path: Path
-    content: dict[str, Any]
-    damaged: list[Path]
-
-
-def load_newest(paths: Sequence[Path]) -> Loaded | None:
-    """Load the first whole checkpoint of several, the newest first; None if none of the files exists.
-
-    Raises:
-        InputError: all that exist are damaged.
+    Returns None if no file exists; raises `InputError` if all are damaged.
     """
     errors: dict[Path, InputError] = {}
     for path in paths:
         if not path.is_file():
             continue
         try:
-            return Loaded(path, load_checkpoint(path), list(errors))
+            return path, load_checkpoint(path), list(errors)
         except InputError as error:
             errors[path] = error
     if errors:
@@ -120,11 +111,7 @@ def load_newest(paths: Sequence[Path]) -> Loaded | None:
 
 
 def load_weights(network: nn.Module, weights: Mapping[str, torch.Tensor], path: str | Path) -> None:
-    """Load a checkpoint's weights into a network.
-
-    Raises:
-        InputError: they belong to another network, or are not finite.
-    """
+    """Load a checkpoint's weights; raises `InputError` if they belong to another network, or are not finite."""
     with as_input_error(path):
         try:
             network.load_state_dict(weights)  # compares shapes before it reads: a small file may claim a huge tensor

@@ -75,11 +75,7 @@ class RunLog:
 
     @property
     def metrics(self) -> dict[str, Any] | None:
-        """The results of a finished run; None if the run is not finished.
-
-        Raises:
-            InputError: they are damaged.
-        """
+        """The results of a finished run, None of another; raises `InputError` if they are damaged."""
         path = self.folder / "metrics.json"
         return read_metrics(path) if path.is_file() else None
 
@@ -95,11 +91,7 @@ class RunLog:
         require(not differing, f"{self.folder} holds a run of another config ({shown}): {remedy}")
 
     def take_folder(self) -> None:
-        """Make the folder and lock it until this process ends; called before any file in it is read.
-
-        Raises:
-            InputError: the folder cannot be made, or another process trains in it.
-        """
+        """Make the folder and lock it; raises `InputError` if it cannot be made, or another process trains in it."""
         if distributed.is_main():
             make_folder(self.folder, "results_dir=")
             self._lock = lock_folder(self.folder)
@@ -190,11 +182,7 @@ def summary(records: Sequence[Mapping[str, Any]]) -> dict[str, dict[str, float]]
 
 
 def read_metrics(path: Path) -> dict[str, Any]:
-    """A run's `metrics.json`.
-
-    Raises:
-        InputError: it is damaged.
-    """
+    """A run's `metrics.json`; raises `InputError` if it is damaged."""
     metrics = read_nested(path)
     is_whole = has_shape(metrics, {"name": str, "seed": int, "config_hash": str})
     require(is_whole, f"{path} is damaged: delete it and start the same run again")

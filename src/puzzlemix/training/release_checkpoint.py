@@ -81,11 +81,7 @@ class ReleaseCheckpoint(NamedTuple):
 
     @property
     def num_classes(self) -> int:
-        """The number of classes of the last layer, which is the last matrix.
-
-        Raises:
-            InputError: there is none.
-        """
+        """The number of classes of the last layer, the last matrix; raises `InputError` if there is none."""
         matrices = [tensor for tensor in self.stored.values() if tensor.dim() == 2]
         require(bool(matrices), f"{self.path} has no last layer that tells the number of classes: is it a classifier?")
         return matrices[-1].shape[0]

@@ -88,11 +88,7 @@ class RunState:
         self.epoch, self.steps_done, self.sums = self.epoch + 1, 0, EpochSums(self.device)
 
     def save(self) -> None:
-        """Write the checkpoint; every process takes part.
-
-        Raises:
-            RunError: it cannot be written; the checkpoints are as they were.
-        """
+        """Write the checkpoint; every process calls this. Raises `RunError`, and leaves the old ones, if it cannot."""
         processes = distributed.gather(self._part_of_this_process())
         if distributed.is_main():
             content = {
@@ -127,16 +123,16 @@ class RunState:
 
     def _load(self) -> dict[str, Any] | None:
         """The content of the newest whole checkpoint; None if there is none. Newer damaged ones are put aside."""
-        loaded = load_newest([self.log.checkpoint_path, self.log.previous_checkpoint_path])
-        if loaded is None:
+        newest = load_newest([self.log.checkpoint_path, self.log.previous_checkpoint_path])
+        if newest is None:
             return None
-        path, content = loaded.path, loaded.content
+        path, content, damaged_paths = newest
         self.log.check_config(content["config"], path)
         require(
             "optimizer" in content,
             f"{path} holds weights alone, as kept in models/: a run cannot go on from it, delete it to train anew",
         )
-        for damaged in loaded.damaged:
+        for damaged in damaged_paths:
             aside = damaged.with_suffix(".damaged")
             sys.stderr.write(f"warning: {damaged} is damaged: going on from {path}; it is now {aside.name}\n")
             damaged.replace(aside)  # else the next save would keep it as the previous one, instead of the good one
