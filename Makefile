@@ -20,10 +20,10 @@ demo: .venv/installed
 $(DEMO_SEEDS): demo-seeds-%:
 	OMP_NUM_THREADS=1 .venv/bin/python scripts/train.py sweep=digits_table seed=$* 2>&1 | cat
 
-test: .venv/installed
+test: .venv/installed-for-tests
 	OMP_NUM_THREADS=1 .venv/bin/python -m pytest -n 2 --dist loadgroup
 
-lint: .venv/installed
+lint: .venv/installed-for-tests
 	.venv/bin/ruff check
 	.venv/bin/ruff format --check
 
@@ -32,4 +32,8 @@ lint: .venv/installed
 	$(PYTHON) -m venv .venv
 	.venv/bin/python -m pip install --quiet --requirement requirements.txt
 	.venv/bin/python -m pip install --quiet --no-deps --editable .
+	touch $@
+
+.venv/installed-for-tests: .venv/installed requirements-test.txt
+	.venv/bin/python -m pip install --quiet --requirement requirements-test.txt
 	touch $@
