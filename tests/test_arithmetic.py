@@ -8,7 +8,7 @@ import sys
 
 import pytest
 import torch
-from test_resume import log_of
+from conftest import log_of
 from torch import nn
 
 from puzzlemix import ManifoldMixup

@@ -88,7 +88,7 @@ def test_a_job_of_two_tasks_is_one_run_and_goes_on_where_it_was_killed(tmp_path,
     again = [(command, env) for command, env in commands if "submitit.core._submit" in command]
     tasks = [subprocess.Popen(command, env=env) for command, env in again]
     assert [task.wait(timeout=200) for task in tasks] == [0, 0]
-    assert differences(folder, one_node.folder) == []
+    assert differences(folder, one_node) == []
 
 
 def test_a_job_that_fails_is_reported_as_a_run_of_any_sweep(tmp_path):

@@ -5,18 +5,15 @@ import json
 import os
 import re
 import shlex
-import subprocess
-import sys
 import time
 from statistics import median
 
 import pytest
 import torch
 import yaml
-from conftest import SCRIPTS, TINY, on_a_terminal
+from conftest import TINY, log_of, on_a_terminal
 from matplotlib.image import imread
 from test_experiments import compose
-from test_resume import log_of
 from torch import nn
 
 from puzzlemix.checkpoint import load_checkpoint
@@ -329,12 +326,13 @@ def test_a_validation_split_replaces_the_test_images(train):
     assert log_of(folder)[0]["images"] == 30
 
 
-def test_progress_shows_on_a_terminal_and_nowhere_else(tmp_path):
-    command = [sys.executable, str(SCRIPTS / "train.py"), *TINY, f"results_dir={tmp_path}"]
-    silent = subprocess.run([*command, "name=silent"], capture_output=True, text=True, check=True)
-    assert silent.stderr == ""
+def test_progress_shows_on_a_terminal_and_nowhere_else(train, tmp_path, capsys):
+    train("name=silent")
+    assert capsys.readouterr().err == ""
 
-    _, shown = on_a_terminal([*command, "name=seen"])
+    with on_a_terminal() as shown:
+        train("name=seen")
+    (shown,) = shown
     assert re.search(r"seen seed 0.*100\.0 % .* left, loss \d\.\d+, \d+ images/s", shown)
     first, second = log_of(tmp_path / "seen" / "seed0")
     for record in (first, second):
@@ -355,14 +353,6 @@ def test_without_a_terminal_a_line_tells_now_and_then_how_far_it_is(train, scrip
     (folder / "checkpoints" / "previous.pt").rename(folder / "checkpoints" / "last.pt")
     train()
     assert capsys.readouterr().out.splitlines()[0] == "run seed 0: goes on from epoch 1 of 2"
-
-
-def test_two_processes_show_one_bar_and_one_result(one_node):
-    at = [float(percent) for percent in re.findall(r"run seed 0[^\r\n]*: ([\d.]+) % \|", one_node.shown)]
-    assert at == sorted(at)
-    assert at.count(0) == 1  # a bar begins there, and goes on from step to step
-    assert at[-1] == 100
-    assert one_node.told.count("top1_error") == len(one_node.told.splitlines()) == 1
 
 
 def test_multirun_trains_methods_and_seeds(script, tmp_path, monkeypatch):

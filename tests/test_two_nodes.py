@@ -62,7 +62,7 @@ def test_two_nodes_train_the_run_of_one(tmp_path, one_node):
     assert [json.loads(line)["epoch"] for line in (folder / "log.jsonl").read_text().splitlines()] == [0, 1, 2]
     assert json.loads((folder / "metrics.json").read_text())["machine"]["processes"] == 2
     assert (told.count(f"{folder}: top1_error"), len(told.splitlines()), other) == (1, 1, "")
-    assert differences(folder, one_node.folder) == []
+    assert differences(folder, one_node) == []
 
 
 def test_machines_that_share_no_folder_go_on_after_both_were_killed(tmp_path, one_node):
@@ -77,5 +77,5 @@ def test_machines_that_share_no_folder_go_on_after_both_were_killed(tmp_path, on
     assert 1 <= load_checkpoint(checkpoint)["epoch"] < 3
     assert not (folder / "metrics.json").exists()
     finish(start(ours, theirs))
-    assert differences(folder, one_node.folder) == []
+    assert differences(folder, one_node) == []
     assert not any(theirs.iterdir())
