@@ -16,7 +16,7 @@ from contextlib import nullcontext
 from pathlib import Path
 from typing import Any
 
-import torch
+from torch.compiler import set_stance
 from hydra.core.hydra_config import HydraConfig
 from omegaconf import DictConfig, OmegaConf
 
@@ -99,7 +99,7 @@ def show_mixed(log: RunLog, trainer: Trainer) -> None:
     from puzzlemix.reporting.mixed import draw_mixed  # here, since it needs matplotlib
 
     path = log.folder / "mixed.png"
-    eager = torch.compiler.set_stance("force_eager") if log.config["compile"] else nullcontext()
+    eager = set_stance("force_eager") if log.config["compile"] else nullcontext()
     try:
         with eager:  # nothing is compiled for one batch
             draw_mixed(path, trainer.network, trainer.mixer, trainer.data, trainer.seed)
