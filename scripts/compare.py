@@ -4,12 +4,8 @@ python scripts/compare.py                                        # every table t
 python scripts/compare.py table=cifar100_preactresnet18 output=table.tex
 python scripts/compare.py curves table=cifar100_preactresnet18 output=curves.png     # errors at each epoch
 python scripts/compare.py runs method=puzzlemix sort=error       # all runs, whatever state they are in
-python scripts/compare.py add experiment=cifar100_preactresnet18_vanilla value=VALUE table=3 \
-    source="Kim et al., ICML 2020" seen_in="the paper, page N"     # a published number
-python scripts/compare.py import numbers.csv                     # a table of collected numbers to results/paper/
 """
 
-import sys
 from pathlib import Path
 
 from omegaconf import DictConfig
@@ -19,19 +15,13 @@ from puzzlemix.environment import git_commit
 from puzzlemix.errors import require
 from puzzlemix.experiment import plain
 from puzzlemix.files import output_file, write_text
-from puzzlemix.reporting.adding import add_published, columns_to_add
-from puzzlemix.reporting.collected import split_collected
-from puzzlemix.reporting.experiments import experiment_files
 from puzzlemix.reporting.listing import listing
 from puzzlemix.reporting.measures import TOP1
-from puzzlemix.reporting.published import COLUMNS
 from puzzlemix.reporting.results import as_tables, results_of
 from puzzlemix.reporting.runs import find_runs, short_commit
 from puzzlemix.reporting.tables import FORMATS, print_tables
 
 ROOT = Path(__file__).resolve().parents[1]
-EXPERIMENTS = ROOT / "configs" / "experiment"
-PUBLISHED = ROOT / "results" / "paper"
 
 
 @cli.script("compare")
@@ -80,37 +70,7 @@ def list_runs(config: DictConfig) -> None:
     cli.warn(found.problems)
 
 
-@cli.plain_script
-@cli.helped_by_docstring
-def add() -> None:
-    """Append a published number to results/paper/added.csv, once it is checked.
-
-    python scripts/compare.py add experiment=NAME value=VALUE source="authors, venue" seen_in="where you read it"
-
-    Further keys are that file's columns: metric= unless it is the top-1 error, table= (its number in the source),
-    epochs=, statistic=, variant=, note=, ...; without experiment=, of configs/experiment, also dataset=, network=
-    and method=. file= is another CSV file. A row that was wrong is mended in the file itself.
-    """
-    given = cli.keys_and_values(sys.argv[1:], (*COLUMNS, "file"))
-    path = Path(given.pop("file", PUBLISHED / "added.csv"))
-    experiments = experiment_files(EXPERIMENTS)
-    added = add_published(path, columns_to_add(given, experiments), [experiment.name for experiment in experiments])
-    print(f"{path}: {added.experiment or added.method} {added.metric} {added.value} {added.unit}")
-
-
-@cli.plain_script
-@cli.helped_by_docstring
-def import_collected() -> None:
-    """Write a table of collected numbers, such as a CSV of several sources, to files in results/paper, one a source.
-
-    python scripts/compare.py import numbers.csv
-    """
-    require(len(sys.argv) == 2, "one argument, the table of collected numbers: compare.py import numbers.csv")
-    for path, rows in split_collected(Path(sys.argv[1]), PUBLISHED).items():
-        print(f"{path}: {rows} rows")
-
-
-main = cli.commands(compare, {"curves": draw_curves, "runs": list_runs, "add": add, "import": import_collected})
+main = cli.commands(compare, {"curves": draw_curves, "runs": list_runs})
 
 if __name__ == "__main__":
     main()

@@ -4,7 +4,7 @@ python scripts/evaluate.py checkpoint=results/runs/NAME/seed0/checkpoints/last.p
 python scripts/evaluate.py checkpoint=models/NAME.pt suite=full test_batch_size=500
 python scripts/evaluate.py checkpoint=models/NAME.pt attack=fgsm,pgd
 
-An evaluation that was killed goes on, with the same command, from the batch that it had come to.
+An evaluation that was stopped goes on, with the same command, with what it had not yet measured.
 """
 
 import signal
@@ -34,7 +34,6 @@ from puzzlemix.robustness.auto_attack import check_auto_attack
 from puzzlemix.robustness.results import check_seed, read_evaluation, results_path, with_earlier
 from puzzlemix.robustness.self_checks import self_checks
 from puzzlemix.robustness.suite import measure
-from puzzlemix.saved_sums import SavedSums
 
 CONFIGS = Path(__file__).resolve().parents[1] / "configs"
 
@@ -56,8 +55,8 @@ def main(config: DictConfig) -> None:
 
     of = {"weights": digest(network), "evaluated_on": data.evaluated_on, "seed": config["seed"]}
     check_seed(of, read_evaluation(output), output)
-    saved = saved_sums(output, {**of, "device": device.type, "batch_size": config["test_batch_size"]})
-    evaluator = Evaluator(network, data, config["test_batch_size"], config["seed"], saved)
+    unfinished = output.with_name(f"{output.stem}_unfinished.json")
+    evaluator = Evaluator(network, data, config["test_batch_size"], config["seed"]).keeping(unfinished, of["weights"])
     measured = measure(evaluator, config["attack"], corrupted, config["auto_attack"], config["train_images"])
     results = {**of, "epochs": epochs, **measured}
     if distributed.is_main():
@@ -67,8 +66,8 @@ def main(config: DictConfig) -> None:
         write_text(output, json.dumps(results, indent=2) + "\n")
         show(results)
         print(f"{output}")
-    distributed.wait_for_all()  # until then a start after a kill needs them
-    saved.remove()
+    evaluator.kept.remove()
+    distributed.wait_for_all()
 
 
 def corrupted_images(wanted: str | None, data: Any) -> CorruptedImages | None:
@@ -90,12 +89,6 @@ def warn(problem: str) -> None:
     """A line on stderr, once."""
     if distributed.is_main():
         cli.warn([problem])
-
-
-def saved_sums(output: Path, of: dict[str, Any]) -> SavedSums:
-    """Where this process keeps what it has measured, until the results are written."""
-    path = output.with_name(f"{output.stem}_unfinished{distributed.rank()}.json")
-    return SavedSums(path, {**of, "processes": distributed.world_size(), "torch": torch.__version__})
 
 
 def show(results: dict[str, Any]) -> None:

@@ -13,9 +13,7 @@ from puzzlemix.checkpoint import save_checkpoint
 from puzzlemix.errors import InputError, require, require_choice
 from puzzlemix.experiment import build_part, check_torchvision, compose
 from puzzlemix.files import output_file, write_text
-from puzzlemix.foreign_checkpoint import Claim, ForeignCheckpoint, read_foreign
-from puzzlemix.foreign_log import NAME as LOG
-from puzzlemix.foreign_log import claims_of_log
+from puzzlemix.foreign_checkpoint import LOG, Claim, ForeignCheckpoint, claims_of_log, read_foreign
 
 CONFIGS = Path(__file__).resolve().parents[1] / "configs"
 DATASETS = {10: "cifar10", 100: "cifar100", 200: "tiny_imagenet", 1000: "imagenet"}  # of the releases, by classes

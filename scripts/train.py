@@ -16,15 +16,16 @@ from contextlib import nullcontext
 from pathlib import Path
 from typing import Any
 
-from torch.compiler import set_stance
 from hydra.core.hydra_config import HydraConfig
 from omegaconf import DictConfig, OmegaConf
+from torch.compiler import set_stance
 
 from puzzlemix import cli, distributed, overrides, preemption
-from puzzlemix.checkpoint import check_kept, digest, keep_weights
+from puzzlemix.checkpoint import digest
 from puzzlemix.errors import RunError, require
 from puzzlemix.evaluation import Evaluator
 from puzzlemix.experiment import build, build_part, build_recipe, check_torchvision, plain
+from puzzlemix.model_card import check_kept, keep_weights
 from puzzlemix.robustness.attacked import attack_errors, check_evaluation
 from puzzlemix.runlog import RunLog
 from puzzlemix.training import Trainer
@@ -64,7 +65,8 @@ def main(config: DictConfig) -> None:
     with log.recording_failure():
         trainer.train(after_epoch=lambda: show_mixed(log, trainer))
         weights = digest(network)
-        errors = errors_under_attack(Evaluator(network, data, config["test_batch_size"], config["seed"]), weights, log)
+        evaluator = Evaluator(network, data, config["test_batch_size"], config["seed"])
+        errors = attack_errors(evaluator.keeping(log.attacks_path, weights), config["attack"])
     with preemption.deferred():  # so that a run that has its metrics also has its page at wandb and its kept weights
         if distributed.is_main():
             of = {"weights": weights, "evaluated_on": data.evaluated_on}
@@ -74,17 +76,6 @@ def main(config: DictConfig) -> None:
             shown = {"top1_error (median10)": metrics["top1_error"]["median10"], **errors}
             print(f"{log.folder}: " + ", ".join(f"{name} {value:.2f} %" for name, value in shown.items()))
         distributed.wait_for_all()
-
-
-def errors_under_attack(evaluator: Evaluator, weights: str, log: RunLog) -> dict[str, float]:
-    """Measure each of the config's attacks, unless a start before this one did."""
-    kept = log.kept_attacks(weights)
-    for name, settings in log.config["attack"].items():
-        if name not in kept or kept[name]["settings"] != settings:
-            error = attack_errors(evaluator, {name: settings})[f"{name}_error"]
-            kept[name] = {"settings": settings, "error": error}
-            log.keep_attacks(weights, kept)
-    return {f"{name}_error": kept[name]["error"] for name in log.config["attack"]}
 
 
 def show_mixed(log: RunLog, trainer: Trainer) -> None:

@@ -13,10 +13,9 @@ import torch
 from omegaconf import DictConfig
 
 from puzzlemix import cli, distributed
-from puzzlemix.checkpoint import beside
 from puzzlemix.errors import require, require_whole
 from puzzlemix.experiment import Experiment, build_part, check_torchvision, load_experiment, plain
-from puzzlemix.files import output_file
+from puzzlemix.files import beside, output_file
 from puzzlemix.mixing import PuzzleMix, puzzle_mix
 from puzzlemix.reporting.animation import FORMATS, draw_animation
 from puzzlemix.reporting.batch import Batch, as_seen, batch_of, read_images

@@ -4,17 +4,15 @@ import json
 import os
 import re
 import signal
-import subprocess
-import sys
-import time
 import zipfile
 
 import numpy as np
 import pytest
 import torch
-from conftest import CONFIGS, SCRIPTS
+from conftest import CONFIGS
 
 from puzzlemix.cli import ASKED_TO_STOP
+from puzzlemix.evaluation import KeptTotals
 from puzzlemix.experiment import load_experiment, plain
 from puzzlemix.robustness.attacked import attack_options
 from puzzlemix.robustness.attacks import attack
@@ -176,30 +174,33 @@ def test_a_network_and_a_dataset_of_other_classes(checkpoint, script, part, clas
 # --- kills ---
 
 
-def test_one_that_is_killed_goes_on_to_the_same_numbers(checkpoint, tmp_path):
-    """By SIGKILL, in a process of its own, as soon as it has kept something."""
-    environment = {**os.environ, "OMP_NUM_THREADS": "1"}
-    attacks = ["attack=fgsm,pgd", "attack.pgd20_eps4.steps=40", "test_batch_size=100", "device=cpu"]
-    command = [sys.executable, str(SCRIPTS / "evaluate.py"), f"checkpoint={checkpoint}", *attacks]
-    output, kept = tmp_path / "killed.json", tmp_path / "killed_unfinished0.json"
-    process = subprocess.Popen([*command, f"output={output}"], env=environment, stderr=subprocess.PIPE)
-    deadline_s = time.monotonic() + 120
-    while "pgd20_eps4" not in (kept.read_text() if kept.exists() else ""):
-        assert process.poll() is None, process.stderr.read()
-        assert time.monotonic() < deadline_s
-        time.sleep(0.05)
-    process.send_signal(signal.SIGKILL)
-    process.communicate()
-    batches = {name.split()[0]: done for name, (done, _) in json.loads(kept.read_text())["sums"].items()}
-    assert batches["evaluation"] == batches["fgsm8"] == 5
-    assert 0 < batches["pgd20_eps4"] < 5
-    assert not output.exists()
+class GoneError(Exception):
+    """The process is killed."""
 
-    for path in (output, tmp_path / "whole.json"):
-        subprocess.run([*command, f"output={path}"], env=environment, check=True, stdout=subprocess.DEVNULL)
+
+def test_one_that_is_killed_between_measures_goes_on_to_the_same_file(checkpoint, script, tmp_path, monkeypatch):
+    arguments = (f"checkpoint={checkpoint}", "attack=fgsm,pgd7_eps4", "test_batch_size=100", "device=cpu")
+    whole, killed, kept = (tmp_path / name for name in ("whole.json", "killed.json", "killed_unfinished.json"))
+    script("evaluate", *arguments, f"output={whole}")
+    measured = []
+
+    def keep(self, name, total, keep=KeptTotals.keep):
+        if len(measured) == 2 and not going_on:
+            raise GoneError
+        keep(self, name, total)
+        measured.append(name.split()[0])
+
+    monkeypatch.setattr(KeptTotals, "keep", keep)
+    going_on = False
+    with pytest.raises(GoneError):
+        script("evaluate", *arguments, f"output={killed}")
+    assert not killed.exists()
+    assert kept.exists()
+    going_on = True
+    script("evaluate", *arguments, f"output={killed}")
+    assert measured == ["evaluation", "fgsm8", "pgd7_eps4", "zero_gradients", "calibration"]  # each of them once
+    assert killed.read_bytes() == whole.read_bytes()
     assert not kept.exists()
-    killed, whole = (json.loads((tmp_path / name).read_text()) for name in ("killed.json", "whole.json"))
-    assert numbers(killed) == numbers(whole)
 
 
 def test_one_that_is_asked_to_stop_says_so_and_goes_on(checkpoint, script, tmp_path, monkeypatch, capsys):
@@ -222,9 +223,6 @@ def test_one_that_is_asked_to_stop_says_so_and_goes_on(checkpoint, script, tmp_p
     steps.clear()
     script("evaluate", *arguments, f"output={tmp_path}/stopped.json")
     assert set(steps) == {7}
-    script("evaluate", *arguments, f"output={tmp_path}/whole.json")
-    stopped, whole = (json.loads((tmp_path / name).read_text()) for name in ("stopped.json", "whole.json"))
-    assert numbers(stopped) == numbers(whole)
 
 
 # --- settings that cannot work ---

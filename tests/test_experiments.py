@@ -15,7 +15,7 @@ from puzzlemix.errors import InputError
 from puzzlemix.experiment import build, plain
 from puzzlemix.progress import ProgressBar
 from puzzlemix.runlog import RunLog
-from puzzlemix.settings import fingerprint, settings
+from puzzlemix.settings import fingerprint
 from puzzlemix.training import Trainer
 
 EXPERIMENTS = sorted(path.stem for path in (CONFIGS / "experiment").glob("*.yaml"))
@@ -150,20 +150,6 @@ def test_where_the_data_lies_and_who_reads_it_is_no_other_experiment():
         for overrides in ((), ("dataset.root=/elsewhere", "dataset.workers=2", "seed=3"), ("dataset.lighting=0.1",))
     )
     assert fingerprint(here) == fingerprint(there) != fingerprint(other)
-
-
-@pytest.mark.parametrize(
-    ("method", "hash_before"),  # as commit 593bb39 has it; some settings of Puzzle Mix are null
-    [("vanilla", "faf00e4a9374cb9d"), ("puzzlemix", "3e6e251f74922513")],
-)
-def test_a_run_from_before_there_were_schedules_is_the_same_experiment(method, hash_before):
-    config = plain(compose("name=any", "recipe=cifar100_preactresnet18", f"mixup={method}"))
-    earlier = config | {"recipe": {key: value for key, value in config["recipe"].items() if key != "schedule"}}
-    assert settings(earlier) == settings(config)
-    assert fingerprint(earlier) == fingerprint(config)
-    cosine = config | {"recipe": config["recipe"] | {"schedule": "cosine"}}
-    assert fingerprint(cosine) != fingerprint(config)
-    assert fingerprint(earlier).startswith(hash_before)
 
 
 def test_checkpoints_of_many_processes_build_on_any_number(monkeypatch):

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import hashlib
 import io
-import json
+import re
+import warnings
 import zipfile
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -13,13 +14,11 @@ from typing import IO, Any, NamedTuple
 
 import torch
 from torch import nn
+from torch.serialization import safe_globals
 
 from puzzlemix.errors import InputError, RunError, require
-from puzzlemix.files import whole_file, write_text
-from puzzlemix.model_card import model_card
-from puzzlemix.settings import RESULT_DEPENDS_ON, fingerprint
-
-LARGEST_CONFIG, DEEPEST_CONFIG = 100_000, 20  # values and characters, levels of nesting: no run's config comes near
+from puzzlemix.files import whole_file
+from puzzlemix.nested import is_plain
 
 
 def save_checkpoint(path: Path, content: Mapping[str, Any], previous: Path | None = None) -> None:
@@ -40,27 +39,44 @@ def save_checkpoint(path: Path, content: Mapping[str, Any], previous: Path | Non
 
 
 def load_checkpoint(path: str | Path) -> dict[str, Any]:
-    """Read a checkpoint, onto the CPU, without running any code that it might hold.
+    """Read a checkpoint of this repository, onto the CPU, without running any code that it might hold.
 
-    Its `config` is plain data (`is_plain`). The rest is as the file has it.
+    Its `config` is plain data (`nested.is_plain`). The rest is as the file has it.
 
     Raises:
         InputError: it is not there, damaged, or not one of this repository's.
     """
-    require(not Path(path).is_dir(), f"{path} is a folder: give a checkpoint, such as {path}/checkpoints/last.pt")
-    require(Path(path).is_file(), f"{path} is not there: give a checkpoint, such as RUN/checkpoints/last.pt")
+    content = read_saved(Path(path), "checkpoints/last.pt")
+    known = isinstance(content, dict) and {"network", "config"} <= set(content)
+    known = known and isinstance(content["config"], dict) and is_plain(content["config"])
+    require(known, f"{path} is not a checkpoint of this repository: it lacks 'network', or its 'config' is no run's")
+    return content
+
+
+def read_saved(path: Path, example: str, stand_ins: Sequence[tuple[type, str]] = ()) -> Any:
+    """Read what torch.save wrote, onto the CPU, without running any code that the file might hold.
+
+    Args:
+        path: of a zip archive, or of what torch wrote before version 1.6: pickles in a row.
+        example: the name of such a file, for the messages.
+        stand_ins: classes of ours, each with the name that the file uses for what it stands for. Torch makes objects
+            of them with the file's arguments and state, so they must do nothing with these.
+
+    Raises:
+        InputError: it is not there, damaged, or names anything that is neither torch's own data nor in `stand_ins`.
+    """
+    require(not path.is_dir(), f"{path} is a folder: give a checkpoint, such as {path}/{example}")
+    require(path.is_file(), f"{path} is not there: give a checkpoint, such as {example}")
     try:
-        with open(path, "rb") as file:
-            content = torch.load(_rewritten(file), map_location="cpu", weights_only=True)
+        with path.open("rb") as file, warnings.catch_warnings(action="ignore"), safe_globals(list(stand_ins)):
+            source = _rewritten(file) if file.peek(4).startswith(b"PK\3\4") else file
+            return torch.load(source, map_location="cpu", weights_only=True)
     except Exception as error:  # whatever the unpickler stumbles over in a file that is cut short or foreign
+        if named := re.search(r"GLOBAL (\S{1,100})", str(error)):
+            raise InputError(f"{path} would run {named[1]}: refused, nothing was run") from error
         reason = type(error).__name__  # torch's message would advise to switch its safety off
         reason += f": {error}" if isinstance(error, zipfile.BadZipFile) else ""
         raise InputError(f"{path} is damaged or no checkpoint ({reason}): restore it, or delete it") from error
-    known = isinstance(content, dict) and {"network", "config"} <= set(content)
-    require(known, f"{path} is not a checkpoint of this repository: it lacks 'network' and 'config'")
-    of_a_run = isinstance(content["config"], dict) and is_plain(content["config"])
-    require(of_a_run, f"{path} is not a checkpoint of this repository: its 'config' is no run's")
-    return content
 
 
 @contextmanager
@@ -72,30 +88,7 @@ def as_input(path: str | Path) -> Iterator[None]:
         raise
     except Exception as error:
         shown = f"{type(error).__name__}: {error}"[:200]
-        raise InputError(f"{path} does not work here ({shown}): give a checkpoint of this repository") from error
-
-
-def is_plain(value: Any) -> bool:
-    """Whether this is what a config may be: text, numbers, and lists and dicts of them, not many and not deep.
-
-    A few lists that hold each other several times would be many to go through, so the size is checked on the way.
-    """
-    waiting, size = [(value, 0)], 0
-    while waiting:
-        value, depth = waiting.pop()
-        if type(value) is dict and all(type(key) is str for key in value):
-            inner = [*value, *value.values()]
-        elif type(value) in (list, tuple):
-            inner = value
-        elif value is None or type(value) in (bool, int, float, str):
-            inner = []
-        else:
-            return False
-        size += len(value) if type(value) is str else len(inner)
-        if size > LARGEST_CONFIG or depth > DEEPEST_CONFIG:
-            return False
-        waiting += [(each, depth + 1) for each in inner]
-    return True
+        raise InputError(f"{path} does not work here ({shown}): give another checkpoint") from error
 
 
 class Loaded(NamedTuple):
@@ -125,11 +118,6 @@ def load_newest(paths: Sequence[Path]) -> Loaded | None:
     return None
 
 
-def beside(checkpoint: str | Path, name: str) -> Path:
-    """Where what is made of a checkpoint goes: `last.pt` -> `last_<name>`, in the same folder."""
-    return Path(checkpoint).with_name(f"{Path(checkpoint).stem}_{name}")
-
-
 def load_weights(network: nn.Module, weights: Mapping[str, torch.Tensor], path: str | Path) -> None:
     """Put a checkpoint's weights into a network.
 
@@ -146,32 +134,6 @@ def load_weights(network: nn.Module, weights: Mapping[str, torch.Tensor], path: 
     require(finite, f"{path} holds weights that are not finite: its training diverged")
 
 
-def kept_path(run: Mapping[str, Any]) -> Path:
-    """Where weights are kept of a run with this `name` and `seed`."""
-    return Path("models") / f"{run['name']}_seed{run['seed']}.pt"
-
-
-def check_kept(config: Mapping[str, Any]) -> None:
-    """Raise `InputError` where weights of another config, or what is none, are kept in the place of this run's."""
-    path = kept_path(config)
-    if not path.exists():
-        return
-    theirs = load_checkpoint(path)["config"]
-    of_a_run = set(RESULT_DEPENDS_ON) <= set(theirs)  # and not imported
-    ours = of_a_run and fingerprint(theirs) == fingerprint(config)
-    require(ours, f"{path} holds weights of another config: give another name=, or move it, its .json and its .md")
-
-
-def keep_weights(checkpoint: Path, metrics: Mapping[str, Any]) -> Path:
-    """Copy a run's network, without what only training needs, to `models/`, its metrics and a card beside it."""
-    content = load_checkpoint(checkpoint)
-    path = kept_path(metrics)
-    save_checkpoint(path, {"config": content["config"], "network": content["network"]})
-    write_text(path.with_suffix(".json"), json.dumps(dict(metrics), indent=2) + "\n")
-    write_text(path.with_suffix(".md"), model_card(path, content["config"], metrics))
-    return path
-
-
 def digest(network: nn.Module) -> str:
     """SHA-256 of all weights and buffers, by name: equal for equal networks, wherever they lie."""
     hashed = hashlib.sha256()
@@ -181,15 +143,18 @@ def digest(network: nn.Module) -> str:
     return hashed.hexdigest()
 
 
-def stored_parts(file: IO[bytes]) -> Iterator[tuple[str, bytes]]:
-    """Name and content of each part of a zip archive that torch wrote, both checked for damage.
+def _rewritten(file: IO[bytes]) -> IO[bytes]:
+    """The same zip archive, in memory, written again from nothing but its names and contents.
+
+    torch trusts the rest of an archive without a check: where a damaged bit says that a tensor is a folder, it returns
+    uninitialised memory.
 
     Raises:
         BadZipFile: it is damaged, or its parts are compressed or overlap, so that they may unfold to any size.
         Exception: any other error that zipfile raises on damage.
     """
-    size = file.seek(0, io.SEEK_END)
-    with zipfile.ZipFile(file) as archive:
+    size, clean = file.seek(0, io.SEEK_END), io.BytesIO()
+    with zipfile.ZipFile(file) as archive, zipfile.ZipFile(clean, "w") as written:
         parts = archive.infolist()
         stored = all(part.compress_type == zipfile.ZIP_STORED for part in parts)
         if not stored or sum(part.file_size for part in parts) > size:
@@ -197,18 +162,6 @@ def stored_parts(file: IO[bytes]) -> Iterator[tuple[str, bytes]]:
                 "compressed or overlapping, which torch's files are not: it may unfold to any size"
             )
         for part in parts:
-            yield part.filename, archive.read(part)
-
-
-def _rewritten(file: IO[bytes]) -> IO[bytes]:
-    """The same archive, in memory, written again from nothing but its names and contents.
-
-    torch trusts the rest of an archive without a check: where a damaged bit says that a tensor is a folder, it returns
-    uninitialised memory.
-    """
-    clean = io.BytesIO()
-    with zipfile.ZipFile(clean, "w") as archive:
-        for name, content in stored_parts(file):
-            archive.writestr(zipfile.ZipInfo(name), content)
+            written.writestr(zipfile.ZipInfo(part.filename), archive.read(part))
     clean.seek(0)
     return clean

@@ -10,7 +10,7 @@ import re
 import signal
 import sys
 import time
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager, nullcontext
 from pathlib import Path
 
@@ -20,7 +20,7 @@ from omegaconf import DictConfig
 from omegaconf.errors import OmegaConfBaseException
 
 from puzzlemix import cluster, distributed, overrides, preemption
-from puzzlemix.errors import InputError, PreemptedError, RunError, nearest, one_line, printable, require, require_choice
+from puzzlemix.errors import InputError, PreemptedError, RunError, nearest, one_line, printable
 from puzzlemix.sweep import Failure, failure_of, goes_on_after_errors
 
 ASKED_TO_STOP = os.EX_TEMPFAIL  # 75, the status of a program that a signal stopped
@@ -141,21 +141,6 @@ def commands(default: Callable[[], None], others: Mapping[str, Callable[[], None
             default()
 
     return command
-
-
-def keys_and_values(arguments: Sequence[str], valid: Iterable[str]) -> dict[str, str]:
-    """`["value=19.60", "source=a, b"]` as a dict of texts, unlike Hydra's overrides just as they were typed.
-
-    Raises:
-        InputError: one is no `key=value`, or its key is none of `valid`.
-    """
-    given = {}
-    for argument in arguments:
-        key, equals, value = argument.partition("=")
-        require(equals == "=", f"'{argument}' must be key=value, such as value=19.6")
-        require_choice("key", key, valid)
-        given[key] = value
-    return given
 
 
 def warn(problems: Iterable[str]) -> None:

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+import json
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import closing
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from pathlib import Path
 from typing import Any, NamedTuple
 
 import torch
@@ -13,7 +15,8 @@ from tqdm import tqdm
 
 from puzzlemix import distributed, preemption
 from puzzlemix.data.sharding import evaluation_shards
-from puzzlemix.saved_sums import SavedSums, Sums
+from puzzlemix.files import write_text
+from puzzlemix.nested import has_shape, is_number, read_nested
 
 Perturb = Callable[[int, Tensor, Tensor], Tensor]  # number of the batch, images, labels -> images
 Measure = Callable[[int, Tensor, Tensor], Tensor]  # the same -> what is summed up, (S,)
@@ -31,6 +34,42 @@ class Images(NamedTuple):
     read: Callable[[Sequence[Sequence[int]]], Iterator[tuple[Tensor, Tensor]]]
 
 
+class KeptTotals:
+    """The totals that an evaluation has finished, in a file: one that is stopped goes on with those that are missing.
+
+    The first process reads and writes the file.
+
+    Args:
+        path: of the file; one that is damaged, or of something else, counts as not there.
+        of: what the totals depend on, in plain data.
+    """
+
+    def __init__(self, path: Path, of: Mapping[str, Any]):
+        self.path, self._of = path, dict(of)
+        content = read_nested(path) if distributed.is_main() else None
+        ours = has_shape(content, {"of": self._of.__eq__, "totals": {"*": [is_number]}})
+        self._totals: dict[str, list[float]] = distributed.from_first_process(content["totals"] if ours else {})
+
+    def get(self, name: str) -> list[float] | None:
+        """A total, (S,), on all processes; None where it is not finished."""
+        return self._totals.get(name)
+
+    def keep(self, name: str, total: list[float]) -> None:
+        """Write a total down, and all before it.
+
+        Raises:
+            RunError: the file cannot be written.
+        """
+        self._totals[name] = total
+        if distributed.is_main():
+            write_text(self.path, json.dumps({"of": self._of, "totals": self._totals}) + "\n")
+
+    def remove(self) -> None:
+        """Delete the file: what it was kept for is done."""
+        if distributed.is_main():
+            self.path.unlink(missing_ok=True)
+
+
 @dataclass(frozen=True)
 class Evaluator:
     """A network and the images that it is evaluated on.
@@ -40,14 +79,32 @@ class Evaluator:
         data: a dataset of `puzzlemix.data`, loaded onto the network's device.
         batch_size: images at a time, of each process.
         seed: of whatever an evaluation draws.
-        saved: where what is measured is kept meanwhile; None: nowhere.
+        kept: where totals are kept once they are finished; None: nowhere.
     """
 
     network: nn.Module
     data: Any
     batch_size: int
     seed: int = 0
-    saved: SavedSums | None = None
+    kept: KeptTotals | None = None
+
+    def keeping(self, path: Path, weights: str) -> Evaluator:
+        """The same, but what it measures is kept in a file, and what is there is not measured again.
+
+        Args:
+            path: of the file.
+            weights: the network's `digest`.
+        """
+        of = {
+            "weights": weights,
+            "evaluated_on": self.data.evaluated_on,
+            "seed": self.seed,
+            "batch_size": self.batch_size,
+            "processes": distributed.world_size(),
+            "device": self.device.type,
+            "torch": torch.__version__,
+        }
+        return replace(self, kept=KeptTotals(path, of))
 
     @property
     def device(self) -> torch.device:
@@ -94,35 +151,36 @@ class Evaluator:
             size: of the sum.
             measure: a batch.
             images: the dataset's test images, unless others are given.
-            of: what the sum depends on beside the title and what `saved` is of, as text: batches that were measured
-                before are passed over.
+            of: what the sum depends on besides the title and what `keeping` names, as text.
         """
+        name = f"{title} {of}".strip()
+        if self.kept and (before := self.kept.get(name)):
+            return before
+
         images = images or self.test_images
-        shards, key = evaluation_shards(images.places, self.batch_size), f"{title} {of}".strip()
-        kept = self.saved.get(key) if self.saved else None
-        done, values = kept or Sums(0, torch.zeros(size, dtype=torch.float64))
-        values = values.to(self.device)
+        shards = evaluation_shards(images.places, self.batch_size)
+        values = torch.zeros(size, dtype=torch.float64, device=self.device)
         training = self.network.training
         self.network.eval()
         rounds = max(distributed.gather(len(shards)))  # of the process with the most batches
-        with closing(images.read(shards[done:])) as batches, _bar(title, len(shards), done) as bar:
+        with closing(images.read(shards)) as batches, _bar(title, len(shards)) as bar:
             for batch in range(rounds):
                 preemption.stop_if_asked()
-                if not done <= batch < len(shards):
-                    continue
-                pixels, labels = next(batches)
-                values = values + measure(batch, pixels, labels)
-                bar.update()
-                if self.saved:
-                    self.saved.keep(key, Sums(batch + 1, values), complete=batch + 1 == len(shards))
+                if batch < len(shards):
+                    pixels, labels = next(batches)
+                    values = values + measure(batch, pixels, labels)
+                    bar.update()
         self.network.train(training)
-        return distributed.sum_over_processes(values).tolist()
+        total = distributed.sum_over_processes(values).tolist()
+        if self.kept:
+            self.kept.keep(name, total)
+        return total
 
 
-def _bar(title: str, count: int, done: int) -> tqdm:
+def _bar(title: str, count: int) -> tqdm:
     """How far a measurement is and what time is left, on a terminal."""
     quiet = None if distributed.is_main() else True  # None: unless on a terminal
-    return tqdm(desc=title, total=count, initial=done, unit="batch", leave=False, disable=quiet)
+    return tqdm(desc=title, total=count, unit="batch", leave=False, disable=quiet)
 
 
 def clean_errors(evaluator: Evaluator) -> dict[str, float]:

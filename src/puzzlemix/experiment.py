@@ -128,7 +128,7 @@ def check_targets(config: Mapping[str, Any], configs: Path, source: str) -> None
     must stand in one of the files of that part, in the same place and with the same value.
 
     Args:
-        config: from the file, plain data (`checkpoint.is_plain`).
+        config: from the file, plain data (`nested.is_plain`).
         configs: the folder of the user's configs.
         source: the file.
     """

@@ -111,3 +111,8 @@ def _sync_folder(folder: Path) -> None:
             os.fsync(handle)
     finally:
         os.close(handle)
+
+
+def beside(checkpoint: str | Path, name: str) -> Path:
+    """Where what is made of a checkpoint goes: `last.pt` -> `last_<name>`, in the same folder."""
+    return Path(checkpoint).with_name(f"{Path(checkpoint).stem}_{name}")

@@ -12,30 +12,52 @@ What the releases save, each by torch.save in pickle protocol 2, of a network in
 
 Puzzle Mix's main.py saves before it records, so its recorder lacks the epoch of the weights; Co-Mixup's has it. Puzzle
 Mix was written for torch 1.1, whose files are pickles in a row, Co-Mixup for 1.7, whose files are zip archives.
+
+Next to the checkpoint main.py writes `log.txt`. It has a line `**Test** Prec@1 ...` for each epoch; after the last,
+where test_robust.py was run, a line for each attack after each of its steps.
 """
 
 from __future__ import annotations
 
 import hashlib
-import io
-import math
+import re
 from collections.abc import Iterator, Mapping
 from pathlib import Path
+from statistics import median
 from typing import Any, NamedTuple
 
-import torch
+import numpy as np
 from torch import Tensor, nn
 
-from puzzlemix.checkpoint import stored_parts
-from puzzlemix.errors import InputError, require
-from puzzlemix.foreign_objects import Inert, RefusedError, StoredTensor, printable
-from puzzlemix.foreign_pickle import Pickled, read_pickle
+from puzzlemix.checkpoint import as_input, read_saved
+from puzzlemix.errors import require
 
-MAGIC_NUMBER, PROTOCOL_VERSION = 0x1950A86A20F9469CFC6C, 1001  # of torch's files before 1.6
 PREFIX = "module."  # of DataParallel
 BEST = ("best_err1", "best_err5", "best_prec1")
 SHOWN = 3  # names of those that do not fit
+LOG = "log.txt"  # next to it
+NUMBER = r"(\d+(?:\.\d+)?)"
+SEED = re.compile(r"^Random Seed: (\d{1,9})$", re.MULTILINE)
+TESTED = re.compile(rf"\*\*Test\*\* Prec@1 {NUMBER} ")
+ATTACKED = re.compile(rf"^(FSGM|PGD) attack \(eps {NUMBER}, step {NUMBER}, iter: (\d+)\): {NUMBER}$", re.MULTILINE)
 Claim = str | int | float
+
+
+class Inert:
+    """An object that keeps the state that a file gives it, and does nothing with it. No other attribute can be set."""
+
+    __slots__ = ("state",)
+
+    def __new__(cls, *_given: Any) -> Inert:
+        return super().__new__(cls)
+
+    def __setstate__(self, state: Any) -> None:
+        self.state = state
+
+
+RECORDERS = ("logger.RecorderMeter", "utils.RecorderMeter")
+ARRAYS = ("numpy.core.multiarray._reconstruct", "numpy._core.multiarray._reconstruct", "numpy.ndarray", "numpy.dtype")
+STAND_INS = [(Inert, name) for name in (*RECORDERS, *ARRAYS)]
 
 
 class ForeignCheckpoint(NamedTuple):
@@ -44,17 +66,15 @@ class ForeignCheckpoint(NamedTuple):
     Attributes:
         path: of the file.
         sha256: of its bytes.
-        content: what it holds, as plain data.
-        numbers: the bytes of its storages, by key.
+        content: what it holds: plain data, tensors, and `Inert` objects.
     """
 
     path: Path
     sha256: str
     content: dict[Any, Any]
-    numbers: Mapping[str, bytes]
 
     @property
-    def stored(self) -> dict[str, StoredTensor]:
+    def stored(self) -> dict[str, Tensor]:
         """The network's tensors by name, without what DataParallel puts before it."""
         state = self.content["state_dict"]
         wrapped = all(name.startswith(PREFIX) for name in state)
@@ -67,7 +87,7 @@ class ForeignCheckpoint(NamedTuple):
         Raises:
             InputError: there is none.
         """
-        matrices = [tensor for tensor in self.stored.values() if len(tensor.shape) == 2]
+        matrices = [tensor for tensor in self.stored.values() if tensor.dim() == 2]
         require(bool(matrices), f"{self.path} has no last layer that tells the number of classes: is it a classifier?")
         return matrices[-1].shape[0]
 
@@ -75,13 +95,13 @@ class ForeignCheckpoint(NamedTuple):
         """The tensors by name, on the CPU, each in memory of its own.
 
         Raises:
-            InputError: they are not those of `network` in name, shape and kind of number, are not finite, or the file
-                is damaged.
+            InputError: they are not those of `network` in name, shape and kind of number, or are not finite.
         """
         misfits = "; ".join(_misfits(self.stored, network.state_dict()))
         require(not misfits, f"{self.path} is of another network: {misfits}: give the --network that it is of")
-        weights = {name: self._tensor(stored) for name, stored in self.stored.items()}
-        broken = [name for name, tensor in weights.items() if not tensor.isfinite().all()]
+        with as_input(self.path):
+            weights = {name: tensor.detach().clone() for name, tensor in self.stored.items()}
+            broken = [name for name, tensor in weights.items() if not tensor.isfinite().all()]
         require(not broken, f"{self.path} holds weights that are not finite ({_first(broken)}): its training diverged")
         return weights
 
@@ -96,22 +116,9 @@ class ForeignCheckpoint(NamedTuple):
         said: dict[str, Any] = {"arch": arch if isinstance(arch, str) and arch.isidentifier() else None}
         said["epoch"] = epoch if isinstance(epoch, int) and 0 <= epoch < 10**9 else None
         said |= _recorded(self.content.get("recorder"))
-        said |= {key: self._number(self.content.get(key)) for key in BEST}
+        with as_input(self.path):
+            said |= {key: _percentage(self.content.get(key)) for key in BEST}
         return {key: value for key, value in said.items() if value is not None}
-
-    def _number(self, value: Any) -> float | None:
-        """A percentage, also of a tensor that holds one; None of anything else."""
-        if isinstance(value, StoredTensor) and math.prod(value.shape) == 1:
-            value = self._tensor(value).item()
-        return float(value) if isinstance(value, int | float) and 0 <= value <= 100 else None
-
-    def _tensor(self, stored: StoredTensor) -> Tensor:
-        try:
-            raw = bytearray(self.numbers[stored.storage.key])
-            numbers = torch.frombuffer(raw, dtype=stored.storage.dtype)
-            return numbers.as_strided(stored.shape, stored.strides, stored.offset).clone()
-        except (KeyError, RuntimeError, TypeError, ValueError) as error:
-            raise _damaged(self.path, error) from error
 
 
 def read_foreign(path: Path) -> ForeignCheckpoint:
@@ -120,74 +127,49 @@ def read_foreign(path: Path) -> ForeignCheckpoint:
     Raises:
         InputError: it is not there, damaged, no checkpoint, or would run something, which is then named.
     """
-    require(not path.is_dir(), f"{path} is a folder: give a file, such as {path}/checkpoint.pth.tar")
-    require(path.is_file(), f"{path} is not there: give a file of the release, such as checkpoint.pth.tar")
-    try:
-        data = path.read_bytes()  # once, so that what is read is what is hashed
-        read = _read_zip if data.startswith(b"PK\x03\x04") else _read_pickles
-        content, numbers = read(data)
-    except RefusedError as refused:
-        raise InputError(f"{path} would run {refused}: refused, nothing was run") from refused
-    except Exception as error:  # whatever a file that is cut short or foreign makes of a reader
-        raise _damaged(path, error) from error
-    _check_content(path, content)
-    return ForeignCheckpoint(path, hashlib.sha256(data).hexdigest(), content, numbers)
+    content = read_saved(path, "checkpoint.pth.tar", STAND_INS)
+    with as_input(path):
+        state = content.get("state_dict") if isinstance(content, dict) else None
+        held = [key for key in content if isinstance(key, str)] if isinstance(content, dict) else []
+        shown = f"holds {_first(held)}" if held else "is something else"
+        remedy = "give a file that the release's training saved"
+        require(isinstance(state, dict) and bool(state), f"{path} has no 'state_dict', it {shown}: {remedy}")
+        tensors = all(isinstance(name, str) and isinstance(tensor, Tensor) for name, tensor in state.items())
+        require(tensors, f"the 'state_dict' of {path} holds more than tensors: {remedy}")
+    return ForeignCheckpoint(path, hashlib.sha256(path.read_bytes()).hexdigest(), content)
 
 
-def _read_zip(data: bytes) -> tuple[Any, dict[str, bytes]]:
-    """A file of torch 1.6 or later: the archive's folder holds data.pkl, and a storage in data/KEY each."""
-    parts = dict(stored_parts(io.BytesIO(data)))
-    (pickle,) = [name for name in parts if name.endswith("/data.pkl")]
-    folder = pickle.removesuffix("data.pkl")
-    if parts.get(folder + "byteorder", b"little") != b"little":
-        raise ValueError("of a machine with another order of bytes")
-    content, storages = read_pickle(io.BytesIO(parts[pickle]))
-    return content, {key: parts[f"{folder}data/{key}"] for key in storages}
+def claims_of_log(path: Path) -> dict[str, int | float]:
+    """What a log claims, as far as it does; nothing where there is none.
 
-
-def _read_pickles(data: bytes) -> tuple[Any, dict[str, bytes]]:
-    """A file of an earlier torch: five pickles in a row, three of the format, the content, the storages' keys; then the
-    storages.
+    Returns:
+        `log_seed`, `log_epochs`, and accuracies in percent: `log_last`, `log_median10` (of the last ten epochs, the
+        paper's statistic), `log_best`, and for each attack, after its last step, such as `log_under FGSM 8/255`.
     """
-    stream = io.BytesIO(data)
-    magic_number, version, system, (content, storages), keys = (read_pickle(stream) for _ in range(5))
-    if (magic_number.content, version.content) != (MAGIC_NUMBER, PROTOCOL_VERSION):
-        raise ValueError("not a file of torch's")
-    if not system.content["little_endian"]:
-        raise ValueError("of a machine with another order of bytes")
-    return content, dict(_storages_behind(stream, keys, storages))
+    try:
+        text = path.read_text(errors="replace")
+    except OSError:
+        return {}
+    claims: dict[str, int | float] = {}
+    if seed := SEED.search(text):
+        claims["log_seed"] = int(seed[1])
+    if tested := _percentages(TESTED.findall(text)):
+        claims |= {"log_epochs": len(tested), "log_last": tested[-1]}
+        claims |= {"log_median10": round(median(tested[-10:]), 3), "log_best": max(tested)}
+    after: dict[tuple[str, ...], tuple[int, float]] = {}
+    for *attack, steps, accuracy in ATTACKED.findall(text):
+        if _percentages([accuracy]):
+            after[tuple(attack)] = max(after.get(tuple(attack), (0, 0.0)), (int(steps), float(accuracy)))
+    return claims | {f"log_under {_words(*attack, steps)}": value for attack, (steps, value) in after.items()}
 
 
-def _storages_behind(stream: io.BytesIO, keys: Pickled, storages: Mapping[str, Any]) -> Iterator[tuple[str, bytes]]:
-    """The storages behind the pickles: each as the number of its elements, int64, and these."""
-    for key in keys.content:
-        size = int.from_bytes(stream.read(8), "little", signed=True) * storages[key].dtype.itemsize
-        raw = stream.read(size)
-        if len(raw) != size:
-            raise ValueError("cut short")
-        yield key, raw
-
-
-def _check_content(path: Path, content: Any) -> None:
-    """Raise `InputError` unless it is a dict with a network's tensors by name."""
-    state = content.get("state_dict") if isinstance(content, dict) else None
-    held = [key for key in content if isinstance(key, str)] if isinstance(content, dict) else []
-    shown = f"holds {_first(held)}" if held else "is something else"
-    remedy = "give a file that the release's training saved"
-    require(isinstance(state, dict) and bool(state), f"{path} has no 'state_dict', it {shown}: {remedy}")
-    tensors = all(isinstance(name, str) and isinstance(tensor, StoredTensor) for name, tensor in state.items())
-    require(tensors, f"the 'state_dict' of {path} holds more than tensors: {remedy}")
-
-
-def _misfits(stored: Mapping[str, StoredTensor], ours: Mapping[str, Tensor]) -> Iterator[str]:
+def _misfits(stored: Mapping[str, Tensor], ours: Mapping[str, Tensor]) -> Iterator[str]:
     """In words: which tensors are missing, unknown, of another shape, or of whole numbers where ours are not."""
     missing = [name for name in ours if name not in stored]
     unknown = [name for name in stored if name not in ours]
     shared = {name: (list(stored[name].shape), list(ours[name].shape)) for name in ours if name in stored}
     others = [f"{name} {theirs}, not {own}" for name, (theirs, own) in shared.items() if theirs != own]
-    kinds = [
-        name for name in shared if stored[name].storage.dtype.is_floating_point != ours[name].dtype.is_floating_point
-    ]
+    kinds = [name for name in shared if stored[name].is_floating_point() != ours[name].is_floating_point()]
     if missing:
         yield f"{len(missing)} of {len(ours)} tensors are missing ({_first(missing)})"
     if unknown:
@@ -200,12 +182,12 @@ def _misfits(stored: Mapping[str, StoredTensor], ours: Mapping[str, Tensor]) -> 
 
 def _recorded(recorder: Any) -> dict[str, Claim]:
     """What a RecorderMeter says of the accuracy on test images; nothing where it is none."""
-    attributes = recorder.attributes if isinstance(recorder, Inert) else None
     try:
-        done, accuracies = attributes["current_epoch"], attributes["epoch_accuracy"].values()[:, 1]
-        tested = [round(float(accuracy), 3) for accuracy in accuracies[:done]]
+        _version, shape, _dtype, _column_major, raw = recorder.state["epoch_accuracy"].state
+        accuracies = np.frombuffer(raw, "<f4").reshape(shape)[:, 1]
+        tested = [round(float(accuracy), 3) for accuracy in accuracies[: recorder.state["current_epoch"]]]
         best = max(tested)
-    except (TypeError, ValueError, KeyError, IndexError, AttributeError):
+    except Exception:  # whatever it is instead
         return {}
     if not all(0 <= accuracy <= 100 for accuracy in tested):
         return {}
@@ -213,10 +195,23 @@ def _recorded(recorder: Any) -> dict[str, Claim]:
     return {**said, "best_accuracy": best, "best_accuracy_epochs": tested.index(best) + 1}
 
 
+def _percentage(value: Any) -> float | None:
+    """A percentage, also of a tensor that holds one; None of anything else."""
+    if isinstance(value, Tensor) and value.numel() == 1:
+        value = value.item()
+    return float(value) if isinstance(value, int | float) and 0 <= value <= 100 else None
+
+
 def _first(names: list[str]) -> str:
     """`a, b, c, ...`, of names that come from a file."""
-    return ", ".join([*map(printable, names[:SHOWN]), *(["..."] if len(names) > SHOWN else [])])
+    return ", ".join([*(name[:100] for name in names[:SHOWN]), *(["..."] if len(names) > SHOWN else [])])
 
 
-def _damaged(path: Path, error: Exception) -> InputError:
-    return InputError(f"{path} is damaged or no checkpoint ({type(error).__name__}: {printable(error)}): get it anew")
+def _words(kind: str, eps: str, step: str, steps: int) -> str:
+    """`FGSM 8/255`, `FGSM-7 8/255 (step 2)`, `PGD-7 8/255 (step 2)`; FSGM is what the log calls FGSM."""
+    name = kind.replace("FSGM", "FGSM")
+    return f"{name} {eps}/255" if steps == 1 and step == eps else f"{name}-{steps} {eps}/255 (step {step})"
+
+
+def _percentages(found: list[str]) -> list[float]:
+    return [value for value in map(float, found) if value <= 100]

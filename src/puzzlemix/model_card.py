@@ -1,20 +1,50 @@
-"""What goes beside kept weights: what they are, what they reach, and how to make them again."""
+"""Weights that are kept in `models/`, with a card: what they are, what they reach, and how to make them again."""
 
 from __future__ import annotations
 
 import hashlib
+import json
 import shlex
 from collections.abc import Mapping
 from pathlib import Path
 from types import MappingProxyType
 from typing import Any
 
+from puzzlemix.checkpoint import load_checkpoint, save_checkpoint
+from puzzlemix.errors import require
+from puzzlemix.files import write_text
 from puzzlemix.nested import flatten
 from puzzlemix.overrides import command, key_of
-from puzzlemix.settings import WITHOUT_EFFECT
+from puzzlemix.settings import RESULT_DEPENDS_ON, WITHOUT_EFFECT, fingerprint
 
 SAID_ELSEWHERE = ("_target_", "name", "root", "workers")
 WHERE_IT_RAN = ("results_dir", "resume", "device", "launcher", "keep_weights", "log_every", *WITHOUT_EFFECT)
+
+
+def kept_path(run: Mapping[str, Any]) -> Path:
+    """Where weights are kept of a run with this `name` and `seed`."""
+    return Path("models") / f"{run['name']}_seed{run['seed']}.pt"
+
+
+def check_kept(config: Mapping[str, Any]) -> None:
+    """Raise `InputError` where weights of another config, or what is none, are kept in the place of this run's."""
+    path = kept_path(config)
+    if not path.exists():
+        return
+    theirs = load_checkpoint(path)["config"]
+    of_a_run = {*RESULT_DEPENDS_ON, "precision"} <= set(theirs)  # and not imported
+    ours = of_a_run and fingerprint(theirs) == fingerprint(config)
+    require(ours, f"{path} holds weights of another config: give another name=, or move it, its .json and its .md")
+
+
+def keep_weights(checkpoint: Path, metrics: Mapping[str, Any]) -> Path:
+    """Copy a run's network, without what only training needs, to `models/`, its metrics and a card beside it."""
+    content = load_checkpoint(checkpoint)
+    path = kept_path(metrics)
+    save_checkpoint(path, {"config": content["config"], "network": content["network"]})
+    write_text(path.with_suffix(".json"), json.dumps(dict(metrics), indent=2) + "\n")
+    write_text(path.with_suffix(".md"), model_card(path, content["config"], metrics))
+    return path
 
 
 def model_card(weights: Path, config: Mapping[str, Any], metrics: Mapping[str, Any]) -> str:
@@ -46,7 +76,7 @@ def _lines(weights: Path, config: Mapping[str, Any], metrics: Mapping[str, Any])
         "file": f"`{weights.name}`, {len(file) / 1e6:.1f} MB, SHA-256 `{hashlib.sha256(file).hexdigest()}`",
         "dataset": _in_words(config["dataset"]),
         **{part: _in_words(config[part], besides=config["dataset"]) for part in ("network", "mixup", "recipe")},
-        "precision": config.get("precision", "fp32"),  # which earlier versions do not say
+        "precision": config["precision"],
         "errors, last epoch": ", ".join(f"{name} {error:.2f} %" for name, error in (clean | attacked).items()),
         "top1, other epochs": f"median of the last ten {top1['median10']:.2f} %, best {top1['best']:.2f} %",
         "made on": f"{machine['gpu'] or machine['processor']}, {machine['processes']} process(es)",
@@ -56,8 +86,6 @@ def _lines(weights: Path, config: Mapping[str, Any], metrics: Mapping[str, Any])
 
 def _to_make_again(config: Mapping[str, Any], metrics: Mapping[str, Any]) -> str:
     """The command, without what only where and how it ran depends on."""
-    if "overrides" not in config:  # of earlier versions
-        return "The run's `config.yaml` has all of its settings.\n"
     typed = {override: key_of(override) for override in config["overrides"]}
     kept = [override for override, key in typed.items() if key not in WHERE_IT_RAN and not key.startswith("logger.")]
     processes = metrics["machine"]["processes"]

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import sys
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -14,6 +14,7 @@ YAML_LOADER = getattr(yaml, "CSafeLoader", yaml.SafeLoader)  # ten times as fast
 
 # Limits that no file of ours comes near.
 MOST_BYTES = {".yaml": 2**18, ".json": 2**24, ".jsonl": 2**24, ".txt": 2**16}
+MOST_VALUES = 100_000  # and characters
 DEEPEST = 20  # containers in containers
 LARGEST = 1e15
 
@@ -49,6 +50,28 @@ def has_shape(value: Any, shape: Any) -> bool:
     return shape(value)
 
 
+def is_plain(value: Any) -> bool:
+    """Whether this is plain data: None, text, truth values, numbers of 64 bits, and lists and dicts of them, not many.
+
+    A few lists that hold each other several times would be many to go through, so the size is checked on the way.
+    """
+    waiting, size = [(value, 0)], 0
+    while waiting:
+        value, depth = waiting.pop()
+        inner: Sequence[Any] = ()
+        if type(value) is dict and all(type(key) is str for key in value):
+            inner = [*value, *value.values()]
+        elif type(value) in (list, tuple):
+            inner = value
+        elif not _is_leaf(value):
+            return False
+        size += len(value) if type(value) is str else len(inner)
+        if size > MOST_VALUES or depth > DEEPEST:
+            return False
+        waiting += [(each, depth + 1) for each in inner]
+    return True
+
+
 def is_number(value: Any) -> bool:
     """A finite number of a size that can be shown."""
     return isinstance(value, int | float) and not isinstance(value, bool) and abs(value) <= LARGEST
@@ -79,10 +102,10 @@ def read_nested(path: Path) -> Any:
 
 
 def parse_nested(text: str, load: Callable[[str], Any] = json.loads) -> Any:
-    """Plain data of a text: mappings, lists, texts, truth values, numbers of 64 bits; None of any other text."""
+    """Plain data of a text (`is_plain`); None of any other text."""
     try:
         value = load(text)
-        return value if _is_plain(value, DEEPEST) else None
+        return value if is_plain(value) else None
     except Exception:  # of damaged text the readers also raise RecursionError, IndexError, KeyError and others
         return None
 
@@ -104,12 +127,9 @@ def _load_yaml(text: str) -> Any:
     return yaml.load(text, YAML_LOADER)
 
 
-def _is_plain(value: Any, depth: int) -> bool:
-    if isinstance(value, dict | list):
-        inner = [*value, *value.values()] if isinstance(value, dict) else value
-        return depth > 0 and all(_is_plain(one, depth - 1) for one in inner)
-    if isinstance(value, str):
-        value.encode()  # raises where it holds half of a surrogate pair, which nothing can print
-    elif isinstance(value, int):
+def _is_leaf(value: Any) -> bool:
+    if type(value) is str:
+        return value == value.encode(errors="replace").decode()  # half of a surrogate pair cannot be printed
+    if type(value) is int:
         return abs(value) <= sys.maxsize
-    return value is None or isinstance(value, str | float)
+    return value is None or type(value) in (bool, float)

@@ -98,10 +98,6 @@ class RunState:
             "optimizer" in content,
             f"{path} holds weights alone, as kept in models/: a run cannot go on from it, delete it to train anew",
         )
-        require(
-            "processes" in content,
-            f"{path} is an earlier version's, which held less: delete it to train anew, or go on with that version",
-        )
         for damaged in loaded.damaged:
             aside = damaged.with_suffix(".damaged")
             sys.stderr.write(f"warning: {damaged} is damaged: going on from {path}; it is now {aside.name}\n")

@@ -5,7 +5,7 @@
     metrics.json             the results, written last: a folder that has it is finished
     mixed.png                what the method makes of some training images, drawn every `logger.mixed_every` epochs
     failed.txt               the error that ended the run, until it goes on
-    attacks.json             the errors under the attacks that are finished, until metrics.json has them
+    attacks.json             what the attacks that are finished have measured, until metrics.json has their errors
     checkpoints/last.pt      to go on from, to evaluate; holds the log so far too
     checkpoints/previous.pt  the one before, in case that one is damaged
 
@@ -33,6 +33,8 @@ from puzzlemix.run_lock import lock_run
 from puzzlemix.settings import differences, fingerprint, settings
 from puzzlemix.stopwatch import of_parts
 
+STATISTICS = ("median10", "last", "best")  # of an error, over the epochs: see `summary`
+
 
 class RunLog:
     """Writes one run's folder. Only the first process writes; all read.
@@ -58,6 +60,7 @@ class RunLog:
         self.folder = Path(config["results_dir"]) / name / f"seed{config['seed']}"
         self.checkpoint_path = self.folder / "checkpoints" / "last.pt"
         self.previous_checkpoint_path = self.checkpoint_path.with_name("previous.pt")
+        self.attacks_path = self.folder / "attacks.json"
         self.records: list[dict[str, Any]] = []
         self._wandb: Any = None
         require_choice("resume", config["resume"], ("auto", "never"))
@@ -148,23 +151,6 @@ class RunLog:
         if self._wandb is not None:
             self._wandb.log_picture(path, epoch=len(self.records) - 1)
 
-    def kept_attacks(self, weights: str) -> dict[str, dict[str, Any]]:
-        """What was given to `keep_attacks` for a network with these weights; on all processes."""
-        path, kept = self.folder / "attacks.json", {}
-        if distributed.is_main() and path.is_file():
-            content = json.loads(path.read_text())
-            kept = content["attacks"] if content["weights"] == weights else {}
-        return distributed.from_first_process(kept)
-
-    def keep_attacks(self, weights: str, attacks: Mapping[str, Mapping[str, Any]]) -> None:
-        """Write down the attacks that are finished, by name, each with its `settings` and its `error` in percent.
-
-        Raises:
-            RunError: they cannot be written.
-        """
-        if distributed.is_main():
-            write_text(self.folder / "attacks.json", json.dumps({"weights": weights, "attacks": attacks}) + "\n")
-
     def finish(self, results: Mapping[str, Any]) -> dict[str, Any]:
         """Write `metrics.json`: the errors' `last`, `median10` and `best`, `results`, times, and what it ran on.
 
@@ -183,7 +169,7 @@ class RunLog:
             **self._environment,
         }
         write_text(self.folder / "metrics.json", json.dumps(metrics, indent=2) + "\n")
-        (self.folder / "attacks.json").unlink(missing_ok=True)
+        self.attacks_path.unlink(missing_ok=True)
         if self._wandb is not None:
             self._wandb.finish(metrics, self.checkpoint_path)
         return metrics

@@ -11,15 +11,11 @@ from puzzlemix.nested import flatten
 
 RESULT_DEPENDS_ON = ("dataset", "network", "mixup", "recipe")  # and on the precision and the seed
 WITHOUT_EFFECT = ("dataset.root", "dataset.workers")
-# Keys that earlier configs and hashes lack, with the value that those runs had.
-CAME_LATER = {"recipe.schedule": "steps", "recipe.evaluate_every_epochs": 1}
 
 
 def settings(config: Mapping[str, Any]) -> dict[str, Any]:
     """All of a config that its results depend on but the seed, flat."""
-    flat = flatten({key: config[key] for key in RESULT_DEPENDS_ON})
-    flat["precision"] = config.get("precision", "fp32")  # which runs of earlier versions do not say
-    flat |= {key: value for key, value in CAME_LATER.items() if key not in flat}
+    flat = flatten({key: config[key] for key in (*RESULT_DEPENDS_ON, "precision")})
     return {key: value for key, value in flat.items() if key not in WITHOUT_EFFECT}
 
 
@@ -31,8 +27,7 @@ def differences(first: Mapping[str, Any], second: Mapping[str, Any]) -> dict[str
 
 def fingerprint(config: Mapping[str, Any]) -> str:
     """A hash of `settings`: equal for runs that are repetitions of each other."""
-    found = {key: value for key, value in settings(config).items() if (key, value) not in CAME_LATER.items()}
-    return hashlib.sha256(canonical(found).encode()).hexdigest()
+    return hashlib.sha256(canonical(settings(config)).encode()).hexdigest()
 
 
 def canonical(value: Any) -> str:

@@ -18,8 +18,8 @@ def untimed(name: str) -> AbstractContextManager[None]:
 
 
 def of_parts(statistic: Callable[[list[float]], float], records: Sequence[Mapping[str, float]]) -> dict[str, float]:
-    """Of each part of the first record, its mean or median over all; a record without that part spent 0 on it."""
-    return {part: statistic([record.get(part, 0.0) for record in records]) for part in records[0]}
+    """The mean or median of each part over all records, which have the same parts."""
+    return {part: statistic([record[part] for record in records]) for part in records[0]}
 
 
 class Stopwatch:

@@ -11,7 +11,7 @@ from typing import Any
 import wandb
 
 from puzzlemix.nested import flatten
-from puzzlemix.reporting.measures import STATISTICS
+from puzzlemix.runlog import STATISTICS
 
 
 class WandbRun:

@@ -9,8 +9,9 @@ from conftest import CONFIGS, SCRIPTS
 from omegaconf import OmegaConf
 
 from puzzlemix.reporting.experiments import experiment_files
-from puzzlemix.reporting.measures import FGSM8, STATISTICS
+from puzzlemix.reporting.measures import FGSM8
 from puzzlemix.reporting.results import join_results
+from puzzlemix.runlog import STATISTICS
 from puzzlemix.settings import fingerprint
 
 PAPER = SCRIPTS.parent / "results" / "paper"

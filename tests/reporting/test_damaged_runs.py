@@ -10,9 +10,10 @@ from contextlib import suppress
 
 import pytest
 import yaml
-from made_runs import PAPER
+from made_runs import EXPERIMENTS, PAPER
 
 from puzzlemix.reporting.comparison import benchmarks_of, read_benchmarks
+from puzzlemix.reporting.experiments import experiment_files
 from puzzlemix.reporting.listing import COLUMNS, listing
 from puzzlemix.reporting.published import read_published
 from puzzlemix.reporting.results import TableResults, as_tables
@@ -21,7 +22,7 @@ from puzzlemix.reporting.tables import FORMATS
 from puzzlemix.settings import fingerprint
 
 PUBLISHED = PAPER.parent / "published_runs" / "cifar100_20classes_100images_preactresnet18_16channels_puzzlemix"
-NUMBERS, BENCHMARKS = read_published(PAPER).numbers, read_benchmarks(PAPER / "benchmarks.yaml")
+NUMBERS, BENCHMARKS = read_published(PAPER, experiment_files(EXPERIMENTS)), read_benchmarks(PAPER / "benchmarks.yaml")
 HUGE = 10**400  # of more digits than a float holds
 DEEP = 100_000
 LOADERS = {"config.yaml": yaml.safe_load, **dict.fromkeys(("metrics.json", "robustness.json", "log.jsonl"), json.loads)}

@@ -1,4 +1,4 @@
-"""Published numbers: the files in the repository, and adding to them."""
+"""Published numbers: the files in the repository, and rows that somebody adds to them."""
 
 import csv
 import shutil
@@ -8,65 +8,19 @@ import yaml
 from made_runs import EXPERIMENTS, PAPER
 
 from puzzlemix.errors import InputError
-from puzzlemix.reporting.adding import add_published, columns_to_add
-from puzzlemix.reporting.collected import COLUMNS, split_collected
 from puzzlemix.reporting.experiments import experiment_files
 from puzzlemix.reporting.measures import MEASURES
 from puzzlemix.reporting.published import Published, read_published
 
-NAMES = [experiment.name for experiment in experiment_files(EXPERIMENTS)]
 
-
-def write_collected(table):
-    """The collected table, put together again from our files; its path."""
-    with open(table, "w", newline="") as file:
-        writer = csv.DictWriter(file, COLUMNS)
-        writer.writeheader()
-        for row in read_published(PAPER).numbers:
-            renamed = {"architecture": row.network, "verified_where": row.seen_in}
-            writer.writerow({name: renamed.get(name) or getattr(row, name) for name in writer.fieldnames})
-    return table
-
-
-def test_the_files_follow_from_the_collected_table(tmp_path):
-    """Which is not in the repository, so it is put together again from them: nothing is lost on the way and back."""
-    rows = split_collected(write_collected(tmp_path / "numbers.csv"), tmp_path)
-    assert sum(rows.values()) == 930
-    for path in rows:
-        assert path.read_bytes() == (PAPER / path.name).read_bytes()
-
-
-@pytest.mark.parametrize(
-    ("change", "message"),
-    [
-        (lambda line: line.replace(",57.11,", ",abc,"), r"row \d+: value must be a number, not 'abc'"),
-        (lambda line: ",".join(line.split(",")[:5]), r"row \d+: as many values as columns, 13"),
-    ],
-)
-def test_a_damaged_collected_table_leaves_the_files_as_they_were(tmp_path, change, message):
-    table = write_collected(tmp_path / "numbers.csv")
-    split_collected(table, tmp_path)
-    before = {path.name: path.read_bytes() for path in tmp_path.glob("*.csv") if path != table}
-    lines = table.read_text().splitlines(keepends=True)
-    place = next(i for i, line in enumerate(lines) if ",57.11," in line)
-    lines[place] = change(lines[place]).rstrip("\n") + "\n"
-    table.write_text("".join(lines))
-    with pytest.raises(InputError, match=message):
-        split_collected(table, tmp_path)
-    assert {path.name: path.read_bytes() for path in tmp_path.glob("*.csv") if path != table} == before
-
-
-def test_every_number_says_where_it_was_seen_and_has_an_experiment_or_none():
-    for row in read_published(PAPER).numbers:
-        assert row.source
-        assert row.seen_in
-        assert row.experiment in ("", *NAMES)
+def read(folder):
+    return read_published(folder, experiment_files(EXPERIMENTS))
 
 
 def test_numbers_of_the_paper_stand_with_their_experiments():
     found = {
         (row.experiment, row.measure.key, row.measured_by): row.number
-        for row in read_published(PAPER).numbers
+        for row in read(PAPER)
         if row.experiment and row.measure and row.measured_by
     }
     assert found["cifar100_preactresnet18_puzzlemix", "top1_error", "median10"] == 19.6
@@ -74,96 +28,94 @@ def test_numbers_of_the_paper_stand_with_their_experiments():
     assert found["imagenet_resnet50_puzzlemix_300", "top1_error", "best"] == 21.24
     assert found["cifar100_preactresnet18_puzzlemix_adversarial", "pgd7_eps8_error", "last"] == pytest.approx(94.04)
     assert not any("_vanilla" in name for name, *_ in found)  # none was seen, so there is none
+    assert len(read(PAPER)) == 930
 
 
 def test_digits_of_a_value_as_printed():
-    row = read_published(PAPER).numbers[0]
+    row = read(PAPER)[0]
     assert (row.value, row.decimals, row.half_unit) == ("16.0", 1, 0.05)
 
 
-@pytest.fixture
-def folder(tmp_path):
-    shutil.copytree(PAPER, tmp_path / "paper")
-    return tmp_path / "paper"
-
-
-VANILLA = {
+ADDED = {
     "experiment": "cifar100_preactresnet18_vanilla",
-    "value": "23.60",
-    "table": "3",
+    "source_id": "added",
     "source": "Kim, Choo, Song, ICML 2020",
-    "seen_in": "the paper, page 8",
+    "table": "3",
+    "dataset": "CIFAR-100",
+    "network": "PreActResNet-18",
+    "epochs": "",
+    "method": "Vanilla",
+    "variant": "",
+    "metric": "top1_error",
+    "value": "23.60",
+    "unit": "%",
+    "statistic": "paper table value",
+    "seen_in": "the paper,\npage 8",
+    "note": "",
 }
 
 
-def add(folder, **columns):
-    row = columns_to_add({**VANILLA, **columns}, experiment_files(EXPERIMENTS))
-    return add_published(folder / "added.csv", row, NAMES)
+@pytest.fixture
+def add(tmp_path):
+    """Add a row to a copy of the files, as one would in an editor; returns the copy's folder."""
+    folder = shutil.copytree(PAPER, tmp_path / "paper")
+
+    def add(**columns):
+        with open(folder / "others.csv", "a", newline="") as file:
+            csv.DictWriter(file, Published._fields).writerow(ADDED | columns)
+        return folder
+
+    return add
 
 
-def test_a_number_is_added_with_what_follows_from_its_experiment(folder):
-    before = read_published(folder).numbers
-    add(folder)
-    add(folder, metric="fgsm8_error", value="88.1")
-    *others, top1, fgsm = sorted(read_published(folder).numbers, key=lambda row: row.source_id == "added")
-    assert others == before
-    assert top1 == Published(
-        **VANILLA,
-        source_id="added",
-        dataset="CIFAR-100",
-        network="PreActResNet-18",
-        epochs="",
-        method="Vanilla",
-        variant="",
-        metric="top1_error",
-        unit="%",
-        statistic="paper table value",
-        note="",
-    )
-    assert (fgsm.metric, fgsm.value) == ("fgsm8_error", "88.1")
+def test_a_row_can_be_added_in_an_editor(add):
+    folder = add()
+    *others, added = sorted(read(folder), key=lambda row: row.source_id == "added")
+    assert others == read(PAPER)
+    assert added._asdict() == ADDED
+    path = folder / "others.csv"
+    path.write_bytes(b"\xef\xbb\xbf" + path.read_bytes())  # as a spreadsheet writes it
+    assert added in read(folder)
 
 
 @pytest.mark.parametrize(
     ("columns", "message"),
     [
-        ({"value": "about 20"}, "value must be a number, not 'about 20'"),
+        ({"value": "about 20"}, "value must be a number, such as 19.60, not 'about 20'"),
+        ({"value": "inf"}, "value must be a number, such as 19.60, not 'inf'"),
         ({"value": "123"}, "value must be a percentage, 0 to 100, not 123"),
         ({"seen_in": ""}, "seen_in must not be empty"),
-        ({"experiment": "cifar100_preactresnet18_vanila"}, "did you mean 'cifar100_preactresnet18_vanilla'"),
-        ({"metric": "top1_eror"}, "unknown metric 'top1_eror'; did you mean 'top1_error'"),
+        ({"experiment": "cifar100_preactresnet18_vanila"}, "did you mean 'cifar100_preactresnet18_vanilla'?"),
+        ({"metric": "top1_eror"}, "unknown metric 'top1_eror'; did you mean 'top1_error'?"),
         ({"epochs": "many"}, "epochs must be a whole number or empty, not 'many'"),
         ({"epochs": "20²"}, "epochs must be a whole number or empty, not '20²'"),
-        ({"unit": "fraction", "value": "0.236"}, "unit must be %, not fraction: experiments are compared in percent"),
-        ({"statistic": "Median10"}, "statistic must begin as one of .*'median of last 10 epochs'.* not 'Median10'"),
-        ({"dataset": "CIFAR-10"}, "dataset of cifar100_preactresnet18_vanilla is CIFAR-100, not CIFAR-10: leave"),
-        (
-            {"experiment": "", "dataset": "CIFAR-10", "network": "x", "method": "y", "unit": "s", "value": "inf"},
-            "finite",
-        ),
+        ({"unit": "fraction", "value": "0.236"}, "unit must be %, not fraction"),
+        ({"statistic": "median of last ten epochs"}, "; did you mean 'median of last 10 epochs'?"),
+        ({"dataset": "CIFAR-10"}, "dataset of cifar100_preactresnet18_vanilla is CIFAR-100, not CIFAR-10"),
     ],
 )
-def test_a_wrong_number_is_refused_and_nothing_written(folder, columns, message):
-    with pytest.raises(InputError, match=message):
-        add(folder, **columns)
-    assert not (folder / "added.csv").exists()
+def test_a_wrong_row_is_named_with_its_file_and_line(add, columns, message):
+    path = add() / "others.csv"
+    add(**columns)
+    with pytest.raises(InputError) as refused:
+        read(path.parent)
+    last = len(path.read_text().splitlines())
+    assert str(refused.value).startswith(f"{path}, line {last}, must be corrected: ")
+    assert str(refused.value).endswith(message)
 
 
-def test_the_same_number_is_not_added_twice(folder):
-    add(folder)
-    text = (folder / "added.csv").read_text()
-    with pytest.raises(InputError, match="is there already"):
-        add(folder, value="24")
-    assert (folder / "added.csv").read_text() == text
-
-
-def test_a_damaged_file_is_named_with_its_row(folder):
-    with open(folder / "openmixup.csv", "a") as file:
-        file.write("only,three,cells\n")
-    (folder / "notes.csv").write_text("a,b\n1,2\n")
-    numbers, problems = read_published(folder)
-    assert {row.source_id for row in numbers} > {"puzzlemix_log_adv"}  # the rest is there
-    assert "notes.csv must have columns experiment, " in problems[0]
-    assert "openmixup.csv, row 435: as many values as columns" in problems[1]
+def test_a_file_of_another_form_is_named(tmp_path):
+    folder, path = shutil.copytree(PAPER, tmp_path / "paper"), tmp_path / "paper" / "notes.csv"
+    for content, message in (
+        (b"a,b\n1,2\n", "line 1: the columns must be experiment, "),
+        (",".join(Published._fields).encode() + b"\nonly,three,cells\n", "line 2, must be corrected: it must have 15"),
+        (b"\xff\xfe", "is no CSV file after line 1"),
+    ):
+        path.write_bytes(content)
+        with pytest.raises(InputError, match=rf"^{path},? {message}"):
+            read(folder)
+    with pytest.raises(InputError, match=r"no published numbers in .*: give published="):
+        read(tmp_path)
 
 
 def test_a_measure_has_the_attack_of_its_name():
@@ -177,7 +129,7 @@ def test_no_number_of_whole_runs_is_left_out():
     """Of those that runs measure: what is left are numbers of epochs within the authors' training."""
     left_out = {
         row.statistic.partition(" epoch")[0]
-        for row in read_published(PAPER).numbers
+        for row in read(PAPER)
         if row.experiment and row.measure and not row.measured_by
     }
     assert left_out == {"test at", "in-training FGSM at"}
@@ -185,9 +137,7 @@ def test_no_number_of_whole_runs_is_left_out():
 
 def test_published_epochs_are_those_of_the_experiments(hydra_configs):
     experiments = {experiment.name: experiment for experiment in experiment_files(EXPERIMENTS)}
-    epochs = {
-        (row.experiment, int(row.epochs)) for row in read_published(PAPER).numbers if row.experiment and row.epochs
-    }
+    epochs = {(row.experiment, int(row.epochs)) for row in read(PAPER) if row.experiment and row.epochs}
     assert len(epochs) == 8
     for name, printed in epochs:
         assert experiments[name].settings()["recipe.epochs"] == printed

@@ -16,9 +16,9 @@ from selenium.webdriver.common.keys import Keys
 
 from puzzlemix.reporting import figures, robustness_figures
 from puzzlemix.reporting.ablations import find_ablations, order_of
-from puzzlemix.reporting.measures import STATISTICS
 from puzzlemix.reporting.report import report_page
 from puzzlemix.reporting.runs import find_runs, rows_of
+from puzzlemix.runlog import STATISTICS
 from puzzlemix.settings import fingerprint
 
 DRIVER = shutil.which("chromedriver")

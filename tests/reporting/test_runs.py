@@ -72,23 +72,15 @@ def half_written(path):
     path.write_text(path.read_text()[:100])
 
 
-def of_an_older_version(path):
-    config = path.with_name("config.yaml")
-    config.write_text("".join(line for line in config.open() if not line.startswith("table:")))
-
-
 DAMAGE = {
     "is damaged: delete it and start": half_written,
     "top1_error.median10 is nan, no percentage": lambda path: path.write_text(
         path.read_text().replace('"median10": ', '"median10": NaN, "was": ')
     ),
     "top1_error.median10 is 120, no perc": lambda path: change(path, top1_error={"median10": 120}),
-    "of an older version of this code": of_an_older_version,
     "config.yaml is damaged": lambda path: path.with_name("config.yaml").write_text("name: [x\n"),
     "has no config.yaml beside it": lambda path: path.with_name("config.yaml").unlink(),
-    "robustness.json is damaged, or of another version of this code: it is not shown": lambda path: (
-        path.parent / "robustness.json"
-    ).write_text("{"),
+    "robustness.json is damaged: it is not shown": lambda path: (path.parent / "robustness.json").write_text("{"),
     "repeats seed 0 of": lambda path: shutil.copytree(path.parents[1], path.parents[2] / "copy"),
 }
 
@@ -170,7 +162,7 @@ def test_attacks_of_training_and_of_a_later_evaluation_are_found(runs, script):
     change(evaluation, fgsm8_error=99.0)
     assert only(runs).error(FGSM8) == only(runs).metrics["fgsm8_error"] != 99.0
     of_another = "is of another network than the run's last: it is not shown"
-    damaged = "is damaged, or of another version of this code"
+    damaged = "is damaged: it is not shown"
     for other, problem in (
         ({"epochs": 1}, of_another),
         ({"weights": "0" * 64}, of_another),
@@ -227,16 +219,16 @@ def test_of_two_repetitions_the_finished_one_counts_and_the_other_is_named(runs)
 
 
 NOT_SHOWN = {
-    "not of the config beside it, or of another version of this code: epochs is 3": {"epochs": 3},
-    "not of the config beside it, or of another version of this code: seed is 5": {"seed": 5},
-    "not of the config beside it, or of another version of this code: config_hash is 0": {"config_hash": "0"},
-    "another version of this code": {"seconds_per_epoch": None},
-    "another version of this code: it": {"evaluated_on": 3},
-    "another version of this code: it lacks": {"top1_error": {"last": 3.0}},
-    "another version of this code: it lacks what": {"machine": "a large one"},
-    "another version of this code: it lacks what is": {"attacks": {"fgsm8": {}}},
-    "another version of this code: it lacks what is shown": {"attacks": []},
-    "another version of this code: it lacks what is shown of": {"git_commit": 7},
+    "not of the config beside it: epochs is 3": {"epochs": 3},
+    "not of the config beside it: seed is 5": {"seed": 5},
+    "not of the config beside it: config_hash is 0": {"config_hash": "0"},
+    "is damaged": {"seconds_per_epoch": None},
+    "is damaged: it": {"evaluated_on": 3},
+    "is damaged: it lacks": {"top1_error": {"last": 3.0}},
+    "is damaged: it lacks what": {"machine": "a large one"},
+    "is damaged: it lacks what is": {"attacks": {"fgsm8": {}}},
+    "is damaged: it lacks what is shown": {"attacks": []},
+    "is damaged: it lacks what is shown of": {"git_commit": 7},
 }
 
 

@@ -8,6 +8,7 @@ from made_runs import change, results_of, run_of
 
 from puzzlemix.reporting.runs import find_runs
 from puzzlemix.reporting.seconds import HEADER, seconds_table
+from puzzlemix.training import PARTS
 
 
 def cells(runs, label):
@@ -47,6 +48,7 @@ def test_an_epoch_that_stood_still_is_not_what_an_epoch_takes(runs, hydra_config
 def test_a_run_whose_log_is_damaged_has_seconds_all_the_same(runs, hydra_configs):
     for seed in (0, 1):
         (run_of(runs, seed=seed) / "log.jsonl").write_text('{"images": "many"}')
-        change(run_of(runs, seed=seed) / "metrics.json", seconds_per_epoch={"network": 1.5, "total": 2.0})
+        seconds = {**dict.fromkeys(PARTS, 0.0), "network": 1.5, "total": 2.0}
+        change(run_of(runs, seed=seed) / "metrics.json", seconds_per_epoch=seconds)
     found = cells(runs, "puzzlemix")  # of which metrics.json has the mean
     assert (found["network"], found["saliency"], found["images / s"]) == ("1.50", "0.00", "-")

@@ -7,12 +7,13 @@ import numpy as np
 import pytest
 from scipy import stats
 
-from puzzlemix.reporting.published import COLUMNS, Published
+from puzzlemix.reporting.published import Published
 from puzzlemix.reporting.verdict import WIDEST, half_interval, judge, welch_p
 
 
 def published(value, statistic="median of last 10 epochs"):
-    return Published(**{**dict.fromkeys(COLUMNS, ""), "metric": "top1_error", "value": value, "statistic": statistic})
+    empty = Published(*[""] * len(Published._fields))
+    return empty._replace(metric="top1_error", value=value, statistic=statistic)
 
 
 def test_reproduced_is_what_the_t_interval_holds():

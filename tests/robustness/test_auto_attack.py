@@ -14,7 +14,6 @@ from puzzlemix.errors import InputError
 from puzzlemix.evaluation import Evaluator, clean_errors
 from puzzlemix.robustness.attacked import attack_errors
 from puzzlemix.robustness.auto_attack import ATTACKS, auto_attack, check_auto_attack
-from puzzlemix.saved_sums import SavedSums
 
 pyautoattack = pytest.importorskip("pyautoattack", reason="needs the extra robustness")
 EPS_255 = 30  # under which the small network still knows some
@@ -77,18 +76,17 @@ def test_the_global_random_state_stays(found):
     assert torch.equal(found.before, found.after)
 
 
-def test_one_that_was_killed_goes_on_to_the_same_numbers(network, data, found, tmp_path, monkeypatch):
-    monkeypatch.setattr("puzzlemix.saved_sums.WRITTEN_EVERY_S", 0.0)
+def test_one_that_was_killed_goes_on_with_the_attacks_that_are_missing(network, data, found, tmp_path):
+    def evaluator(network):
+        return Evaluator(network, data, 30).keeping(tmp_path / "kept.json", "digest")
 
-    def saved():
-        return SavedSums(tmp_path / "unfinished.json", {"of": "network"})
-
+    half = EndsAt(network, found.answers // 2).eval()
     with pytest.raises(GoneError):
-        auto_attack(Evaluator(EndsAt(network, found.answers // 2).eval(), data, 30, saved=saved()), EPS_255, EVERY)
-    kept = json.loads((tmp_path / "unfinished.json").read_text())["sums"]
+        auto_attack(evaluator(half), EPS_255, EVERY)
+    kept = json.loads((tmp_path / "kept.json").read_text())["totals"]
     assert 1 < len(kept) < 5  # of the clean images and of four attacks
     torch.rand(3)
-    assert auto_attack(Evaluator(network, data, 30, saved=saved()), EPS_255, EVERY) == found.results
+    assert auto_attack(evaluator(network), EPS_255, EVERY) == found.results
 
 
 def test_no_more_classes_are_aimed_at_than_there_are(digits):
@@ -108,8 +106,8 @@ def test_where_nothing_is_left_the_other_attacks_have_nothing_to_do(network, dat
 
 def test_other_images_are_another_measurement(network, data, tmp_path):
     def clean(every):
-        saved = SavedSums(tmp_path / "unfinished.json", {"of": "network"})
-        return auto_attack(Evaluator(network, data, 300, saved=saved), 255, every)["clean"]
+        evaluator = Evaluator(network, data, 300).keeping(tmp_path / "kept.json", "digest")
+        return auto_attack(evaluator, 255, every)["clean"]
 
     assert clean(2) == pytest.approx(auto_attack(Evaluator(network, data, 300), 255, 2)["clean"])
     assert clean(3) == pytest.approx(auto_attack(Evaluator(network, data, 300), 255, 3)["clean"])

@@ -1,6 +1,4 @@
-"""Sums over a dataset's images, against plain loops; an evaluation that was interrupted, against one that was not."""
-
-import json
+"""Totals over a dataset's images, against plain loops; an evaluation that was stopped, against one that was not."""
 
 import pytest
 import torch
@@ -10,7 +8,6 @@ from puzzlemix.errors import InputError
 from puzzlemix.evaluation import Evaluator, Images, clean_errors
 from puzzlemix.robustness.attacked import attack_errors, attack_options
 from puzzlemix.robustness.attacks import attack
-from puzzlemix.saved_sums import SavedSums, Sums
 
 ATTACKS = {
     "fgsm8": {"eps_255": 8, "step_255": 8, "steps": 1, "random_start": False},
@@ -37,9 +34,11 @@ class EndsAt(nn.Module):
 
 
 @pytest.fixture
-def saved(tmp_path):
-    """`saved()`: a new process's view of one file."""
-    return lambda of="network": SavedSums(tmp_path / "unfinished.json", {"of": of})
+def evaluator(data, tmp_path):
+    """`evaluator(network)`: of a new process, which reads what the ones before have kept."""
+    return lambda network, weights="digest": Evaluator(network, data, 100, seed=1).keeping(
+        tmp_path / "kept.json", weights
+    )
 
 
 def test_errors_are_those_of_a_plain_loop(network, data):
@@ -66,54 +65,49 @@ def test_modes_stay(network, data):
     assert not network.training
 
 
-@pytest.mark.parametrize("answers", [0, 1, 4, 10, 15, 20])
-def test_an_interrupted_evaluation_goes_on_to_the_same_numbers(network, data, saved, monkeypatch, answers):
-    monkeypatch.setattr("puzzlemix.saved_sums.WRITTEN_EVERY_S", 0.0)
+def all_errors(evaluator):
+    return clean_errors(evaluator) | attack_errors(evaluator, ATTACKS)
 
-    def evaluate(network, saved):
-        evaluator = Evaluator(network.eval(), data, 100, seed=1, saved=saved)
-        return clean_errors(evaluator) | attack_errors(evaluator, ATTACKS)
 
-    whole = 3 * (1 + 2 + 4)  # answers: of three batches, clean, under FGSM, under PGD-3
+@pytest.mark.parametrize(("answers", "missing"), [(0, 21), (2, 21), (3, 18), (8, 18), (9, 12), (20, 12)])
+def test_one_that_is_stopped_goes_on_with_the_measures_that_are_missing(network, data, evaluator, answers, missing):
+    """Of three batches there are 3 answers when nothing is done to them, 6 under FGSM, 12 under PGD-3."""
     with pytest.raises(GoneError):
-        evaluate(EndsAt(network, answers), saved())
-    going_on = EndsAt(network, whole)
-    assert evaluate(going_on, saved()) == evaluate(network, None)
-    needed = whole - going_on.left
-    assert whole - answers <= needed < whole - answers + 4  # at most the batch that it was in, once more
+        all_errors(evaluator(EndsAt(network, answers).eval()))
+    going_on = EndsAt(network, missing)
+    assert all_errors(evaluator(going_on)) == all_errors(Evaluator(network, data, 100, seed=1))
+    assert going_on.left == 0
 
 
-def test_what_was_measured_is_not_measured_again(network, data, saved):
-    evaluator = Evaluator(network, data, 100, saved=saved())
-    errors = clean_errors(evaluator) | attack_errors(evaluator, ATTACKS)
+def test_what_was_measured_is_not_measured_again(network, data, evaluator):
+    errors = all_errors(evaluator(network))
     gone = EndsAt(network, 0).eval()
-    assert clean_errors(Evaluator(gone, data, 100, saved=saved())) | attack_errors(
-        Evaluator(gone, data, 100, saved=saved()), ATTACKS
-    ) == pytest.approx(errors)
+    assert all_errors(evaluator(gone)) == errors
     stronger = {"fgsm8": {**ATTACKS["fgsm8"], "eps_255": 9}}
-    with pytest.raises(GoneError):  # of that name, but another attack
-        attack_errors(Evaluator(gone, data, 100, saved=saved()), stronger)
-    with pytest.raises(GoneError):  # of another network
-        clean_errors(Evaluator(gone, data, 100, saved=saved("other")))
-    saved().remove()
+    path = evaluator(gone).kept.path
+    for other in (
+        lambda: attack_errors(evaluator(gone), stronger),  # of that name, but another attack
+        lambda: clean_errors(evaluator(gone, "other weights")),
+        lambda: clean_errors(Evaluator(gone, data, 100, seed=2).keeping(path, "digest")),
+        lambda: clean_errors(Evaluator(gone, data, 50, seed=1).keeping(path, "digest")),
+    ):
+        with pytest.raises(GoneError):
+            other()
+    evaluator(gone).kept.remove()
     with pytest.raises(GoneError):
-        clean_errors(Evaluator(gone, data, 100, saved=saved()))
+        clean_errors(evaluator(gone))
 
 
 @pytest.mark.parametrize(
-    "content", ["", "{", "[]", '{"of": {"of": "network"}}', '{"of": {"of": "network"}, "sums": 3}']
+    "damage", [lambda text: "", lambda text: text[:-5], lambda text: text.replace("[", '["", ', 1)]
 )
-def test_a_damaged_file_counts_as_none(tmp_path, saved, content):
-    (tmp_path / "unfinished.json").write_text(content)
-    assert saved().get("evaluation") is None
-
-
-def test_sums_come_back_to_the_last_bit(saved):
-    values = torch.rand(5, dtype=torch.float64) / 3
-    saved().keep("nll", Sums(7, values), complete=True)
-    batches, again = saved().get("nll")
-    assert batches == 7
-    assert torch.equal(again, values)
+def test_a_damaged_file_counts_as_none(network, evaluator, damage):
+    clean_errors(evaluator(network))
+    path = evaluator(network).kept.path
+    path.write_text(damage(path.read_text()))
+    assert evaluator(network).kept.get("evaluation") is None
+    clean_errors(evaluator(network))
+    assert evaluator(network).kept.get("evaluation")
 
 
 def test_random_starts_follow_from_the_seed(network, data):
@@ -139,31 +133,14 @@ def test_settings_that_are_no_attack_are_named(change, message):
         attack_options("mine", {**ATTACKS["pgd3"], **change})
 
 
-def test_the_file_is_plain_json(tmp_path, saved):
-    saved().keep("evaluation", Sums(1, torch.tensor([1.0, 2.0], dtype=torch.float64)), complete=True)
-    content = json.loads((tmp_path / "unfinished.json").read_text())
-    assert content == {"of": {"of": "network"}, "sums": {"evaluation": [1, [1.0, 2.0]]}}
-
-
-def test_of_a_measurement_that_is_whole_nothing_is_read_again(network, data, saved):
-    evaluator = Evaluator(network, data, 100, saved=saved())
-    wanted = evaluator.errors("fog 1", images=Images(range(300), data.test_batches), of="one set")
-
-    def unreadable(shards):
-        yield from ([] if len(shards) == 0 else [pytest.fail("read again")])
-
-    again = Evaluator(network, data, 100, saved=saved())
-    assert again.errors("fog 1", images=Images(range(300), unreadable), of="one set") == wanted
-
-
-def test_one_sets_sums_are_not_anothers(network, data, saved):
+def test_of_another_set_of_images_nothing_is_known(network, data, evaluator):
     """As where another set comes in place of the first between a kill and the next start."""
 
     def wrong(shards):
         return ((images, 9 - labels) for images, labels in data.test_batches(shards))
 
     def error(read, of):
-        return Evaluator(network, data, 100, saved=saved()).errors("fog 1", images=Images(range(300), read), of=of)[0]
+        return evaluator(network).errors("fog 1", images=Images(range(300), read), of=of)[0]
 
     assert error(data.test_batches, "a set") < 20
     assert error(wrong, "another") > 80

@@ -20,6 +20,7 @@ from matplotlib.ticker import LogLocator, NullFormatter
 
 from puzzlemix.reporting.pictures import save_picture
 from puzzlemix.reporting.runs import Row
+from puzzlemix.training import PARTS
 
 TEXT = "#010203"  # stands for the page's text colour
 COLOURS = ("#4477aa", "#ee6677", "#228833", "#ccbb44", "#66ccee", "#aa3377", "#bbbbbb", "#ee7733", "#009988", "#8c6d31")
@@ -114,12 +115,11 @@ def _curves(curves: Sequence[Curve], ylabel: str, height: float = 3.2) -> tuple[
 def draw_seconds(rows: Mapping[str, Row]) -> str:
     """Seconds of an epoch by part, a stacked bar a row."""
     seconds = {label: row.seconds for label, row in rows.items() if row.finished}
-    parts = list(dict.fromkeys(part for of_row in seconds.values() for part in of_row if part != "total"))
     with mpl.rc_context(STYLE):
         figure, ax = axes(height=1.2 + 0.35 * len(seconds))
         left = np.zeros(len(seconds))
-        for part, colour in zip(parts, COLOURS, strict=False):
-            widths = np.array([of_row.get(part, 0.0) for of_row in seconds.values()])
+        for part, colour in zip(PARTS, COLOURS, strict=False):
+            widths = np.array([of_row[part] for of_row in seconds.values()])
             ax.barh(list(seconds), widths, left=left, color=colour, label=part)
             left += widths
         ax.invert_yaxis()

@@ -7,14 +7,12 @@ from typing import Any, NamedTuple
 
 from puzzlemix.data.corrupted import RELEASED, STANDARD
 
-STATISTICS = ("median10", "last", "best")
-
 
 class Measure(NamedTuple):
     """An error in percent.
 
     Attributes:
-        key: what `metrics.json` and `compare.py add` call it.
+        key: what `metrics.json` calls it.
         title: of its column.
         published_as: what sources call it.
         attack: the settings of the attack, as in `configs/attack/`; None: there is none.

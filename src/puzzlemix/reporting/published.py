@@ -6,16 +6,13 @@ What each column holds: `results/paper/README.md`.
 from __future__ import annotations
 
 import csv
-import io
 import re
-from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import asdict, dataclass, fields
-from math import isfinite
+from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import NamedTuple
 
-from puzzlemix.errors import InputError, require
-from puzzlemix.files import write_text
+from puzzlemix.errors import InputError, nearest, require
+from puzzlemix.reporting.experiments import ExperimentFile
 from puzzlemix.reporting.measures import BY_NAME, Measure
 
 # How sources print what our configs call otherwise.
@@ -39,7 +36,8 @@ METHODS = {
 
 NOT_STATED = "not stated"
 
-# Of a run's own statistics that which is published, by how it begins; the paper's is the median the release prints.
+# Which statistic of a run a published one is, by how the source's words begin. The paper's is the median of the last
+# ten epochs, which the release prints.
 PUBLISHED_STATISTICS = {
     "paper value as quoted by a user": NOT_STATED,
     "median of last 10 epochs": "median10",
@@ -50,11 +48,17 @@ PUBLISHED_STATISTICS = {
     "last checkpoint": "last",
     "converged (last)": "last",
     "best epoch": "best",
+    "test at epoch": None,  # of an epoch within the authors' training: no run is compared with it
+    "in-training FGSM at epoch": None,
 }
 
+# Metrics of the authors' own trainings that runs do not have.
+NOT_MEASURED = r"(ifgsm|pgd)[1-7]_eps[48]_step[12]_accuracy|train_top1_accuracy_on_mixed_batches|epoch_time"
 
-@dataclass(frozen=True)
-class Published:
+MAY_BE_EMPTY = ("experiment", "table", "epochs", "variant", "note")
+
+
+class Published(NamedTuple):
     """One published number. All fields are text, as in the file, so that 19.60 keeps its zero."""
 
     experiment: str  # the file in configs/experiment/ that reproduces it; empty: there is none
@@ -111,88 +115,73 @@ class Published:
         return next((ours for theirs, ours in PUBLISHED_STATISTICS.items() if self.statistic.startswith(theirs)), None)
 
 
-class AllPublished(NamedTuple):
-    """The numbers of a folder, in the order of its files and rows, and a line on each file that cannot be used."""
+def read_published(folder: Path, experiments: Iterable[ExperimentFile]) -> list[Published]:
+    """All published numbers of a folder, in the order of its files and rows; each row is checked.
 
-    numbers: list[Published]
-    problems: list[str]
+    Args:
+        folder: of the CSV files.
+        experiments: those that a row may name.
 
-
-COLUMNS = tuple(field.name for field in fields(Published))
-MAY_BE_EMPTY = ("experiment", "table", "epochs", "variant", "note")
-
-
-def read_published(folder: Path) -> AllPublished:
-    """All published numbers of a folder, and what cannot be used of it."""
-    numbers, problems = [], []
+    Raises:
+        InputError: there is no such file, one cannot be read, or a row is wrong; names the file and the line.
+    """
+    by_name = {experiment.name: experiment for experiment in experiments}
     paths = sorted(Path(folder).glob("*.csv"))
-    if not paths:
-        problems.append(f"no published numbers in {folder}: give published=, or restore it from the repository")
-    for path in paths:
-        try:
-            numbers += read_file(path)
-        except InputError as error:
-            problems.append(f"{error}; none of this file's numbers is shown")
-    return AllPublished(numbers, problems)
+    require(bool(paths), f"no published numbers in {folder}: give published=, or restore it from the repository")
+    return [number for path in paths for number in _read_file(path, by_name)]
 
 
-def write_published(path: Path, rows: Iterable[Published]) -> None:
-    """Write a file of published numbers.
-
-    Raises:
-        RunError: it cannot be written.
-    """
-    text = io.StringIO()
-    writer = csv.writer(text, lineterminator="\n")
-    writer.writerows((COLUMNS, *(asdict(row).values() for row in rows)))
-    write_text(path, text.getvalue())
-
-
-def read_table(path: Path, columns: Sequence[str]) -> list[dict[str, str]]:
-    """The rows of a CSV file.
-
-    Raises:
-        InputError: it cannot be read, its columns are others, or a row is too short or too long.
-    """
+def _read_file(path: Path, experiments: Mapping[str, ExperimentFile]) -> Iterator[Published]:
+    line = 1
     try:
-        with open(path, newline="") as file:
+        with open(path, newline="", encoding="utf-8-sig") as file:  # spreadsheets begin files with a byte order mark
             reader = csv.DictReader(file)
-            require(tuple(reader.fieldnames or ()) == tuple(columns), f"{path} must have columns {', '.join(columns)}")
-            rows = list(reader)
+            wanted = f"the columns must be {', '.join(Published._fields)}: correct them, or move the file"
+            require(tuple(reader.fieldnames or ()) == Published._fields, f"{path}, line 1: {wanted}")
+            for row in reader:
+                line = reader.line_num
+                problem = next(_problems(row, experiments), None)
+                require(problem is None, f"{path}, line {line}, must be corrected: {problem}")
+                yield Published(**row)
     except OSError as error:
-        raise InputError(f"{path} cannot be read ({error.strerror}): give a CSV file") from error
+        raise InputError(f"{path} cannot be read ({error.strerror}): make it readable, or move it") from error
     except (UnicodeDecodeError, csv.Error) as error:
-        raise InputError(f"{path} is no CSV file: {error}") from error
-    for line, row in enumerate(rows, 2):
-        whole = None not in row and None not in row.values()
-        require(whole, f"{path}, row {line}: as many values as columns, {len(columns)}")
-    return rows
+        raise InputError(f"{path} is no CSV file after line {line} ({error}): correct it, or move it") from error
 
 
-def read_file(path: Path) -> list[Published]:
-    """The numbers of one file.
+def _problems(row: Mapping[str, str], experiments: Mapping[str, ExperimentFile]) -> Iterator[str]:
+    """What is wrong with a row; only the first problem counts, since later ones may follow from it."""
+    if None in row or None in row.values():
+        yield f"it must have {len(Published._fields)} values"
+    for column in Published._fields:
+        if not row[column] and column not in MAY_BE_EMPTY:
+            yield f"{column} must not be empty"
 
-    Raises:
-        InputError: it is no such file, or a row is damaged.
-    """
-    return [checked(row, f"{path}, row {line}") for line, row in enumerate(read_table(path, COLUMNS), 2)]
+    value, epochs = row["value"], row["epochs"]
+    if not re.fullmatch(r"[0-9]+(\.[0-9]+)?", value):
+        yield f"value must be a number, such as 19.60, not '{value}'"
+    if row["unit"] == "%" and float(value) > 100:
+        yield f"value must be a percentage, 0 to 100, not {value}"
+    if not re.fullmatch(r"[0-9]*", epochs):
+        yield f"epochs must be a whole number or empty, not '{epochs}'"
+
+    if row["experiment"]:
+        yield from _problems_as_experiment(row, experiments)
 
 
-def checked(row: Mapping[str, str], where: str) -> Published:
-    """A row as a number; `where` is it, for messages.
+def _problems_as_experiment(row: Mapping[str, str], experiments: Mapping[str, ExperimentFile]) -> Iterator[str]:
+    """What keeps a row from being compared with runs of the experiment that it names."""
+    name, metric, statistic = row["experiment"], row["metric"], row["statistic"]
+    if name not in experiments:
+        yield f"unknown experiment '{name}'{nearest(name, experiments)}"
+    for column, names in (("dataset", DATASETS), ("network", NETWORKS), ("method", METHODS)):
+        its_own = names.get(getattr(experiments[name], column))
+        if its_own not in (None, row[column].removesuffix("-C")):  # CIFAR-100-C has corrupted images of CIFAR-100
+            yield f"{column} of {name} is {its_own}, not {row[column]}"
 
-    Raises:
-        InputError: a value is missing or wrong.
-    """
-    for column in COLUMNS:
-        require(column in MAY_BE_EMPTY or row[column] != "", f"{where}: {column} must not be empty")
-    try:
-        value = float(row["value"])
-    except ValueError as error:
-        raise InputError(f"{where}: value must be a number, not '{row['value']}'") from error
-    require(isfinite(value), f"{where}: value must be finite, not {row['value']}")
-    in_range = row["unit"] != "%" or 0 <= value <= 100
-    require(in_range, f"{where}: value must be a percentage, 0 to 100, not {row['value']}")
-    epochs = row["epochs"]
-    require(epochs == "" or epochs.isdecimal(), f"{where}: epochs must be a whole number or empty, not '{epochs}'")
-    return Published(**row)
+    if metric not in BY_NAME and not re.fullmatch(NOT_MEASURED, metric):
+        yield f"unknown metric '{metric}'{nearest(metric, BY_NAME)}"
+    if metric in BY_NAME and row["unit"] != "%":
+        yield f"unit must be %, not {row['unit']}"
+    if metric in BY_NAME and not statistic.startswith(tuple(PUBLISHED_STATISTICS)):
+        yield f"unknown statistic '{statistic}'{nearest(statistic, PUBLISHED_STATISTICS)}"

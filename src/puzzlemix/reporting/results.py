@@ -22,13 +22,14 @@ from puzzlemix.reporting.comparison import (
     without_run,
 )
 from puzzlemix.reporting.experiments import ExperimentFile, experiment_files
-from puzzlemix.reporting.measures import ATTACKED, STATISTICS, TOP1
+from puzzlemix.reporting.measures import ATTACKED, TOP1
 from puzzlemix.reporting.published import METHODS, read_published
 from puzzlemix.reporting.robustness import robustness_table
 from puzzlemix.reporting.runs import Row, by_name, find_runs, rows_of
 from puzzlemix.reporting.seconds import seconds_table
 from puzzlemix.reporting.tables import Table, spread
 from puzzlemix.reporting.verdict import welch_p
+from puzzlemix.runlog import STATISTICS
 
 RUNS_HEADER = ("run", "seeds", "epochs", TOP1.title, "last", "best", *(m.title for m in ATTACKED), "s / epoch")
 NOT_TOLD = ("_target_", "name", "mean", "std")  # of the settings of all rows: it is in the title, or would fill a line
@@ -91,7 +92,7 @@ class TableResults(NamedTuple):
 
 
 class Results(NamedTuple):
-    """Every table that was asked for, and a line on each run or file that cannot be shown."""
+    """Every table that was asked for, and a line on each run that cannot be shown."""
 
     tables: list[TableResults]
     problems: list[str]
@@ -124,7 +125,7 @@ def join_results(
         InputError: a folder or its content cannot be read, or there is no such table.
     """
     require_number("tolerance", tolerance)
-    found, (published, unread) = find_runs(results_dir), read_published(published_dir)
+    found, published = find_runs(results_dir), read_published(published_dir, experiments)
     benchmarks = read_benchmarks(published_dir / "benchmarks.yaml")
     by_table = defaultdict(list)
     for row in rows_of(found.runs):
@@ -145,7 +146,7 @@ def join_results(
                 theirs = benchmarks_of(experiment.settings(), experiment.choices, published, benchmarks)
                 beside[experiment.name] = theirs
         tables.append(TableResults(name, rows, lines, beside))
-    return Results(tables, found.problems + unread)
+    return Results(tables, found.problems)
 
 
 def _place(label: str, row: Row) -> tuple[bool, int]:

@@ -1,4 +1,4 @@
-"""The files of a run's folder, read by somebody who did not write them: damaged, older, or being written just now."""
+"""The files of a run's folder, read by somebody who did not write them: they may be damaged, or half written."""
 
 from __future__ import annotations
 
@@ -9,29 +9,39 @@ from typing import Any
 
 from puzzlemix.errors import require
 from puzzlemix.nested import flatten, has_shape, is_number, is_percentage, parse_nested, read_nested, read_text
-from puzzlemix.reporting.measures import STATISTICS, TOP1, TOP5
+from puzzlemix.reporting.measures import TOP1, TOP5
 from puzzlemix.robustness.results import attacks_are_whole
-from puzzlemix.runlog import read_metrics
+from puzzlemix.runlog import STATISTICS, read_metrics
 from puzzlemix.settings import fingerprint
+from puzzlemix.training import PARTS
 
 # What is used of each file.
 CONFIG = {
     "name": str,
     "seed": int,
+    "table": (str, int),
+    "choices": {"network": str, "mixup": str},
     "dataset": {"name": (str, int)},
     "network": dict,
     "mixup": dict,
-    "recipe": {"epochs": int, "phases": list},
+    "recipe": {"epochs": int, "phases": list, "schedule": str},
+    "precision": str,
 }
-CONFIG_OF_TODAY = {"table": (str, int), "choices": {"network": str, "mixup": str}}
-SECONDS = {"total": is_number, "*": is_number}
+SECONDS = dict.fromkeys((*PARTS, "total"), is_number)
 METRICS = {
     **dict.fromkeys((TOP1.key, TOP5.key), dict.fromkeys(STATISTICS, is_percentage)),
+    "weights": (str, NoneType),  # None: not recorded, and so are threads
     "evaluated_on": str,
     "seconds_per_epoch": SECONDS,
     "versions": {"torch": str},
     "git_commit": (str, NoneType),
-    "machine": {"processor": str, "cores": (int, NoneType), "threads?": int, "gpu": (str, NoneType), "processes": int},
+    "machine": {
+        "processor": str,
+        "cores": (int, NoneType),
+        "threads": (int, NoneType),
+        "gpu": (str, NoneType),
+        "processes": int,
+    },
 }
 
 
@@ -39,12 +49,10 @@ def read_config(path: Path) -> dict[str, Any]:
     """A run's config.
 
     Raises:
-        InputError: it is damaged, or of a version that did not write what is needed here.
+        InputError: it is damaged.
     """
     config = read_nested(path)
     require(has_shape(config, CONFIG), f"{path} is damaged: its run is not shown")
-    of_today = has_shape(config, CONFIG_OF_TODAY)
-    require(of_today, f"{path} is of an older version of this code, which named no table: its run is not shown")
     return config
 
 
@@ -61,10 +69,10 @@ def read_run_metrics(path: Path, config: Mapping[str, Any]) -> dict[str, Any]:
     require(wrong is None, f"{path}: {wrong} is {errors.get(wrong)!s:.40}, no percentage: its run is not shown")
     wanted = {**config, "epochs": config["recipe"]["epochs"], "config_hash": fingerprint(config)}
     other = next((key for key in ("name", "seed", "epochs", "config_hash") if metrics.get(key) != wanted[key]), None)
-    of_what = "not of the config beside it, or of another version of this code"
-    require(other is None, f"{path} is {of_what}: {other} is {metrics.get(other)!s:.40}; its run is not shown")
+    of_what = f"not of the config beside it: {other} is {metrics.get(other)!s:.40}"
+    require(other is None, f"{path} is {of_what}; its run is not shown")
     whole = has_shape(metrics, METRICS) and attacks_are_whole(metrics)
-    require(whole, f"{path} is of another version of this code: it lacks what is shown of a run")
+    require(whole, f"{path} is damaged: it lacks what is shown of a run, so its run is not shown")
     return metrics
 
 

@@ -80,9 +80,10 @@ class Run:
     def machine(self) -> str:
         """On which it ended, with torch's version."""
         machine = self.metrics["machine"]
-        threads = f", {machine['threads']} thread(s)" if "threads" in machine else ""  # earlier versions did not say
-        processor = machine["gpu"] or f"{machine['processor']}, {machine['cores']} cores{threads}"
-        return f"{processor}, torch {self.metrics['versions']['torch']}"
+        of_processor = (("cores", "cores"), ("threads", "thread(s)"))  # None: not known
+        counts = [f"{machine[key]} {what}" for key, what in of_processor if machine[key] is not None]
+        where = machine["gpu"] or ", ".join([machine["processor"], *counts])
+        return f"{where}, torch {self.metrics['versions']['torch']}"
 
     @cached_property
     def log(self) -> list[dict[str, Any]]:
@@ -202,7 +203,7 @@ def _problem_of_evaluation(run: Run) -> list[str]:
     if not path.is_file() or run.robustness:
         return []
     if not robustness_file.read_evaluation(path):
-        return [f"{path} is damaged, or of another version of this code: it is not shown; evaluate.py writes it again"]
+        return [f"{path} is damaged: it is not shown; evaluate.py writes it again"]
     of = "another network than the run's last" if run.metrics else "a run that is not finished"
     return [f"{path} is of {of}: it is not shown"]
 

@@ -24,13 +24,13 @@ def seconds_table(name: str, rows: Mapping[str, Row]) -> Table | None:
 
 def _cells(label: str, row: Row) -> tuple[str, ...]:
     seconds = row.seconds
-    training_s = seconds["total"] - seconds.get("evaluation", 0.0)
-    mixing_s = sum(seconds.get(part, 0.0) for part in ("saliency", "mixing"))
+    training_s = seconds["total"] - seconds["evaluation"]
+    mixing_s = seconds["saliency"] + seconds["mixing"]
     images = next((images for run in row.finished for images in run.logged("images").values()), 0)  # of an epoch
     return (
         label,
         str(len(row.finished)),
-        *(f"{seconds.get(part, 0.0):.2f}" for part in (*PARTS, "total")),
+        *(f"{seconds[part]:.2f}" for part in (*PARTS, "total")),
         f"{100 * mixing_s / training_s:.1f}" if training_s else "-",
         f"{images / training_s:.0f}" if training_s and images else "-",
     )

@@ -7,9 +7,9 @@ from pathlib import Path
 from types import NoneType
 from typing import Any
 
-from puzzlemix.checkpoint import beside
 from puzzlemix.data.corrupted import SEVERITIES
 from puzzlemix.errors import require
+from puzzlemix.files import beside
 from puzzlemix.nested import has_shape, is_number, is_percentage, read_nested
 from puzzlemix.robustness.auto_attack import ATTACKS
 from puzzlemix.robustness.calibration import BINS
@@ -21,6 +21,7 @@ SAME = ("weights", "evaluated_on")  # of one network, one set of images
 ATTACK = {"eps_255": is_number, "step_255": is_number, "steps": int, "random_start": bool, "restarts?": int}
 BIN = ({"images": int, "confidence": is_number, "accuracy": is_number}, {"images": lambda images: images == 0})
 EVALUATION = {
+    "weights": str,
     "seed": int,
     "top1_error": is_percentage,
     "top5_error": is_percentage,
@@ -82,12 +83,8 @@ def _same(results: Mapping[str, Any], earlier: Mapping[str, Any]) -> bool:
 
 
 def is_of_run(results: Mapping[str, Any], metrics: Mapping[str, Any]) -> bool:
-    """Whether results are of a finished run's last network, on the images of the run's own errors.
-
-    Runs of earlier versions do not say what their weights were.
-    """
-    same = [key for key in ("weights", "epochs", "evaluated_on") if key in metrics]
-    return bool(metrics) and all(results.get(key) == metrics[key] for key in same)
+    """Whether results are of a finished run's last network, on the images of the run's own errors."""
+    return bool(metrics) and all(results.get(key) == metrics[key] for key in ("weights", "epochs", "evaluated_on"))
 
 
 def attacks_are_whole(results: Mapping[str, Any]) -> bool:
