@@ -333,7 +333,7 @@ def test_a_checkpoint_holds_all_that_a_run_is(stopped):
 
 def test_what_users_draw_from_the_global_streams_goes_on_too(train, stopped, whole):
     """A network with noise of Python's, NumPy's and PyTorch's generators."""
-    overrides = ("network._target_=noisy_network.NoisyNetwork", *LONGER)
+    overrides = ("network._target_=odd_networks.NoisyNetwork", *LONGER)
     stopped(4, *overrides)
     assert differences(train(*overrides), whole(*overrides)) == []
 
