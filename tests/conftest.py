@@ -2,10 +2,12 @@
 
 import importlib.util
 import json
+import multiprocessing
 import os
 import pty
 import resource
 import shutil
+import signal
 import subprocess
 import sys
 import termios
@@ -173,6 +175,28 @@ def at_step(patch, number, act):
 def log_of(folder):
     """The lines of a run's log."""
     return [json.loads(line) for line in (folder / "log.jsonl").read_text().splitlines()]
+
+
+@contextmanager
+def held_by_another_process(folder):
+    """A process that has a run's folder, until it is killed."""
+    from puzzlemix.run_lock import lock_run
+
+    def hold(told):
+        lock = lock_run(folder)
+        told.send("locked")
+        signal.pause()
+        lock.close()
+
+    asked, told = multiprocessing.Pipe()
+    process = multiprocessing.get_context("fork").Process(target=hold, args=(told,))
+    process.start()
+    assert asked.recv() == "locked"
+    try:
+        yield process
+    finally:
+        process.kill()
+        process.join()
 
 
 @contextmanager

@@ -14,7 +14,7 @@ from pathlib import Path
 
 import pytest
 import torch
-from conftest import SCRIPTS, TINY, at_step, full_disk, log_of, run_script
+from conftest import SCRIPTS, TINY, at_step, full_disk, held_by_another_process, log_of, run_script
 from pictures import write_class_folders
 from torch import nn
 
@@ -414,30 +414,15 @@ def test_a_folder_whose_lock_cannot_be_written_is_told_in_one_line(train, tmp_pa
         train()
 
 
-HOLD = """
-import sys
-from pathlib import Path
-from puzzlemix.run_lock import lock_run
-
-lock = lock_run(Path(sys.argv[1]))
-print("locked", flush=True)
-sys.stdin.read()
-"""
-
-
 def test_a_second_run_in_the_same_folder_is_refused(train, copied):
     (copied / "metrics.json").unlink()
     (copied / "checkpoints" / "previous.pt").write_bytes(b"damaged")  # which is not for the second to see to
     before = {path: path.read_bytes() for path in copied.rglob("*") if path.is_file() and path.name != ".lock"}
-    hold = [sys.executable, "-c", HOLD, copied]
-    first = subprocess.Popen(hold, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
-    assert first.stdout.readline() == "locked\n"
-    with pytest.raises(SystemExit, match=rf"^error: {copied} is being trained by process {first.pid} on [^\n]*$"):
-        train()
-    assert {path: path.read_bytes() for path in before} == before
-    first.kill()  # which lets go of the folder
-    first.communicate()
-    train()
+    with held_by_another_process(copied) as first:
+        with pytest.raises(SystemExit, match=rf"^error: {copied} is being trained by process {first.pid} on [^\n]*$"):
+            train()
+        assert {path: path.read_bytes() for path in before} == before
+    train()  # its end, by a kill, lets go of the folder
     assert (copied / ".lock").read_text().startswith(f"process {os.getpid()} on ")
     assert (copied / "metrics.json").is_file()
 
