@@ -243,7 +243,7 @@ compile(assemble._assemble_images, 4, picture, cells_h=1, cells_w=1, MOVES=False
 """
 
 
-@pytest.mark.parametrize("compute_capability", [80, 90])
+@pytest.mark.parametrize("compute_capability", [80, pytest.param(90, marks=pytest.mark.slow)])
 def test_the_kernels_compile_for_nvidia_gpus(compute_capability, tmp_path, monkeypatch):
     monkeypatch.setenv("TRITON_CACHE_DIR", str(tmp_path))
     monkeypatch.delenv("TRITON_INTERPRET")
