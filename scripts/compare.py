@@ -10,40 +10,39 @@ from pathlib import Path
 
 from omegaconf import DictConfig
 
-from puzzlemix import cli
-from puzzlemix.environment import git_commit
-from puzzlemix.errors import require
-from puzzlemix.experiment import plain
-from puzzlemix.files import output_file, write_text
+from puzzlemix.cli.config import plain
+from puzzlemix.cli.script import commands, script, warn
 from puzzlemix.reporting.listing import listing
 from puzzlemix.reporting.measures import TOP1
 from puzzlemix.reporting.results import as_tables, results_of
 from puzzlemix.reporting.runs import find_runs, short_commit
 from puzzlemix.reporting.tables import FORMATS, print_tables
+from puzzlemix.runtime.environment import git_commit
+from puzzlemix.runtime.errors import require
+from puzzlemix.runtime.files import output_file, write_text
+from startup import ROOT
 
-ROOT = Path(__file__).resolve().parents[1]
 
-
-@cli.script("compare")
+@script("compare")
 def compare(config: DictConfig) -> None:
     config = plain(config)
     output = None if config["output"] is None else output_file(config["output"], None, FORMATS)
     results = results_of(config, ROOT)
-    cli.warn(results.problems)
+    warn(results.problems)
     print_tables(as_tables(results.tables, short_commit(git_commit())))
     if output is not None:
         write_text(output, FORMATS[output.suffix.lower()](as_tables(results.tables)))
         print(output)
 
 
-@cli.script("compare_curves")
+@script("compare_curves")
 def draw_curves(config: DictConfig) -> None:
     from puzzlemix.reporting.figures import COLOURS, curves_of, save_curves  # here, since matplotlib takes a second
 
     config = plain(config)
     output = output_file(config["output"], None, (".png",))
     results = results_of(config, ROOT)
-    cli.warn(results.problems)
+    warn(results.problems)
     tables = [table for table in results.tables if table.rows]
     names = " and ".join(table.name for table in tables)
     missing = "runs" if config["table"] is None else f"runs of {config['table']}"
@@ -53,7 +52,7 @@ def draw_curves(config: DictConfig) -> None:
     rows = table.rows_to_draw(len(COLOURS))
     curves = curves_of(rows, TOP1.key)
     require(bool(curves), f"no run of {names} has an epoch in its log.jsonl")
-    cli.warn([f"{len(table.rows) - len(rows)} rows are not drawn"] if len(rows) < len(table.rows) else [])
+    warn([f"{len(table.rows) - len(rows)} rows are not drawn"] if len(rows) < len(table.rows) else [])
     least, most = (some(len(curve.values) for curve in curves) for some in (min, max))
     seeds = f"{most}" if least == most else f"{least} to {most}"
     over = f", mean and range of {seeds} seeds" if most > 1 else ""
@@ -61,16 +60,16 @@ def draw_curves(config: DictConfig) -> None:
     print(output)
 
 
-@cli.script("compare_runs")
+@script("compare_runs")
 def list_runs(config: DictConfig) -> None:
     config = plain(config)
     found = find_runs(Path(config["results_dir"]))
     filters = {key: config[key] for key in ("name", "table", "method", "status", "seed")}
     print_tables([listing(found.runs, filters, config["sort"], config["descending"])])
-    cli.warn(found.problems)
+    warn(found.problems)
 
 
-main = cli.commands(compare, {"curves": draw_curves, "runs": list_runs})
+main = commands(compare, {"curves": draw_curves, "runs": list_runs})
 
 if __name__ == "__main__":
     main()

@@ -7,38 +7,38 @@ python scripts/evaluate.py checkpoint=models/NAME.pt attack=fgsm,pgd
 An evaluation that was stopped goes on, with the same command, with what it had not yet measured.
 """
 
-import signal
+from startup import CONFIGS, hold_signals
 
-if __name__ == "__main__":  # the imports take seconds: signals wait until `cli.script` answers them
-    signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGTERM, signal.SIGUSR1, signal.SIGUSR2})
+if __name__ == "__main__":
+    hold_signals()
 
 import json
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 import torch
 from omegaconf import DictConfig
 
-from puzzlemix import cli, distributed
-from puzzlemix.arithmetic import Arithmetic
-from puzzlemix.checkpoint import digest
+from puzzlemix.cli.config import check_torchvision, load_experiment, plain
+from puzzlemix.cli.script import script, warn
 from puzzlemix.data.corrupted import CorruptedImages, open_corrupted, released_folder
-from puzzlemix.environment import environment
-from puzzlemix.errors import printable, require, require_whole
-from puzzlemix.evaluation import Evaluator
-from puzzlemix.experiment import check_torchvision, load_experiment, plain
-from puzzlemix.files import output_file, write_text
+from puzzlemix.evaluation.auto_attack import auto_attack, check_auto_attack
+from puzzlemix.evaluation.calibration import calibration
+from puzzlemix.evaluation.corrupted import corruption_errors
+from puzzlemix.evaluation.evaluator import Evaluator, attack_errors, check_evaluation, clean_errors, train_error
+from puzzlemix.evaluation.results import check_seed, read_evaluation, results_path, with_earlier
+from puzzlemix.evaluation.self_checks import self_checks, zero_gradients
 from puzzlemix.reporting.robustness import failed_checks, summary
-from puzzlemix.robustness.attacked import check_evaluation
-from puzzlemix.robustness.auto_attack import check_auto_attack
-from puzzlemix.robustness.results import check_seed, read_evaluation, results_path, with_earlier
-from puzzlemix.robustness.self_checks import self_checks
-from puzzlemix.robustness.suite import measure
+from puzzlemix.runtime import distributed
+from puzzlemix.runtime.environment import environment
+from puzzlemix.runtime.errors import printable, require, require_whole
+from puzzlemix.runtime.files import output_file, write_text
+from puzzlemix.training.checkpoint import digest
+from puzzlemix.training.precision import Arithmetic
 
-CONFIGS = Path(__file__).resolve().parents[1] / "configs"
 
-
-@cli.script("evaluate")
+@script("evaluate")
 def main(config: DictConfig) -> None:
     check_torchvision()
     config = plain(config)
@@ -57,8 +57,7 @@ def main(config: DictConfig) -> None:
     check_seed(of, read_evaluation(output), output)
     unfinished = output.with_name(f"{output.stem}_unfinished.json")
     evaluator = Evaluator(network, data, config["test_batch_size"], config["seed"]).keeping(unfinished, of["weights"])
-    measured = measure(evaluator, config["attack"], corrupted, config["auto_attack"], config["train_images"])
-    results = {**of, "epochs": epochs, **measured}
+    results = {**of, "epochs": epochs, **measure(evaluator, corrupted, config)}
     if distributed.is_main():
         results |= {"checkpoint": config["checkpoint"], "test_batch_size": config["test_batch_size"], **ran_on}
         results = with_earlier(results, read_evaluation(output))
@@ -70,6 +69,20 @@ def main(config: DictConfig) -> None:
     distributed.wait_for_all()
 
 
+def measure(evaluator: Evaluator, corrupted: CorruptedImages | None, config: Mapping[str, Any]) -> dict[str, Any]:
+    """All that the config asks for, the longest last; errors are in percent."""
+    results = clean_errors(evaluator) | attack_errors(evaluator, config["attack"])
+    results |= {"attacks": config["attack"], "zero_gradients": zero_gradients(evaluator)}
+    results["calibration"] = calibration(evaluator)
+    if config["train_images"]:
+        results["train_error"] = train_error(evaluator)
+    if corrupted is not None:
+        results["corruptions"] = corruption_errors(evaluator, corrupted)
+    if config["auto_attack"]["eps_255"] is not None:
+        results["auto_attack"] = auto_attack(evaluator, **config["auto_attack"])
+    return results
+
+
 def corrupted_images(wanted: str | None, data: Any) -> CorruptedImages | None:
     """The set that is to be measured; where there is none, or not all of it, it is said."""
     if wanted is None:
@@ -77,25 +90,27 @@ def corrupted_images(wanted: str | None, data: Any) -> CorruptedImages | None:
     require(isinstance(wanted, str), f"corruptions must be auto or the folder of a set, not {wanted}")
     folder = released_folder(data) if wanted == "auto" else Path(wanted).expanduser()
     if folder is None:
-        warn(f"there are no corrupted images of {data.name}, so none are measured: give corruptions=FOLDER of a set")
+        warn_once(
+            f"there are no corrupted images of {data.name}, so none are measured: give corruptions=FOLDER of a set"
+        )
         return None
     images = open_corrupted(folder, data)
     if images.lacking:
-        warn(f"{folder} lacks {', '.join(images.lacking)}: the rest is measured")
+        warn_once(f"{folder} lacks {', '.join(images.lacking)}: the rest is measured")
     return images
 
 
-def warn(problem: str) -> None:
+def warn_once(problem: str) -> None:
     """A line on stderr, once."""
     if distributed.is_main():
-        cli.warn([problem])
+        warn([problem])
 
 
 def show(results: dict[str, Any]) -> None:
     """The numbers, a line each, and what to doubt as warnings."""
     for title, value in summary(results).items():
         print(printable(f"{title:32}{value}"))  # an earlier evaluation's names come from a file
-    cli.warn(failed_checks(results))
+    warn(failed_checks(results))
 
 
 if __name__ == "__main__":

@@ -1,4 +1,13 @@
-"""Bring a checkpoint of the authors' releases into this repository's format; `--help` says how."""
+"""Bring a checkpoint of the authors' releases of Puzzle Mix or Co-Mixup into this repository's format.
+
+python scripts/import_checkpoint.py checkpoint.pth.tar --network preactresnet18
+python scripts/evaluate.py checkpoint=models/checkpoint.pt
+
+The file is read as data: nothing that it names is imported or called, and one that would run anything is refused.
+Claims of accuracy, in the file and in a log.txt next to it, are printed as claims. The files do not say in a form that
+could be trusted which method, recipe and seed trained the network: the written config holds this repository's
+Puzzle Mix instead, and lists them as not said.
+"""
 
 import argparse
 import json
@@ -8,36 +17,22 @@ from typing import Any, NoReturn
 
 from omegaconf import OmegaConf
 
-from puzzlemix import cli, overrides
-from puzzlemix.checkpoint import save_checkpoint
-from puzzlemix.errors import InputError, require, require_choice
-from puzzlemix.experiment import build_part, check_torchvision, compose
-from puzzlemix.files import output_file, write_text
-from puzzlemix.foreign_checkpoint import LOG, Claim, ForeignCheckpoint, claims_of_log, read_foreign
+from puzzlemix.cli import overrides
+from puzzlemix.cli.config import build_part, check_torchvision, compose
+from puzzlemix.cli.script import plain_script
+from puzzlemix.runtime.errors import InputError, require, require_choice
+from puzzlemix.runtime.files import output_file, write_text
+from puzzlemix.training.checkpoint import save_checkpoint
+from puzzlemix.training.release_checkpoint import LOG, Claim, ForeignCheckpoint, claims_of_log, read_foreign
+from startup import CONFIGS
 
-CONFIGS = Path(__file__).resolve().parents[1] / "configs"
 DATASETS = {10: "cifar10", 100: "cifar100", 200: "tiny_imagenet", 1000: "imagenet"}  # of the releases, by classes
 LARGE = ("tiny_imagenet",)  # 64 x 64 pixels, for which the releases' main.py makes the stem's stride 2
 NOT_SAID = ("mixup", "recipe", "seed")  # by the files
 
 
-@cli.plain_script
-@cli.helped_by_docstring
+@plain_script
 def main() -> None:
-    """Bring a checkpoint of the authors' releases of Puzzle Mix or Co-Mixup into this repository's format.
-
-    python scripts/import_checkpoint.py checkpoint.pth.tar --network preactresnet18
-    python scripts/evaluate.py checkpoint=models/checkpoint.pt
-
-        --network NAME    of configs/network; names and shapes of all its tensors must be the file's
-        --dataset NAME    of configs/dataset; without it by the classes: cifar10, cifar100, tiny_imagenet, imagenet
-        --output FILE     without it models/<name of the file>.pt; a JSON file with what the file claims goes beside it
-
-    The file is read as data: nothing that it names is imported or called, and one that would run anything is refused.
-    What it and a log.txt beside it claim of accuracies is printed as claims. They do not say in a form that could be
-    trusted with which method, recipe and seed it was trained; the written config holds this repository's Puzzle Mix in
-    their place, and lists them as not said.
-    """
     options = arguments()
     check_torchvision()
     require_choice("--network", options.network, overrides.options(CONFIGS / "network"))
@@ -54,7 +49,7 @@ def main() -> None:
     card = {**config["imported_from"], "network": options.network, "dataset": dataset, "claims": claims}
     save_checkpoint(output, {"config": config, "network": weights})
     write_text(output.with_suffix(".json"), json.dumps(card, indent=2) + "\n")
-    for line in told(claims):
+    for line in lines_of(claims):
         print(f"claims: {line}")
     print(output)
 
@@ -65,11 +60,12 @@ def arguments() -> argparse.Namespace:
     Raises:
         InputError: one is missing or unknown.
     """
-    parser = argparse.ArgumentParser(add_help=False, allow_abbrev=False)
+    as_written = argparse.RawDescriptionHelpFormatter
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=as_written, allow_abbrev=False)
     parser.add_argument("file")
-    parser.add_argument("--network", required=True)
-    parser.add_argument("--dataset")
-    parser.add_argument("--output")
+    parser.add_argument("--network", required=True, help="of configs/network, with all tensors of the file")
+    parser.add_argument("--dataset", help="of configs/dataset; default: by the number of classes")
+    parser.add_argument("--output", help="default: models/<name of the file>.pt; its claims go into a JSON file there")
     parser.error = refuse_arguments
     return parser.parse_args()
 
@@ -135,8 +131,8 @@ def check_classes(foreign: ForeignCheckpoint, dataset: str, classes: int) -> Non
     )
 
 
-def told(claims: Mapping[str, Claim]) -> list[str]:
-    """What the file claims of its training, in lines."""
+def lines_of(claims: Mapping[str, Claim]) -> list[str]:
+    """The file's claims about its training, as lines of text."""
     lines = []
     if trained := [f"{key} {claims[key]}" for key in ("arch", "epoch") if key in claims]:
         lines.append(", ".join(trained))

@@ -6,10 +6,10 @@ python scripts/prepare_data.py dataset=image_folder source=FOLDER dataset.name=f
 python scripts/prepare_data.py dataset=imagenet source=FOLDER
 """
 
-import signal
+from startup import hold_signals
 
-if __name__ == "__main__":  # the imports take seconds: signals wait until `cli.script` answers them
-    signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGTERM, signal.SIGUSR1, signal.SIGUSR2})
+if __name__ == "__main__":
+    hold_signals()
 
 from collections.abc import Callable, Mapping
 from pathlib import Path
@@ -19,21 +19,20 @@ import torch
 from hydra.core.hydra_config import HydraConfig
 from omegaconf import DictConfig, OmegaConf
 
-from puzzlemix import cli, overrides
-from puzzlemix.data.arrays import ArrayData
+from puzzlemix.cli import overrides
+from puzzlemix.cli.config import build_part, check_torchvision, plain
+from puzzlemix.cli.script import script
+from puzzlemix.data.arrays import ArrayData, Arrays, write_arrays
 from puzzlemix.data.cifar import read_cifar
 from puzzlemix.data.first_classes import FirstClasses
-from puzzlemix.data.folders import ImageFolders
+from puzzlemix.data.folders import SHORT_SIDES, ImageFolders, resized_folder, write_resized_copies
 from puzzlemix.data.image_folder import channel_statistics, read_image_folder
-from puzzlemix.data.npz import Arrays, write_arrays
-from puzzlemix.data.resized_copies import SHORT_SIDES, resized_folder, write_resized_copies
 from puzzlemix.data.tiny_imagenet import read_tiny_imagenet
-from puzzlemix.errors import require
-from puzzlemix.experiment import build_part, check_torchvision, plain
-from puzzlemix.files import make_folder, write_text
+from puzzlemix.runtime.errors import require
+from puzzlemix.runtime.files import make_folder, write_text
 
 
-@cli.script("prepare_data")
+@script("prepare_data")
 def main(config: DictConfig) -> None:
     check_torchvision()
     if OmegaConf.is_missing(config.dataset, "num_classes"):
@@ -55,7 +54,7 @@ def main(config: DictConfig) -> None:
             prepare_arrays(data, lambda: read_cifar(name, raw, config["download"]), config["force"])
         case "tiny_imagenet":
             raw = source or data.folder.parent / "raw" / "tiny-imagenet-200.zip"
-            prepare_arrays(data, lambda: read_tiny_imagenet(raw, config["class_order"]), config["force"])
+            prepare_arrays(data, lambda: read_tiny_imagenet(raw), config["force"])
         case _:
             check_source(data, source, config["force"])
             train = prepare_arrays(data, lambda: read_own_images(data, source, config), config["force"], source)

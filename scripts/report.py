@@ -7,22 +7,21 @@ from pathlib import Path
 
 from omegaconf import DictConfig
 
-from puzzlemix import cli
-from puzzlemix.environment import git_commit
-from puzzlemix.experiment import plain
-from puzzlemix.files import output_file, write_text
+from puzzlemix.cli.config import plain
+from puzzlemix.cli.script import script, warn
 from puzzlemix.reporting.report import report_page
 from puzzlemix.reporting.results import results_of
+from puzzlemix.runtime.environment import git_commit
+from puzzlemix.runtime.files import output_file, write_text
+from startup import ROOT
 
-ROOT = Path(__file__).resolve().parents[1]
 
-
-@cli.script("report")
+@script("report")
 def main(config: DictConfig) -> None:
     config = plain(config)
     output = output_file(config["output"], None, (".html",))
     results = results_of(config, ROOT)
-    cli.warn(results.problems)
+    warn(results.problems)
     write_text(output, report_page(results, Path(config["results_dir"]), git_commit()))
     print(output)
 

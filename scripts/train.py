@@ -6,10 +6,10 @@ torchrun --nproc-per-node=4 scripts/train.py dataset=cifar100 network=wrn28_10 m
 python scripts/train.py -m mixup=vanilla,puzzlemix seed=0,1,2
 """
 
-import signal
+from startup import hold_signals
 
-if __name__ == "__main__":  # the imports take seconds: signals wait until `cli.script` answers them
-    signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGTERM, signal.SIGUSR1, signal.SIGUSR2})
+if __name__ == "__main__":
+    hold_signals()
 
 from collections.abc import Mapping
 from contextlib import nullcontext
@@ -20,15 +20,16 @@ from hydra.core.hydra_config import HydraConfig
 from omegaconf import DictConfig, OmegaConf
 from torch.compiler import set_stance
 
-from puzzlemix import cli, distributed, overrides, preemption
-from puzzlemix.checkpoint import digest
-from puzzlemix.errors import RunError, require
-from puzzlemix.evaluation import Evaluator
-from puzzlemix.experiment import build, build_part, build_recipe, check_torchvision, plain
-from puzzlemix.model_card import check_kept, keep_weights
-from puzzlemix.robustness.attacked import attack_errors, check_evaluation
-from puzzlemix.runlog import RunLog
-from puzzlemix.training import Trainer
+from puzzlemix.cli import overrides
+from puzzlemix.cli.config import build, build_part, build_recipe, check_torchvision, plain
+from puzzlemix.cli.script import script, warn
+from puzzlemix.evaluation.evaluator import Evaluator, attack_errors, check_evaluation
+from puzzlemix.reporting.model_card import check_kept, keep_weights
+from puzzlemix.runtime import distributed, preemption
+from puzzlemix.runtime.errors import RunError, require
+from puzzlemix.training.checkpoint import digest
+from puzzlemix.training.log import RunLog
+from puzzlemix.training.loop import Trainer
 
 
 def check(config: DictConfig) -> Path:
@@ -40,7 +41,7 @@ def check(config: DictConfig) -> Path:
     return RunLog(plain(config)).folder
 
 
-@cli.script("train", check)
+@script("train", check)
 def main(config: DictConfig) -> None:
     check_torchvision()
     config = plain(config) | {"overrides": list(HydraConfig.get().overrides.task)}  # what was typed, for the card
@@ -48,7 +49,7 @@ def main(config: DictConfig) -> None:
     chosen = HydraConfig.get().runtime.choices
     check_choices(chosen)
     if distributed.is_main():
-        cli.warn(made_for_digits(chosen))
+        warn(made_for_digits(chosen))
     log = RunLog(config)
     if config["keep_weights"]:
         check_kept(log.config)
@@ -96,7 +97,7 @@ def show_mixed(log: RunLog, trainer: Trainer) -> None:
             draw_mixed(path, trainer.network, trainer.mixer, trainer.data, trainer.seed)
         log.log_picture(path)
     except RunError as error:
-        cli.warn([str(error)])
+        warn([str(error)])
 
 
 def check_choices(chosen: Mapping[str, str | None]) -> None:

@@ -6,26 +6,26 @@ python scripts/visualize.py checkpoint=... 'images=[cat.jpg,dog.jpg]' 'blocks=[2
 """
 
 from collections.abc import Mapping
-from pathlib import Path
 from typing import Any
 
 import torch
 from omegaconf import DictConfig
 
-from puzzlemix import cli, distributed
-from puzzlemix.errors import require, require_whole
-from puzzlemix.experiment import Experiment, build_part, check_torchvision, load_experiment, plain
-from puzzlemix.files import beside, output_file
+from puzzlemix.cli.config import Experiment, build_part, check_torchvision, load_experiment, plain
+from puzzlemix.cli.script import script
 from puzzlemix.mixing import PuzzleMix, puzzle_mix
 from puzzlemix.reporting.animation import FORMATS, draw_animation
 from puzzlemix.reporting.batch import Batch, as_seen, batch_of, read_images
 from puzzlemix.reporting.puzzles import draw_puzzles, most_moved
+from puzzlemix.runtime import distributed
+from puzzlemix.runtime.errors import require, require_whole
+from puzzlemix.runtime.files import next_to, output_file
+from startup import CONFIGS
 
-CONFIGS = Path(__file__).resolve().parents[1] / "configs"
 IMAGES = 100  # of a dataset, among which those pairs are looked for in which most cells move
 
 
-@cli.script("visualize")
+@script("visualize")
 def main(config: DictConfig) -> None:
     check_torchvision()
     config = plain(config)
@@ -37,7 +37,7 @@ def main(config: DictConfig) -> None:
     device = distributed.join(config["device"])
     its_own = images is None and "dataset" not in config
     experiment = load_experiment(config["checkpoint"], CONFIGS, device, with_data=its_own).experiment
-    output = output_file(config["output"], beside(config["checkpoint"], "puzzles.png"), (".png",))
+    output = output_file(config["output"], next_to(config["checkpoint"], "puzzles.png"), (".png",))
     if animation is not None:
         animation = output_file(animation, None, FORMATS, key="animation")
     network, mixer = experiment.network, experiment.mixer

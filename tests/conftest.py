@@ -72,7 +72,9 @@ def run_script(patch, name, *arguments):
     """Run a script's command in this process, with a `pytest.MonkeyPatch` that undoes what it changes."""
     patch.setattr("sys.argv", [f"{name}.py", *arguments])
     patch.setenv("HYDRA_FULL_ERROR", "1")
-    spec = importlib.util.spec_from_file_location(f"scripts_{name}", SCRIPTS / f"{name}.py")
+    patch.syspath_prepend(SCRIPTS)  # as Python itself does
+    path = SCRIPTS.parent / "benchmarks" / "__main__.py" if name == "benchmarks" else SCRIPTS / f"{name}.py"
+    spec = importlib.util.spec_from_file_location(f"scripts_{name}", path)
     module = importlib.util.module_from_spec(spec)
     patch.setitem(sys.modules, spec.name, module)
     spec.loader.exec_module(module)
@@ -160,7 +162,7 @@ def one_node(two_processes):
 
 def at_step(patch, number, act):
     """Call `act` in a step of the next training, the first one's number being 1, when its weights are updated."""
-    from puzzlemix.epoch_sums import EpochSums  # here, since triton looks at the environment when it is imported
+    from puzzlemix.training.state import EpochSums  # here, since triton looks at the environment when it is imported
 
     add, steps = EpochSums.add, count(1)
 
@@ -180,10 +182,10 @@ def log_of(folder):
 @contextmanager
 def held_by_another_process(folder):
     """A process that has a run's folder, until it is killed."""
-    from puzzlemix.run_lock import lock_run
+    from puzzlemix.training.log import lock_folder
 
     def hold(told):
-        lock = lock_run(folder)
+        lock = lock_folder(folder)
         told.send("locked")
         signal.pause()
         lock.close()

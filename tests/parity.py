@@ -6,12 +6,12 @@ import torch
 from test_experiments import compose
 from torch import nn
 
-from puzzlemix import distributed
-from puzzlemix.experiment import build, plain
+from puzzlemix.cli.config import build, plain
 from puzzlemix.mixing.draws import Draws
-from puzzlemix.runlog import RunLog
-from puzzlemix.streams import numpy_stream
-from puzzlemix.training import Trainer
+from puzzlemix.runtime import distributed
+from puzzlemix.runtime.seeding import numpy_stream
+from puzzlemix.training.log import RunLog
+from puzzlemix.training.loop import Trainer
 
 METHODS = {
     "vanilla": ("mixup=vanilla",),
@@ -21,7 +21,6 @@ METHODS = {
     "puzzlemix": ("mixup=puzzlemix",),
     "puzzlemix_clean": ("mixup=puzzlemix", "mixup.clean_lam=1.0"),
     "puzzlemix_adversarial": ("mixup=puzzlemix_adversarial", "mixup.adv_p=0.5"),
-    "puzzlemix_adversarial_per_sample": ("mixup=puzzlemix", "mixup.adv_p=0.5", "mixup.adv_per_sample=true"),
     "pgd_training": ("mixup=pgd_training", "mixup.steps=2"),
     "puzzlemix_pgd": ("mixup=puzzlemix_pgd", "mixup.adv_steps=2"),
 }
@@ -59,15 +58,6 @@ class DrawsOfTwo(Draws):
         for rank, own in enumerate(self.own):
             partner[rank::2] = rank + 2 * torch.from_numpy(own.permutation(length // 2))
         return partner
-
-    def coins(self, probability, count, device):
-        return self.uniforms(count, device) < probability
-
-    def uniforms(self, count, device):
-        numbers = torch.empty(count, dtype=torch.float64)
-        for rank, own in enumerate(self.own):
-            numbers[rank::2] = torch.from_numpy(own.random(count // 2))
-        return numbers
 
     def uniform_like(self, images, low, high):
         noise = torch.empty_like(images)

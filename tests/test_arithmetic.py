@@ -13,10 +13,10 @@ from conftest import TINY, log_of, run_script
 from torch import nn
 
 from puzzlemix import ManifoldMixup
-from puzzlemix.arithmetic import Arithmetic
-from puzzlemix.checkpoint import load_checkpoint
-from puzzlemix.errors import InputError
-from puzzlemix.losses import LOSSES
+from puzzlemix.mixing.losses import LOSSES
+from puzzlemix.runtime.errors import InputError
+from puzzlemix.training.checkpoint import load_checkpoint
+from puzzlemix.training.precision import Arithmetic
 
 FIFTY_STEPS = (  # ten an epoch
     *("dataset.train_per_class=20", "recipe.epochs=5", "recipe.lr=0.02"),
@@ -74,7 +74,7 @@ def test_a_compiled_run_stays_within_rounding_over_50_steps(losses):
 
 STEP_OF_FEW_CHANNELS = """
 import torch
-from puzzlemix.arithmetic import Arithmetic
+from puzzlemix.training.precision import Arithmetic
 from puzzlemix.networks.preact_resnet import preactresnet18
 for channels in (8, 16):
     network = preactresnet18(10, channels, mean=[0.5] * 3, std=[0.25] * 3)
@@ -93,7 +93,7 @@ def test_a_network_too_narrow_for_channels_last_survives_a_step():
 FAULTS = """
 import resource
 import torch
-from puzzlemix.arithmetic import Arithmetic
+from puzzlemix.training.precision import Arithmetic
 
 def step():
     for _ in [torch.ones(2**20) for _ in range(20)]: pass  # 80 MiB, then freed

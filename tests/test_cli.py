@@ -14,7 +14,8 @@ import torch
 from conftest import CONFIGS, SCRIPTS, TINY
 from omegaconf import OmegaConf
 
-from puzzlemix import cli, distributed
+from puzzlemix.cli import script as cli_script
+from puzzlemix.runtime import distributed
 
 BAD = {
     "mixup=puzlemix": r"unknown mixup 'puzlemix'; did you mean 'puzzlemix'\?",
@@ -110,7 +111,7 @@ def test_bad_input_in_a_sweep_is_told_before_it_starts(script, tmp_path, monkeyp
 
 def test_bad_input_is_told_once_a_machine(script, monkeypatch):
     """Of one that it is wrong on alone, no other machine would tell."""
-    monkeypatch.setattr(cli, "FIRST_TELLS_S", 0.0)
+    monkeypatch.setattr(cli_script, "FIRST_TELLS_S", 0.0)
     monkeypatch.setenv("RANK", "2")
     for local_rank, told in (("0", "error: unknown mixup 'cutmx'; did you mean 'cutmix'?"), ("1", 1)):
         monkeypatch.setenv("LOCAL_RANK", local_rank)
@@ -174,12 +175,6 @@ def test_help_is_what_the_script_and_its_config_say(script, capsys, name):
     for group in {"train": ("mixup", "sweep"), "evaluate": ("attack",), "prepare_data": ("dataset",)}.get(name, ()):
         listed = re.search(rf"^{group}: (.*)$", shown, re.MULTILINE).group(1).split(", ")
         assert set(listed) == {path.stem for path in (CONFIGS / group).iterdir()}
-
-
-@pytest.mark.parametrize("command", ["add", "import"])
-def test_help_of_a_command(script, capsys, command):
-    script("compare", command, "--help")
-    assert f"python scripts/compare.py {command} " in capsys.readouterr().out
 
 
 def test_the_config_of_a_command_line_can_be_seen(script, capsys, tmp_path, monkeypatch):

@@ -16,9 +16,9 @@ from submitit.core.utils import UncompletedJobError
 from submitit.local.local import LocalJob
 from submitit.slurm.slurm import SlurmExecutor, _make_sbatch_string
 
-from puzzlemix import cluster
-from puzzlemix.job_log import JobLog
-from puzzlemix.soak import descendants, differences
+from benchmarks.soak import descendants, differences
+from puzzlemix.cli import jobs
+from puzzlemix.cli.jobs import JobLog
 
 
 def launch(results_dir, *arguments):
@@ -120,16 +120,16 @@ def test_a_job_that_left_no_result_is_told_in_one_line_with_the_end_of_its_log(t
     job.paths.stderr.write_text("a warning\nslurmstepd: error: Detected 1 oom_kill event in StepId=7.0\n")
     with pytest.raises(UncompletedJobError) as error:
         job.result()
-    line, lost = cluster.failure(error.value).split("; ", 1)
-    assert lost == cluster.LOST
+    line, lost = jobs.lost_job(error.value).split("; ", 1)
+    assert lost == jobs.LOST
     assert line.startswith(f"Job 7 (task: 0) with path {tmp_path}/7_0_result.pkl has not produced any output (state: ")
     assert line.endswith("): slurmstepd: error: Detected 1 oom_kill event in StepId=7.0")
     job.paths.stderr.unlink()
     job.paths.stdout.write_text("first\nlast\n")
     with pytest.raises(UncompletedJobError) as error:
         job.result()
-    assert f"No error stream produced. Look at stdout: {job.paths.stdout}; " in cluster.failure(error.value)
-    assert cluster.failure(RuntimeError("something else")) is None
+    assert f"No error stream produced. Look at stdout: {job.paths.stdout}; " in jobs.lost_job(error.value)
+    assert jobs.lost_job(RuntimeError("something else")) is None
 
 
 def test_the_slurm_launcher_asks_sbatch_for_what_its_config_says():

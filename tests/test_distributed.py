@@ -13,9 +13,9 @@ import torch
 from conftest import OF_TWO_PROCESSES, SCRIPTS, TORCHRUN, log_of
 from two_processes import METHODS, STOPPED_AT
 
-from puzzlemix.checkpoint import load_checkpoint
-from puzzlemix.cli import ASKED_TO_STOP
-from puzzlemix.soak import differences
+from benchmarks.soak import differences
+from puzzlemix.cli.script import ASKED_TO_STOP
+from puzzlemix.training.checkpoint import load_checkpoint
 
 
 @pytest.fixture(scope="module")

@@ -11,11 +11,10 @@ import pytest
 import torch
 from conftest import CONFIGS
 
-from puzzlemix.cli import ASKED_TO_STOP
-from puzzlemix.evaluation import KeptTotals
-from puzzlemix.experiment import load_experiment, plain
-from puzzlemix.robustness.attacked import attack_options
-from puzzlemix.robustness.attacks import attack
+from puzzlemix.cli.config import load_experiment, plain
+from puzzlemix.cli.script import ASKED_TO_STOP
+from puzzlemix.evaluation.attacks import attack, attack_options
+from puzzlemix.evaluation.evaluator import KeptTotals
 
 MACHINE_AND_TIME = {"checkpoint", "git_commit", "machine", "python", "torch", "date"}
 
@@ -214,7 +213,7 @@ def test_one_that_is_asked_to_stop_says_so_and_goes_on(checkpoint, script, tmp_p
             os.kill(os.getpid(), signal.SIGTERM)
         return attack(*given, **options)
 
-    monkeypatch.setattr("puzzlemix.robustness.attacked.attack", signalled)
+    monkeypatch.setattr("puzzlemix.evaluation.evaluator.attack", signalled)
     with pytest.raises(SystemExit) as end:
         script("evaluate", *arguments, f"output={tmp_path}/stopped.json")
     said = "asked to stop: the same command goes on from what was finished\n"

@@ -10,13 +10,13 @@ from conftest import CONFIGS
 from omegaconf import OmegaConf
 from pictures import crops, write_class_folders
 
-from puzzlemix import distributed
-from puzzlemix.errors import InputError
-from puzzlemix.experiment import build, plain
-from puzzlemix.progress import ProgressBar
-from puzzlemix.runlog import RunLog
-from puzzlemix.settings import fingerprint
-from puzzlemix.training import Trainer
+from puzzlemix.cli.config import build, plain
+from puzzlemix.runtime import distributed
+from puzzlemix.runtime.errors import InputError
+from puzzlemix.training.log import RunLog
+from puzzlemix.training.loop import Trainer
+from puzzlemix.training.progress import ProgressBar
+from puzzlemix.training.settings import fingerprint
 
 EXPERIMENTS = sorted(path.stem for path in (CONFIGS / "experiment").glob("*.yaml"))
 CLASSES = 4  # instead of 100, 200 or 1000

@@ -4,7 +4,7 @@ import pytest
 import torch
 
 from puzzlemix import CutMix, InputMixup, ManifoldMixup, Mixer, PuzzleMix
-from puzzlemix.losses import bce_on_softmax
+from puzzlemix.mixing.losses import bce_on_softmax
 from puzzlemix.networks import preactresnet18, wide_resnet
 
 STEPS = [

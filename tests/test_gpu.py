@@ -7,11 +7,11 @@ import torch
 from test_experiments import compose
 
 from puzzlemix import InputMixup
-from puzzlemix.errors import InputError
-from puzzlemix.experiment import build, plain
-from puzzlemix.progress import ProgressBar
-from puzzlemix.runlog import RunLog
-from puzzlemix.training import Trainer
+from puzzlemix.cli.config import build, plain
+from puzzlemix.runtime.errors import InputError
+from puzzlemix.training.log import RunLog
+from puzzlemix.training.loop import Trainer
+from puzzlemix.training.progress import ProgressBar
 
 pytestmark = [
     pytest.mark.skipif(not torch.cuda.is_available(), reason="no GPU"),

@@ -18,11 +18,11 @@ import torch
 from conftest import CONFIGS
 from torch import nn
 
-from puzzlemix.checkpoint import load_checkpoint
-from puzzlemix.errors import InputError
-from puzzlemix.experiment import build, load_experiment
-from puzzlemix.foreign_checkpoint import read_foreign
+from puzzlemix.cli.config import build, load_experiment
 from puzzlemix.networks import preactresnet18, wide_resnet
+from puzzlemix.runtime.errors import InputError
+from puzzlemix.training.checkpoint import load_checkpoint
+from puzzlemix.training.release_checkpoint import read_foreign
 
 DIGITS = {"mean": (0.305,) * 3, "std": (0.323,) * 3}
 FORMATS = {"zip": True, "legacy": False}
@@ -363,7 +363,8 @@ def test_what_is_there_is_not_replaced(release, bring, tmp_path, there):
 
 
 def test_help_says_how(script, capsys):
-    script("import_checkpoint", "--help")
+    with pytest.raises(SystemExit, match="0"):
+        script("import_checkpoint", "--help")
     shown = capsys.readouterr().out
     assert "python scripts/import_checkpoint.py checkpoint.pth.tar --network preactresnet18" in shown
     assert all(option in shown for option in ("--network", "--dataset", "--output"))

@@ -6,7 +6,7 @@ import pytest
 import torch
 import torch.nn.functional as F
 
-from puzzlemix.losses import bce_on_softmax, jensen_shannon, soft_cross_entropy
+from puzzlemix.mixing.losses import bce_on_softmax, jensen_shannon, soft_cross_entropy
 
 
 @pytest.fixture

@@ -8,7 +8,7 @@ import sys
 before = set(sys.modules)
 import torch, numpy
 allowed = {name.partition(".")[0] for name in sys.modules}
-import puzzlemix, puzzlemix.networks, puzzlemix.mixing, puzzlemix.robustness.attacks
+import puzzlemix, puzzlemix.networks, puzzlemix.mixing, puzzlemix.evaluation.attacks
 new = {name.partition(".")[0] for name in sys.modules} - allowed
 print(sorted(new - {"puzzlemix"} - set(sys.stdlib_module_names)))
 """
@@ -24,5 +24,5 @@ def test_the_names_of_the_public_api():
 
     for name in puzzlemix.__all__:
         assert hasattr(puzzlemix, name)
-    assert callable(puzzlemix.robustness.attacks.attack)
+    assert callable(puzzlemix.evaluation.attacks.attack)
     assert callable(puzzlemix.networks.wide_resnet)

@@ -8,13 +8,13 @@ from conftest import on_a_terminal
 from pictures import write_class_folders, write_tiny_imagenet
 
 import puzzlemix
+from puzzlemix.data.folders import write_resized_copies
 from puzzlemix.data.image_folder import read_image_folder
-from puzzlemix.data.resized_copies import write_resized_copies
 from puzzlemix.data.tiny_imagenet import read_tiny_imagenet
-from puzzlemix.evaluation import Evaluator, clean_errors
-from puzzlemix.progress import ProgressBar
+from puzzlemix.evaluation.evaluator import Evaluator, clean_errors
+from puzzlemix.training.progress import ProgressBar
 
-MODULES = ("evaluation", "progress", "image_folder", "tiny_imagenet", "resized_copies")  # that have a bar
+MODULES = ("evaluator", "progress", "image_folder", "tiny_imagenet", "folders")  # that have a bar
 
 
 @pytest.fixture
@@ -24,11 +24,11 @@ def work(tmp_path, network, data):
     write_class_folders(images, ["ant", "bee"], 2, (90, 70))
 
     return {
-        "evaluation": lambda: clean_errors(Evaluator(network, data, 100)),
+        "evaluator": lambda: clean_errors(Evaluator(network, data, 100)),
         "progress": lambda: ProgressBar("run seed 0", 2, 0).__exit__(),
         "image_folder": lambda: read_image_folder(images, (32, 32), 0.5, 0),
-        "tiny_imagenet": lambda: read_tiny_imagenet(write_tiny_imagenet(tmp_path), "sorted"),
-        "resized_copies": lambda: write_resized_copies(images, tmp_path / "resized", 32),
+        "tiny_imagenet": lambda: read_tiny_imagenet(write_tiny_imagenet(tmp_path)),
+        "folders": lambda: write_resized_copies(images, tmp_path / "resized", 32),
     }.get
 
 

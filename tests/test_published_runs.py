@@ -10,11 +10,11 @@ import torch
 from conftest import CONFIGS
 from test_experiments import compose
 
-from puzzlemix.checkpoint import digest, load_checkpoint
-from puzzlemix.experiment import load_experiment, plain
-from puzzlemix.model_card import check_kept, model_card
+from puzzlemix.cli.config import load_experiment, plain
+from puzzlemix.reporting.model_card import check_kept, model_card
 from puzzlemix.reporting.runs import find_runs
-from puzzlemix.settings import differences, fingerprint, settings
+from puzzlemix.training.checkpoint import digest, load_checkpoint
+from puzzlemix.training.settings import differences, fingerprint, settings
 
 ROOT = CONFIGS.parent
 PUBLISHED, TABLES = ROOT / "results" / "published_runs", ROOT / "results" / "tables"

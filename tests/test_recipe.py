@@ -4,8 +4,8 @@ import pytest
 import torch
 from torch import nn
 
-from puzzlemix.errors import InputError
-from puzzlemix.recipe import Recipe
+from puzzlemix.runtime.errors import InputError
+from puzzlemix.training.recipe import Recipe
 
 FAST = [  # the release's 100 ImageNet epochs
     {

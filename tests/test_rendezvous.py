@@ -9,9 +9,9 @@ from datetime import timedelta
 import pytest
 from torch.distributed import TCPStore
 
-from puzzlemix import preemption
-from puzzlemix.errors import PreemptedError
-from puzzlemix.rendezvous import RETRY, agree_on_a_name
+from puzzlemix.runtime import preemption
+from puzzlemix.runtime.errors import PreemptedError
+from puzzlemix.runtime.rendezvous import RETRY, agree_on_a_name
 
 
 def test_processes_do_not_take_the_name_of_an_earlier_start_for_theirs():

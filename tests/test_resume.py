@@ -18,12 +18,12 @@ from conftest import SCRIPTS, TINY, at_step, full_disk, held_by_another_process,
 from pictures import write_class_folders
 from torch import nn
 
-from puzzlemix import preemption
-from puzzlemix.checkpoint import load_checkpoint
-from puzzlemix.cli import ASKED_TO_STOP
-from puzzlemix.data.readers import LAST_READS_S
-from puzzlemix.robustness.attacks import attack
-from puzzlemix.soak import descendants, differences
+from benchmarks.soak import descendants, differences
+from puzzlemix.cli.script import ASKED_TO_STOP
+from puzzlemix.data.image_files import LAST_READS_S
+from puzzlemix.evaluation.attacks import attack
+from puzzlemix.runtime import preemption
+from puzzlemix.training.checkpoint import load_checkpoint
 
 METHODS = {
     "input": ("mixup=input",),
@@ -168,7 +168,7 @@ def test_a_run_asked_to_stop_during_the_attacks_keeps_those_that_are_finished(tm
             os.kill(os.getpid(), signal.SIGTERM)
         return attack(*given, **options)
 
-    monkeypatch.setattr("puzzlemix.robustness.attacked.attack", recorded)
+    monkeypatch.setattr("puzzlemix.evaluation.evaluator.attack", recorded)
     with pytest.raises(SystemExit) as end:
         script("train", *overrides, f"results_dir={tmp_path}/stopped", "name=run")
     assert (end.value.code, *capsys.readouterr()) == (ASKED_TO_STOP, STOPPED, "")
@@ -220,8 +220,8 @@ def test_a_signal_while_data_are_loaded_ends_the_run_at_once(train, tmp_path, ca
 @pytest.mark.parametrize(
     ("where", "number", "told"),
     [
-        ("training.clean_errors", signal.SIGUSR1, r"asked to stop: .*last\.pt is of epoch 0 after 2 steps, .*\n"),
-        ("robustness.attacked.attack", signal.SIGUSR2, STOPPED),
+        ("training.loop.clean_errors", signal.SIGUSR1, r"asked to stop: .*last\.pt is of epoch 0 after 2 steps, .*\n"),
+        ("evaluation.evaluator.attack", signal.SIGUSR2, STOPPED),
     ],
 )
 def test_a_signal_after_the_last_step_loses_nothing(
@@ -242,7 +242,7 @@ def test_a_signal_after_the_last_step_loses_nothing(
 
 def test_a_run_whose_results_are_being_written_ends_well(train, signal_before, handed_on):
     """It would not come back for its page at wandb."""
-    signal_before("puzzlemix.runlog.RunLog.finish", signal.SIGTERM)
+    signal_before("puzzlemix.training.log.RunLog.finish", signal.SIGTERM)
     assert (train() / "metrics.json").is_file()
     assert handed_on == []
 

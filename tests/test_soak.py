@@ -9,8 +9,11 @@ import pytest
 import torch
 from conftest import SCRIPTS
 
-from puzzlemix.checkpoint import load_checkpoint, save_checkpoint
-from puzzlemix.soak import differences
+from benchmarks.soak import differences
+from puzzlemix.training.checkpoint import load_checkpoint, save_checkpoint
+
+ROOT = SCRIPTS.parent
+SOAK = sys.executable, "-m", "benchmarks.soak"
 
 
 @pytest.mark.slow
@@ -18,8 +21,7 @@ def test_a_run_killed_in_training_in_a_write_and_at_the_start_ends_as_one_that_w
     """Of two processes: `test_two_nodes.py`."""
     options = ("--kills=3", "--epochs=100")
     small = ("dataset.train_per_class=4", "network.initial_channels=4", "attack=none", "logger.mixed_every=0")
-    command = [sys.executable, SCRIPTS / "soak.py", *options, *small]
-    done = subprocess.run(command, capture_output=True, text=True, check=False)
+    done = subprocess.run([*SOAK, *options, *small], cwd=ROOT, capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stderr[-3000:]
     saved = [int(epochs) for epochs in re.findall(r"^kill \d .*, (\d+) epochs saved$", done.stdout, re.MULTILINE)]
     assert 0 < saved[1] == saved[2]
@@ -68,6 +70,6 @@ def test_another_error_is_seen(copies):
 @pytest.mark.slow
 def test_a_run_that_ends_too_early_is_told():
     options = ("--kills=1", "--epochs=1", "recipe.lr=-1")
-    done = subprocess.run([sys.executable, SCRIPTS / "soak.py", *options], capture_output=True, text=True, check=False)
+    done = subprocess.run([*SOAK, *options], cwd=ROOT, capture_output=True, text=True, check=False)
     assert done.returncode == 1
     assert done.stderr.endswith("error: the run ended with status 1 before kill 1: give more epochs\n")

@@ -4,7 +4,7 @@ import time
 
 import pytest
 
-from puzzlemix.stopwatch import Stopwatch
+from puzzlemix.runtime.stopwatch import Stopwatch
 
 
 def test_an_inner_span_is_not_counted_in_the_outer_one():

@@ -6,7 +6,7 @@ import torch
 
 from puzzlemix.data.sharding import epoch_shards
 from puzzlemix.mixing.draws import Draws
-from puzzlemix.streams import numpy_stream, torch_seed
+from puzzlemix.runtime.seeding import numpy_stream, torch_seed
 
 
 @pytest.mark.parametrize("numbers", [(0,), (5, 7), (5, 7, 0)])

@@ -2,6 +2,7 @@
 
 import re
 import shlex
+import subprocess
 import sys
 from pathlib import Path
 
@@ -12,11 +13,11 @@ from conftest import CONFIGS, SCRIPTS, TINY
 from hydra._internal.core_plugins.basic_sweeper import BasicSweeper
 from hydra.core.override_parser.overrides_parser import OverridesParser
 
-from puzzlemix.errors import InputError
-from puzzlemix.experiment import composed_settings
+from puzzlemix.cli.config import composed_settings
+from puzzlemix.cli.sweep import check_runs
 from puzzlemix.reporting.runs import find_runs
-from puzzlemix.settings import differences, settings
-from puzzlemix.sweep import check_runs
+from puzzlemix.runtime.errors import InputError
+from puzzlemix.training.settings import differences, settings
 
 SWEEPS = {path.stem: path for path in (CONFIGS / "sweep").glob("*.yaml")}
 TABLES = {name: name[-1] for name in SWEEPS if re.search(r"_table\d$", name)}
@@ -150,7 +151,7 @@ def test_runs_that_would_share_a_folder_are_refused_with_the_name_to_add(script,
         check_runs(configs, check)
         raise InputError("no two share a folder")  # before any is launched
 
-    monkeypatch.setattr(sys.modules["hydra_plugins.puzzlemix_sweeper"], "check_runs", checked)
+    monkeypatch.setattr("puzzlemix.cli.sweep.check_runs", checked)
     with pytest.raises(SystemExit, match="error: no two share a folder"):
         script("train", *arguments, *shlex.split(advice))
 
@@ -211,3 +212,25 @@ def test_the_sweep_for_wandb_has_parameters_that_a_run_takes(script, tmp_path):
     assert {run.metrics["evaluated_on"] for run in find_runs(tmp_path).runs} == {"validation"}
     records = [record for run in find_runs(tmp_path).runs for record in run.log]
     assert all(sweep["metric"]["name"] in record for record in records)
+
+
+FOREIGN = """
+import subprocess
+import sys
+import hydra
+
+@hydra.main(version_base="1.3", config_path=None)
+def main(config):
+    assert "puzzlemix_sweeper" in [name.rpartition(".")[2] for name in sys.modules]
+    print(sorted({"puzzlemix", "torch"} & set(sys.modules)))
+
+main()
+"""
+
+
+def test_somebody_elses_hydra_program_imports_neither_torch_nor_this_package(tmp_path):
+    """Hydra imports every plugin that is installed, whatever program it starts."""
+    program = tmp_path / "foreign.py"
+    program.write_text(FOREIGN)
+    done = subprocess.run([sys.executable, program], capture_output=True, text=True, check=True, cwd=tmp_path)
+    assert done.stdout == "[]\n"

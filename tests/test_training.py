@@ -16,14 +16,14 @@ from matplotlib.image import imread
 from test_experiments import compose
 from torch import nn
 
-from puzzlemix.checkpoint import load_checkpoint
-from puzzlemix.experiment import build, plain
-from puzzlemix.model_card import model_card
+from benchmarks.soak import differences
+from puzzlemix.cli.config import build, plain
 from puzzlemix.reporting.mixed import draw_mixed
+from puzzlemix.reporting.model_card import model_card
 from puzzlemix.reporting.runs import find_runs
-from puzzlemix.runlog import summary
-from puzzlemix.soak import differences
-from puzzlemix.training import Trainer
+from puzzlemix.training.checkpoint import load_checkpoint
+from puzzlemix.training.log import summary
+from puzzlemix.training.loop import Trainer
 
 METHODS = ("vanilla", "input", "manifold", "cutmix", "puzzlemix", "puzzlemix_adversarial")
 
@@ -106,7 +106,7 @@ def test_attacks_are_measured_after_training(train):
 
 def test_a_run_names_the_commit_that_it_began_with(train, monkeypatch):
     commit = ["of the code that was loaded"]
-    monkeypatch.setattr("puzzlemix.environment.git_commit", lambda: commit[0])
+    monkeypatch.setattr("puzzlemix.runtime.environment.git_commit", lambda: commit[0])
     train_epoch = Trainer.train_epoch
 
     def commit_meanwhile(trainer, bar):
@@ -336,7 +336,7 @@ def test_progress_shows_on_a_terminal_and_nowhere_else(train, tmp_path, capsys):
 
 
 def test_without_a_terminal_a_line_tells_now_and_then_how_far_it_is(train, script, tmp_path, capsys, monkeypatch):
-    monkeypatch.setattr("puzzlemix.progress.SECONDS_BETWEEN_LINES", 0)
+    monkeypatch.setattr("puzzlemix.training.progress.SECONDS_BETWEEN_LINES", 0)
     folder = train()
     first, second = log_of(folder)
     assert capsys.readouterr().out.splitlines()[:2] == [
@@ -370,7 +370,7 @@ def test_pictures_of_mixed_images_leave_the_training_as_it_is(train, tmp_path, m
 @pytest.mark.parametrize("method", ["cutmix", "puzzlemix"])
 def test_a_picture_has_its_pairs_however_many_processes_share_a_batch(tmp_path, monkeypatch, method):
     config = plain(compose(f"mixup={method}", "dataset.train_per_class=100", "network.initial_channels=4"))
-    monkeypatch.setattr("puzzlemix.distributed.world_size", lambda: 64)
+    monkeypatch.setattr("puzzlemix.runtime.distributed.world_size", lambda: 64)
     data, network, mixer, _ = build(config)
     data.load(torch.device("cpu"))
     for seed in (0, 1):

@@ -12,8 +12,8 @@ from pathlib import Path
 import pytest
 from conftest import OF_TWO_PROCESSES, SCRIPTS
 
-from puzzlemix.checkpoint import load_checkpoint
-from puzzlemix.soak import descendants, differences
+from benchmarks.soak import descendants, differences
+from puzzlemix.training.checkpoint import load_checkpoint
 
 pytestmark = pytest.mark.slow
 

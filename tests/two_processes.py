@@ -21,11 +21,13 @@ from pictures import write_class_folders
 from torch import nn
 from torch.nn.parallel import DistributedDataParallel
 
-from puzzlemix import CutMix, InputMixup, ManifoldMixup, Mixer, PuzzleMix, cli, distributed, preemption
-from puzzlemix.errors import PreemptedError
-from puzzlemix.evaluation import Evaluator, Images
-from puzzlemix.losses import bce_on_softmax
-from puzzlemix.streams import numpy_stream
+from puzzlemix import CutMix, InputMixup, ManifoldMixup, Mixer, PuzzleMix
+from puzzlemix.cli import script
+from puzzlemix.evaluation.evaluator import Evaluator, Images
+from puzzlemix.mixing.losses import bce_on_softmax
+from puzzlemix.runtime import distributed, preemption
+from puzzlemix.runtime.errors import PreemptedError
+from puzzlemix.runtime.seeding import numpy_stream
 
 CLASSES = 5
 BATCH = 16  # of both processes together
@@ -145,7 +147,7 @@ def trained(folder, *overrides, at=None):
     """
     status, printed = 0, StringIO()
     with pytest.MonkeyPatch.context() as patch, redirect_stdout(printed):
-        patch.setattr(cli, "FIRST_TELLS_S", 0.0)  # how long the other process waits, which torchrun would end
+        patch.setattr(script, "FIRST_TELLS_S", 0.0)  # how long the other process waits, which torchrun would end
         if at is not None and distributed.rank() == 1:
             step, number = at
             at_step(patch, step, lambda: os.kill(os.getpid(), number))

@@ -1,4 +1,7 @@
-"""Where Hydra looks for sweepers: its own, which here checks all runs before the first and reports on them last."""
+"""A sweeper that checks all runs before the first and reports on them after the last: see `puzzlemix.cli.sweep`.
+
+Hydra imports this file at the start of every program that uses Hydra, so it imports nothing but Hydra by itself.
+"""
 
 from __future__ import annotations
 
@@ -9,14 +12,12 @@ from typing import Any
 from hydra._internal.core_plugins.basic_sweeper import BasicSweeper
 from hydra.core.utils import JobReturn
 
-from puzzlemix.sweep import check_runs, report
-
 
 class ReportingSweeper(BasicSweeper):
-    """Every combination of the values that were given, each a run; one that fails does not keep the others from theirs.
+    """A run for every combination of the given values; a run that fails does not keep the others from theirs.
 
     Raises:
-        InputError: a run's config cannot work, as far as the script can tell; none has begun.
+        InputError: the config of a run cannot work, as far as the script can tell; no run has begun.
         RunError: a run failed.
     """
 
@@ -26,13 +27,17 @@ class ReportingSweeper(BasicSweeper):
         self._check = task_function.check
 
     def validate_batch_is_legal(self, batch: Sequence[Sequence[str]]) -> None:
-        """Before the first batch compose the config of every run, and check them all."""
+        """Compose and check the config of every run, before the first batch of runs."""
+        from puzzlemix.cli import sweep
+
         if batch is self.overrides[0]:
             load = self.hydra_context.config_loader.load_sweep_config
-            check_runs((load(self.config, list(run)) for run in chain.from_iterable(self.overrides)), self._check)
+            sweep.check_runs((load(self.config, list(run)) for run in chain.from_iterable(self.overrides)), self._check)
 
     def sweep(self, arguments: list[str]) -> Sequence[Sequence[JobReturn]]:
         """Launch all runs, and end with an error if one failed."""
+        from puzzlemix.cli import sweep
+
         batches = super().sweep(arguments)
-        report(list(chain.from_iterable(batches)))
+        sweep.report(list(chain.from_iterable(batches)))
         return batches

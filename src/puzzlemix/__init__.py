@@ -3,7 +3,7 @@
 Importing this needs torch and numpy only.
 """
 
-from puzzlemix import networks, robustness
+from puzzlemix import evaluation, networks
 from puzzlemix.mixing import (
     Augmentation,
     AugMix,
@@ -31,7 +31,7 @@ __all__ = [
     "PuzzleAugMix",
     "PuzzleMix",
     "PuzzlePGD",
+    "evaluation",
     "networks",
     "puzzle_mix",
-    "robustness",
 ]

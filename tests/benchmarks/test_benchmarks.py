@@ -7,12 +7,11 @@ import pytest
 import torch
 from conftest import TINY
 
-from puzzlemix.benchmarks import mixing, plans, solvers
-from puzzlemix.benchmarks.pairs import BLOCKS, Pairs
+from benchmarks import mixing, plans, solvers
+from benchmarks.pairs import BLOCKS, Pairs
 from puzzlemix.mixing.costs import MaskCosts
-from puzzlemix.mixing.graphcut import solve_mask
-from puzzlemix.mixing.puzzle_parameters import PuzzleParameters
-from puzzlemix.mixing.puzzle_steps import puzzle_mix
+from puzzlemix.mixing.cut import solve_mask
+from puzzlemix.mixing.puzzle import PuzzleParameters, puzzle_mix
 
 
 def random_pairs(batch=20, size=32, power=4, **parameters):
@@ -121,7 +120,7 @@ def test_the_script_measures_on_a_run(script, tmp_path, capsys):
     checkpoint = f"--checkpoint={tmp_path}/tiny/seed0/checkpoints/last.pt"
     for what, header in (("solvers", solvers.HEADER), ("transport", plans.HEADER)):
         capsys.readouterr()
-        script("benchmark", what, checkpoint, "--batches=1")
+        script("benchmarks", what, checkpoint, "--batches=1")
         lines = [line for line in capsys.readouterr().out.splitlines() if line.startswith("|")]
         assert lines[0] == "| " + " | ".join(header) + " |"
         assert len(lines) == 2 + len(BLOCKS) * (1 if what == "solvers" else len(plans.T_EPS))
@@ -139,4 +138,4 @@ def test_the_script_measures_on_a_run(script, tmp_path, capsys):
 )
 def test_what_cannot_be_measured_is_one_line_before_anything_is(script, arguments, message):
     with pytest.raises(SystemExit, match=message):
-        script("benchmark", *arguments)
+        script("benchmarks", *arguments)

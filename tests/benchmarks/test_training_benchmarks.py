@@ -7,9 +7,9 @@ import torch
 from PIL import Image
 from test_experiments import compose
 
-from puzzlemix.benchmarks import data, scale, training
-from puzzlemix.benchmarks.photographs import Photographs, crops
-from puzzlemix.experiment import plain
+from benchmarks import data, scale, training
+from benchmarks.photographs import Photographs, crops
+from puzzlemix.cli.config import plain
 
 SMALL = ["dataset.train_per_class=5", "network.initial_channels=4", "recipe.batch_size=10", "device=cpu"]
 

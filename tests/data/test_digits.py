@@ -9,7 +9,7 @@ from omegaconf import OmegaConf
 from sklearn.datasets import load_digits
 
 from puzzlemix.data.digits import Digits
-from puzzlemix.errors import InputError
+from puzzlemix.runtime.errors import InputError
 
 CONFIG = OmegaConf.load(CONFIGS / "dataset" / "digits.yaml")
 

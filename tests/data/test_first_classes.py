@@ -5,9 +5,9 @@ import pytest
 import torch
 from test_experiments import compose
 
+from puzzlemix.cli.config import build, plain
 from puzzlemix.data.first_classes import FirstClasses
-from puzzlemix.errors import InputError
-from puzzlemix.experiment import build, plain
+from puzzlemix.runtime.errors import InputError
 
 PER_CLASS = {"train": 6, "test": 3}
 

@@ -7,14 +7,13 @@ import pytest
 import torch
 from test_operations import by_pillow
 
+from benchmarks.photographs import crops
 from puzzlemix import Augmentation, AugMix, PuzzleAugMix, PuzzleMix
-from puzzlemix.benchmarks.photographs import crops
-from puzzlemix.errors import InputError
-from puzzlemix.losses import LOSSES
-from puzzlemix.mixing.augmentation import NONE
+from puzzlemix.mixing.augmix import NONE, OPERATIONS
 from puzzlemix.mixing.draws import Draws
-from puzzlemix.mixing.operations import OPERATIONS
+from puzzlemix.mixing.losses import LOSSES
 from puzzlemix.networks import preactresnet18
+from puzzlemix.runtime.errors import InputError
 
 K = 10
 

@@ -20,19 +20,13 @@ from puzzlemix import puzzle_mix
 from puzzlemix.mixing import backend
 from puzzlemix.mixing.blocks import cell_of_pixel
 from puzzlemix.mixing.costs import _binomial
-from puzzlemix.mixing.graphcut import solve_mask
+from puzzlemix.mixing.cut import solve_mask
 from puzzlemix.mixing.transport import move_costs, transport_plan
 
 triton = pytest.importorskip("triton")
-from puzzlemix.mixing.kernels import assemble, costs, cut, transport  # noqa: E402
+from puzzlemix.mixing.kernels import cut, transport  # noqa: E402
 
-KERNELS = [
-    (cut, "_minimum_cuts"),
-    (transport, "_plan_images"),
-    (costs, "_pool_planes"),
-    (costs, "_border_costs"),
-    (assemble, "_assemble_images"),
-]
+KERNELS = [(cut, "_minimum_cuts"), (transport, "_plan_images")]
 
 
 @pytest.fixture
@@ -92,7 +86,7 @@ def test_the_auction_looks_at_few_costs_at_a_time(loops, monkeypatch):
     [
         {"blocks": 4, "lam": 0.4},
         {"blocks": (3, 5), "lam": torch.tensor([0.2, 0.5, 0.9], dtype=torch.float64), "t_size": 3, "t_eps": 0.05},
-        {"blocks": torch.tensor([2, 4, 2]), "lam": 0.6, "gamma": 1.0},
+        {"blocks": 4, "lam": 0.6, "gamma": 1.0},
         {"blocks": 2, "lam": 0.3, "n_labels": 4, "transport": False},
         {"blocks": 1, "lam": torch.tensor([0.0, 0.5, 1.0], dtype=torch.float64)},
     ],
@@ -169,11 +163,12 @@ def unlaunched(monkeypatch):
         tables.cache_clear()
 
 
+@pytest.mark.parametrize("size", [(32, 32), (30, 35)])
 @pytest.mark.parametrize("lam", [0.3, "one an image"])
-def test_a_gpu_is_not_waited_for(unlaunched, lam):
+def test_a_gpu_is_not_waited_for(unlaunched, lam, size):
     """On tensors that pretend to be on a GPU: to ask for a value of theirs is an error, and nothing is copied."""
     with FakeTensorMode():
-        images, saliency = torch.rand(8, 3, 32, 32, device="cuda"), torch.rand(8, 32, 32, device="cuda")
+        images, saliency = torch.rand(8, 3, *size, device="cuda"), torch.rand(8, *size, device="cuda")
         partner = torch.arange(8, device="cuda")
         lam = torch.rand(8, device="cuda") if lam != 0.3 else lam
         with Copies() as copies:
@@ -204,7 +199,7 @@ def test_a_gpu_needs_little_memory(unlaunched):
         given = len(made.storages)
         puzzle_mix(images, saliency, torch.arange(100, device="cuda"), lam=0.5, blocks=16)
     total = sum(storage.nbytes() for storage in list(made.storages.values())[given:])
-    assert total < 50e6
+    assert total < 80e6  # 16 times the images; costs of all moves of all cells would be 52e6 more
 
 
 # --- compiled for GPUs, none being here ---
@@ -213,7 +208,7 @@ COMPILE = """
 import sys, triton
 from triton.backends.compiler import GPUTarget
 from triton.compiler import ASTSource
-from puzzlemix.mixing.kernels import assemble, costs, cut, transport
+from puzzlemix.mixing.kernels import cut, transport
 
 def compile(kernel, warps, pointers, **constants):
     types = {name: "constexpr" for name in constants} | pointers
@@ -233,13 +228,6 @@ compile(cut._minimum_cuts, 16, graph, LAYERS=2, ROUNDS=16, LANES=512)
 auction = floats("saliency", "move_cost", "offers") | {"visible": "*i1", "bids": "*i32", "plan": "*i64"}
 compile(transport._plan_images, 8, auction, WIDTH=256, SOME=32)
 compile(transport._plan_images, 4, auction, n_h=1, WIDTH=16, SOME=16)
-compile(costs._pool_planes, 4, floats("planes", "means"), WIDTH=32, SOME=16)
-terms = floats("first", "second", "first_saliency", "second_saliency", "keep_first", "take_second", "down", "right")
-compile(costs._border_costs, 4, terms | {"smoothness": "fp32", "data": "fp32"}, LANES=128)
-compile(costs._border_costs, 4, terms | {"smoothness": "fp32", "data": "fp32"}, channels=1, k_h=1, k_w=1, LANES=128)
-picture = floats("first", "second", "mask", "mixed") | floats("partner", "sources", type="*i64")
-compile(assemble._assemble_images, 4, picture, MOVES=True, LANES=512)
-compile(assemble._assemble_images, 4, picture, cells_h=1, cells_w=1, MOVES=False, LANES=512)
 """
 
 

@@ -6,11 +6,11 @@ import pytest
 import torch
 
 from puzzlemix import PGDTraining, PuzzleMix, PuzzlePGD
-from puzzlemix.errors import InputError
-from puzzlemix.mixing.puzzle_steps import puzzle_mix
+from puzzlemix.evaluation.attacks import attack
+from puzzlemix.mixing.puzzle import puzzle_mix
 from puzzlemix.mixing.saliency import input_gradient, saliency_of
 from puzzlemix.networks import preactresnet18
-from puzzlemix.robustness.attacks import attack
+from puzzlemix.runtime.errors import InputError
 
 K = 5
 PARTNER = torch.tensor([2, 0, 1, 5, 3, 4])

@@ -7,7 +7,7 @@ from itertools import permutations
 import pytest
 import torch
 
-from puzzlemix.benchmarks.reference import dense_plan
+from benchmarks.reference import dense_plan
 from puzzlemix.mixing.transport import transport_grid, transport_plan
 
 # (grid, t_eps, power): the higher the power, the fewer cells hold the saliency; the lower t_eps, the further they move.

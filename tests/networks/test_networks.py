@@ -5,10 +5,10 @@ import torch
 import torchvision
 from torch import nn
 
-from puzzlemix.errors import InputError
 from puzzlemix.networks import preactresnet18, preactresnet34, wide_resnet
 from puzzlemix.networks.normalize import Normalize
 from puzzlemix.networks.resnet import resnet
+from puzzlemix.runtime.errors import InputError
 
 MEAN, STD = [0.5, 0.45, 0.4], [0.25, 0.2, 0.3]
 STATISTICS = {"mean": MEAN, "std": STD}

@@ -11,8 +11,8 @@ from omegaconf import OmegaConf
 from puzzlemix.reporting.experiments import experiment_files
 from puzzlemix.reporting.measures import FGSM8
 from puzzlemix.reporting.results import join_results
-from puzzlemix.runlog import STATISTICS
-from puzzlemix.settings import fingerprint
+from puzzlemix.training.log import STATISTICS
+from puzzlemix.training.settings import fingerprint
 
 PAPER = SCRIPTS.parent / "results" / "paper"
 EXPERIMENTS = CONFIGS / "experiment"

@@ -12,7 +12,6 @@ import torch
 from made_runs import EXPERIMENTS, PAPER, change, make_run, results_of, run_of
 from PIL import Image, ImageColor
 
-from puzzlemix.errors import InputError
 from puzzlemix.reporting.comparison import compare_row
 from puzzlemix.reporting.experiments import ExperimentFile, experiment_files
 from puzzlemix.reporting.figures import COLOURS
@@ -21,7 +20,8 @@ from puzzlemix.reporting.published import read_published
 from puzzlemix.reporting.results import as_tables
 from puzzlemix.reporting.runs import find_runs, rows_of
 from puzzlemix.reporting.tables import Table, as_csv, as_latex, as_markdown, print_tables, spread
-from puzzlemix.runlog import STATISTICS
+from puzzlemix.runtime.errors import InputError
+from puzzlemix.training.log import STATISTICS
 
 PUZZLE = "cifar100_preactresnet18_puzzlemix"
 

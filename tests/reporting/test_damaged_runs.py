@@ -19,7 +19,7 @@ from puzzlemix.reporting.published import read_published
 from puzzlemix.reporting.results import TableResults, as_tables
 from puzzlemix.reporting.runs import find_runs, read_run, rows_of
 from puzzlemix.reporting.tables import FORMATS
-from puzzlemix.settings import fingerprint
+from puzzlemix.training.settings import fingerprint
 
 PUBLISHED = PAPER.parent / "published_runs" / "cifar100_20classes_100images_preactresnet18_16channels_puzzlemix"
 NUMBERS, BENCHMARKS = read_published(PAPER, experiment_files(EXPERIMENTS)), read_benchmarks(PAPER / "benchmarks.yaml")

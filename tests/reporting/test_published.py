@@ -7,10 +7,10 @@ import pytest
 import yaml
 from made_runs import EXPERIMENTS, PAPER
 
-from puzzlemix.errors import InputError
 from puzzlemix.reporting.experiments import experiment_files
 from puzzlemix.reporting.measures import MEASURES
 from puzzlemix.reporting.published import Published, read_published
+from puzzlemix.runtime.errors import InputError
 
 
 def read(folder):

@@ -18,8 +18,8 @@ from puzzlemix.reporting import figures, robustness_figures
 from puzzlemix.reporting.ablations import find_ablations, order_of
 from puzzlemix.reporting.report import report_page
 from puzzlemix.reporting.runs import find_runs, rows_of
-from puzzlemix.runlog import STATISTICS
-from puzzlemix.settings import fingerprint
+from puzzlemix.training.log import STATISTICS
+from puzzlemix.training.settings import fingerprint
 
 DRIVER = shutil.which("chromedriver")
 needs_chromium = pytest.mark.skipif(DRIVER is None, reason="needs Debian's packages chromium and chromium-driver")

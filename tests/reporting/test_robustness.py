@@ -9,14 +9,14 @@ from conftest import run_script
 from made_runs import change, results_of, run_of
 
 from puzzlemix.data.corrupted import RELEASED, STANDARD
+from puzzlemix.evaluation.corrupted import mean_error
+from puzzlemix.evaluation.self_checks import self_checks
 from puzzlemix.reporting import robustness_figures
 from puzzlemix.reporting.report import report_page
 from puzzlemix.reporting.results import as_tables
 from puzzlemix.reporting.robustness_figures import LEAST_IMAGES, family_of, pool
 from puzzlemix.reporting.runs import find_runs, rows_of
 from puzzlemix.reporting.tables import as_latex, as_markdown
-from puzzlemix.robustness.corrupted import mean_error
-from puzzlemix.robustness.self_checks import self_checks
 
 METHOD = "puzzlemix"
 

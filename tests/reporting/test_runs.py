@@ -8,10 +8,10 @@ import yaml
 from conftest import TINY, held_by_another_process
 from made_runs import change, run_of
 
-from puzzlemix.errors import InputError
 from puzzlemix.reporting.listing import listing
 from puzzlemix.reporting.measures import FGSM8, PGD7_EPS8
 from puzzlemix.reporting.runs import find_runs, rows_of
+from puzzlemix.runtime.errors import InputError
 
 FILTERS = ("name", "table", "method", "status", "seed")
 

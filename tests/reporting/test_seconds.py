@@ -8,7 +8,7 @@ from made_runs import change, results_of, run_of
 
 from puzzlemix.reporting.runs import find_runs
 from puzzlemix.reporting.seconds import HEADER, seconds_table
-from puzzlemix.training import PARTS
+from puzzlemix.training.loop import PARTS
 
 
 def cells(runs, label):

@@ -8,8 +8,8 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from puzzlemix.errors import require, require_number
 from puzzlemix.mixing.base import PairMixer
+from puzzlemix.runtime.errors import require, require_number
 
 
 class CutMix(PairMixer):

@@ -8,9 +8,9 @@ from typing import Any
 from torch import Tensor, nn
 from torch.utils.hooks import RemovableHandle
 
-from puzzlemix.distributed import unwrap
-from puzzlemix.errors import require
 from puzzlemix.mixing.base import PairMixer, blend
+from puzzlemix.runtime.distributed import unwrap
+from puzzlemix.runtime.errors import require
 
 
 class ManifoldMixup(PairMixer):

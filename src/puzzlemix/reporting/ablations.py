@@ -8,7 +8,7 @@ from typing import Any, NamedTuple
 
 from puzzlemix.reporting.measures import TOP1
 from puzzlemix.reporting.runs import Row
-from puzzlemix.settings import canonical
+from puzzlemix.training.settings import canonical
 
 
 class Ablation(NamedTuple):

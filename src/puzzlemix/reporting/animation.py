@@ -12,10 +12,10 @@ from matplotlib.backends.backend_agg import FigureCanvasAgg
 from PIL import Image
 from torch import Tensor
 
-from puzzlemix.files import whole_file
 from puzzlemix.mixing import puzzle_mix
 from puzzlemix.reporting.batch import Batch
 from puzzlemix.reporting.pictures import grid_of_images, show_image
+from puzzlemix.runtime.files import whole_file
 
 FORMATS = {".gif": "GIF", ".webp": "WEBP"}
 COLUMNS = ("image", "partner", "mask", "Puzzle Mix")

@@ -11,10 +11,10 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from puzzlemix import distributed
 from puzzlemix.data.image_files import read_fitted
-from puzzlemix.errors import require
 from puzzlemix.mixing.saliency import input_gradient, saliency_of
+from puzzlemix.runtime import distributed
+from puzzlemix.runtime.errors import require
 
 
 class Batch(NamedTuple):

@@ -11,13 +11,13 @@ from typing import Any, NamedTuple
 
 import yaml
 
-from puzzlemix.errors import InputError
 from puzzlemix.reporting.experiments import ExperimentFile
 from puzzlemix.reporting.measures import MEASURES, TOP1, Measure
 from puzzlemix.reporting.published import DATASETS, METHODS, NETWORKS, NOT_STATED, Published
 from puzzlemix.reporting.runs import Row
 from puzzlemix.reporting.verdict import Verdict, judge
-from puzzlemix.settings import differences
+from puzzlemix.runtime.errors import InputError
+from puzzlemix.training.settings import differences
 
 VARIANTS = {"mixup.alpha": r"\balpha (\d+\.?\d*)", "mixup.prob": r"\bp=(\d+\.?\d*)"}  # as benchmarks print them
 # Of benchmarks, the network that stands beside ours where it differs, which is said.

@@ -7,7 +7,7 @@ from typing import Any, NamedTuple
 
 import yaml
 
-from puzzlemix.experiment import composed_settings
+from puzzlemix.cli.config import composed_settings
 
 
 class ExperimentFile(NamedTuple):

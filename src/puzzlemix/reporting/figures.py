@@ -20,7 +20,7 @@ from matplotlib.ticker import LogLocator, NullFormatter
 
 from puzzlemix.reporting.pictures import save_picture
 from puzzlemix.reporting.runs import Row
-from puzzlemix.training import PARTS
+from puzzlemix.training.loop import PARTS
 
 TEXT = "#010203"  # stands for the page's text colour
 COLOURS = ("#4477aa", "#ee6677", "#228833", "#ccbb44", "#66ccee", "#aa3377", "#bbbbbb", "#ee7733", "#009988", "#8c6d31")

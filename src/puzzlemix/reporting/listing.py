@@ -6,10 +6,10 @@ from collections.abc import Callable, Mapping, Sequence
 from fnmatch import fnmatchcase
 from typing import Any
 
-from puzzlemix.errors import require_choice
 from puzzlemix.reporting.measures import TOP1
 from puzzlemix.reporting.runs import STATUSES, Run
 from puzzlemix.reporting.tables import Table
+from puzzlemix.runtime.errors import require_choice
 
 COLUMNS: dict[str, Callable[[Run], Any]] = {
     "name": lambda run: run.name,

@@ -13,7 +13,7 @@ from puzzlemix.mixing.draws import Draws
 from puzzlemix.reporting.batch import Batch, batch_of
 from puzzlemix.reporting.pictures import grid_of_images, save_picture, show_image
 from puzzlemix.reporting.puzzles import draw_puzzles, most_moved
-from puzzlemix.stopwatch import untimed
+from puzzlemix.runtime.stopwatch import untimed
 
 IMAGES, PAIRS = 32, 6
 LAM = 0.5  # of puzzles: pieces of both images

@@ -10,7 +10,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from torch import Tensor
 
-from puzzlemix.files import whole_file
+from puzzlemix.runtime.files import whole_file
 
 
 def grid_of_images(titles: Sequence[str], rows: int) -> tuple[Figure, np.ndarray]:

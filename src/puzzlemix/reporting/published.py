@@ -11,9 +11,9 @@ from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import NamedTuple
 
-from puzzlemix.errors import InputError, nearest, require
 from puzzlemix.reporting.experiments import ExperimentFile
 from puzzlemix.reporting.measures import BY_NAME, Measure
+from puzzlemix.runtime.errors import InputError, nearest, require
 
 # How sources print what our configs call otherwise.
 DATASETS = {"cifar10": "CIFAR-10", "cifar100": "CIFAR-100", "tiny_imagenet": "Tiny-ImageNet", "imagenet": "ImageNet-1k"}

@@ -10,7 +10,6 @@ from pathlib import Path
 from statistics import mean
 from typing import Any, NamedTuple
 
-from puzzlemix.errors import nearest, require, require_number
 from puzzlemix.reporting.comparison import (
     Benchmark,
     Line,
@@ -29,7 +28,8 @@ from puzzlemix.reporting.runs import Row, by_name, find_runs, rows_of
 from puzzlemix.reporting.seconds import seconds_table
 from puzzlemix.reporting.tables import Table, spread
 from puzzlemix.reporting.verdict import welch_p
-from puzzlemix.runlog import STATISTICS
+from puzzlemix.runtime.errors import nearest, require, require_number
+from puzzlemix.training.log import STATISTICS
 
 RUNS_HEADER = ("run", "seeds", "epochs", TOP1.title, "last", "best", *(m.title for m in ATTACKED), "s / epoch")
 NOT_TOLD = ("_target_", "name", "mean", "std")  # of the settings of all rows: it is in the title, or would fill a line

@@ -6,10 +6,10 @@ from collections import defaultdict
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from typing import Any
 
+from puzzlemix.evaluation.self_checks import words
 from puzzlemix.reporting.measures import ATTACKED, CORRUPTED15, CORRUPTED19, PGD20X5_EPS8
 from puzzlemix.reporting.runs import Row, Run, by_name
 from puzzlemix.reporting.tables import Table, spread
-from puzzlemix.robustness.self_checks import words
 
 AUTO_ATTACK_EPS_255 = 8
 HEADER = (

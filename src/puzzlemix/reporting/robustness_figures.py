@@ -12,10 +12,10 @@ from markupsafe import Markup
 from matplotlib.ticker import MaxNLocator
 
 from puzzlemix.data.corrupted import SEVERITIES, STANDARD
+from puzzlemix.evaluation.self_checks import words
 from puzzlemix.reporting.figures import COLOURS, STYLE, TEXT, PageFigure, axes, mean_and_span, svg
 from puzzlemix.reporting.measures import CORRUPTED, TOP1
 from puzzlemix.reporting.runs import Row, Run
-from puzzlemix.robustness.self_checks import words
 
 Lines = Mapping[str, Mapping[float, Sequence[float]]]  # by row, by x, the values of several seeds
 Dots = Mapping[str, Mapping[str, Sequence[float]]]  # by what is measured, by row, likewise

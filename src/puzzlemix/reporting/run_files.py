@@ -7,13 +7,13 @@ from pathlib import Path
 from types import NoneType
 from typing import Any
 
-from puzzlemix.errors import require
-from puzzlemix.nested import flatten, has_shape, is_number, is_percentage, parse_nested, read_nested, read_text
+from puzzlemix.evaluation.results import attacks_are_whole
 from puzzlemix.reporting.measures import TOP1, TOP5
-from puzzlemix.robustness.results import attacks_are_whole
-from puzzlemix.runlog import STATISTICS, read_metrics
-from puzzlemix.settings import fingerprint
-from puzzlemix.training import PARTS
+from puzzlemix.runtime.errors import require
+from puzzlemix.runtime.nested import flatten, has_shape, is_number, is_percentage, parse_nested, read_nested, read_text
+from puzzlemix.training.log import STATISTICS, read_metrics
+from puzzlemix.training.loop import PARTS
+from puzzlemix.training.settings import fingerprint
 
 # What is used of each file.
 CONFIG = {

@@ -10,15 +10,15 @@ from pathlib import Path
 from statistics import mean, median
 from typing import Any, NamedTuple
 
-from puzzlemix.errors import InputError
-from puzzlemix.nested import is_number, read_text
+from puzzlemix.evaluation import results as robustness_file
+from puzzlemix.evaluation.corrupted import mean_error
 from puzzlemix.reporting.measures import Measure
 from puzzlemix.reporting.run_files import has_seconds, read_config, read_log, read_run_metrics
-from puzzlemix.robustness import results as robustness_file
-from puzzlemix.robustness.corrupted import mean_error
-from puzzlemix.run_lock import holder_of
-from puzzlemix.settings import fingerprint, settings
-from puzzlemix.stopwatch import of_parts
+from puzzlemix.runtime.errors import InputError
+from puzzlemix.runtime.nested import is_number, read_text
+from puzzlemix.runtime.stopwatch import by_part
+from puzzlemix.training.log import holder_of
+from puzzlemix.training.settings import fingerprint, settings
 
 STATUSES = ("finished", "running", "unfinished", "failed")
 
@@ -102,7 +102,7 @@ class Run:
         Where the log is damaged, the mean that its metrics have.
         """
         epochs = [record["seconds"] for record in self.log if has_seconds(record)]
-        return of_parts(median, epochs) if epochs else self.metrics["seconds_per_epoch"]
+        return by_part(median, epochs) if epochs else self.metrics["seconds_per_epoch"]
 
     @cached_property
     def robustness(self) -> dict[str, Any]:
@@ -161,7 +161,7 @@ class Row(NamedTuple):
     def seconds(self) -> dict[str, float]:
         """Of an epoch, by part and in `total`, mean over the finished runs; empty where there is none."""
         of_runs = [run.seconds for run in self.finished]
-        return of_parts(mean, of_runs) if of_runs else {}
+        return by_part(mean, of_runs) if of_runs else {}
 
     def errors(self, measure: Measure, statistic: str = "last") -> list[float]:
         """Of each finished run that has it, in percent."""

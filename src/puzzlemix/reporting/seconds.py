@@ -6,7 +6,7 @@ from collections.abc import Mapping
 
 from puzzlemix.reporting.runs import Row
 from puzzlemix.reporting.tables import Table
-from puzzlemix.stopwatch import PARTS
+from puzzlemix.runtime.stopwatch import PARTS
 
 HEADER = ("run", "seeds", *PARTS, "total", "saliency and mixing, % of training", "images / s")
 

@@ -8,7 +8,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from statistics import mean, stdev
 
-from puzzlemix.errors import printable
+from puzzlemix.runtime.errors import printable
 
 
 @dataclass(frozen=True)

@@ -1,0 +1,37 @@
+"""Real images at any size and in any number: crops of scikit-learn's two photographs, as a batch and as a dataset."""
+
+from __future__ import annotations
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from puzzlemix.data.arrays import ArrayData, Arrays
+
+
+def crops(count: int, height: int, width: int, seed: int) -> Tensor:
+    """Crops at random places, of the two photographs in turn: (count, 3, height, width) uint8."""
+    from sklearn.datasets import load_sample_images  # here, so that no other benchmark needs scikit-learn
+
+    generator = torch.Generator().manual_seed(seed)
+    pictures = [torch.tensor(picture).permute(2, 0, 1) for picture in load_sample_images().images]
+    images = []
+    for i in range(count):
+        picture = pictures[i % 2]
+        y, x = (
+            int(torch.randint(length - side, (), generator=generator))
+            for length, side in zip(picture.shape[1:], (height, width), strict=True)
+        )
+        images.append(picture[:, y : y + height, x : x + width])
+    return torch.stack(images)
+
+
+class Photographs(ArrayData):
+    """As many images of each split as the dataset's config says, of classes in turn; arguments as `ArrayData`'s."""
+
+    def read(self, split: str) -> Arrays:
+        """One split."""
+        count = self.expected_images[split]
+        x = crops(count, *self.image_size, seed=["train", "test"].index(split))
+        classes = np.array([f"class {label}" for label in range(self.num_classes)])
+        return Arrays(x.permute(0, 2, 3, 1).numpy(), np.arange(count) % self.num_classes, classes)

@@ -1,0 +1,226 @@
+"""From a resolved config to the objects that a run is made of. Scripts read what is typed by `cli.py`."""
+
+from __future__ import annotations
+
+import importlib
+import json
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from functools import cache
+from math import inf
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import hydra
+import torch
+import yaml
+from omegaconf import DictConfig, OmegaConf
+from torch import nn
+from torch.nn.modules.module import register_module_parameter_registration_hook
+
+from puzzlemix.mixing import Mixer
+from puzzlemix.runtime.errors import InputError, require
+from puzzlemix.runtime.nested import flatten
+from puzzlemix.runtime.seeding import torch_seed
+from puzzlemix.training.checkpoint import as_input_error, load_checkpoint, load_weights
+from puzzlemix.training.recipe import Recipe
+from puzzlemix.training.settings import RESULT_DEPENDS_ON, settings
+
+NAMED = ("name", "table", "results_dir", "root")  # of which YAML reads some, such as 2024, as numbers
+MOST_WEIGHTS_PER_BYTE = 5  # of a checkpoint: 20 times as many as it holds, since some networks first build more
+
+
+class Experiment(NamedTuple):
+    """The four things that a run puts together; the data not yet loaded."""
+
+    data: Any
+    network: nn.Module
+    mixer: Mixer
+    recipe: Recipe
+
+
+class Trained(NamedTuple):
+    """The parts of a run as a checkpoint has them, and for how many whole epochs; None of one that was imported."""
+
+    experiment: Experiment
+    epochs: int | None
+
+
+def build(config: Mapping[str, Any]) -> Experiment:
+    """Make the parts of a run. The network's weights follow from the seed.
+
+    Raises:
+        InputError: a value in the config cannot work.
+    """
+    recipe = build_recipe(config["recipe"])
+    data = build_part(config["dataset"])
+    for part in ("network", "mixup"):
+        classes = config[part].get("num_classes", data.num_classes)
+        fits = classes == data.num_classes
+        require(fits, f"{part}.num_classes is {classes}, but {data.name} has {data.num_classes} classes: leave it out")
+    torch.manual_seed(torch_seed("weights", config["seed"]))
+    network = build_part(config["network"])
+    mixer = build_part(config["mixup"])
+    if data.unclipped:
+        remedy = f"but {data.name}'s are not clipped: set dataset.color_jitter=0 dataset.lighting=0"
+        require(not mixer.needs_clipped, f"{type(mixer).__name__} needs pixels in [0, 1], {remedy}")
+        mixer.overshoot = inf
+    mixer.check(network, *data.image_size)
+    return Experiment(data, network, mixer, recipe)
+
+
+def build_recipe(config: Mapping[str, Any]) -> Recipe:
+    """The recipe that a config's `recipe` describes.
+
+    Raises:
+        InputError: a value cannot work.
+    """
+    for key, value in config.items():
+        require(value is not None, f"recipe.{key} must not be null")
+    try:
+        return Recipe(**config)
+    except TypeError as error:  # in a sweep, whose values nobody has looked at
+        raise InputError(f"a value of recipe is of the wrong type: {error}") from error
+
+
+def compose(configs: Path, overrides: Sequence[str]) -> DictConfig:
+    """What `scripts/train.py` would be given with these overrides, outside any script."""
+    with hydra.initialize_config_dir(str(configs), version_base="1.3"):
+        return hydra.compose("train", list(overrides))
+
+
+@cache
+def composed_settings(experiment: str) -> dict[str, Any]:
+    """The `settings` of a run of an experiment's file as it stands; of the scripts' configs, inside a script."""
+    config = hydra.compose("train", [f"experiment={experiment}"])
+    parts = {key: OmegaConf.to_container(config[key], resolve=True) for key in RESULT_DEPENDS_ON}
+    return settings({**parts, "precision": config.precision})
+
+
+def load_experiment(checkpoint: str, configs: Path, device: torch.device, with_data: bool = True) -> Trained:
+    """The parts of the run that a checkpoint came from, with its weights, in eval mode, on `device`; the data loaded.
+
+    The file may be anybody's: it runs nothing but what the files in `configs` name (`check_targets`).
+
+    Raises:
+        InputError: the checkpoint is missing, damaged, not to be trusted, or does not fit its config, or the dataset is
+            not there.
+    """
+    content = load_checkpoint(checkpoint)
+    config, epochs = content["config"], content.get("epoch")
+    check_targets(config, configs, checkpoint)
+    if epochs is None and "imported_from" not in config:  # weights alone, which are kept after the last
+        epochs = config["recipe"].get("epochs")
+    require(epochs is None or type(epochs) is int, f"{checkpoint} is damaged: its epoch is no whole number")
+    with as_input_error(checkpoint), _at_most(MOST_WEIGHTS_PER_BYTE * Path(checkpoint).stat().st_size, checkpoint):
+        experiment = build(config)
+    load_weights(experiment.network, content["network"], checkpoint)
+    experiment.network.to(device).eval()
+    if with_data:
+        experiment.data.load(device)
+    return Trained(experiment, epochs)
+
+
+def check_targets(config: Mapping[str, Any], configs: Path, source: str) -> None:
+    """Raise `InputError` unless a config from a file has all parts and makes Hydra call only what `configs` name.
+
+    Hydra calls what any `_target_` names, also within values, and obeys other keys with such underscores. Each of them
+    must stand in one of the files of that part, in the same place and with the same value.
+
+    Args:
+        config: from the file, plain data (`nested.is_plain`).
+        configs: the folder of the user's configs.
+        source: the file.
+    """
+    foreign = f"{source} is not a checkpoint of this repository"
+    for part in RESULT_DEPENDS_ON:
+        theirs, folder = config.get(part), configs / part
+        require(isinstance(theirs, dict), f"{foreign}: its config has no '{part}'")
+        require(part == "recipe" or "_target_" in theirs, f"{foreign}: its config has no '{part}._target_'")
+        ours = [yaml.safe_load(path.read_text()) for path in folder.glob("*.yaml")]
+        trusted = [pair for each in ours for pair in _instructions(each)]
+        for where, value in _instructions(theirs):
+            named = f"{source} has {'.'.join((part, *where))}={str(value)[:100]} in its config"
+            remedy = "nothing was run; add such a file if you trust it"
+            require((where, value) in trusted, f"{named}, but no file in {folder} names it: {remedy}")
+        require("${" not in json.dumps(theirs), f"{foreign}: its config has a reference (${{...}}), nothing was run")
+    require("seed" in config, f"{foreign}: its config has no 'seed'")
+
+
+def _instructions(node: Any, where: tuple[str, ...] = ()) -> Iterator[tuple[tuple[str, ...], Any]]:
+    """The keys of a config that Hydra obeys, such as `_target_`: where each stands, and its value."""
+    if isinstance(node, dict | list | tuple):
+        for key, value in node.items() if isinstance(node, dict) else enumerate(node):
+            place = (*where, str(key))
+            if place[-1].startswith("_") and place[-1].endswith("_"):
+                yield place, value
+            yield from _instructions(value, place)
+
+
+@contextmanager
+def _at_most(weights: int, source: str) -> Iterator[None]:
+    """Raise `InputError` as soon as a network built inside has more weights, before they are written to memory."""
+    count = 0
+
+    def add(module: nn.Module, name: str, weight: nn.Parameter | None) -> None:
+        nonlocal count
+        count += 0 if weight is None else weight.numel()
+        require(count <= weights, f"{source} is a checkpoint of another network: its config's is far larger")
+
+    with register_module_parameter_registration_hook(add):
+        yield
+
+
+def build_part(config: Mapping[str, Any]) -> Any:
+    """The object that a config group describes: `_target_` called with the rest.
+
+    Raises:
+        InputError: its library does not load, or its constructor refuses a value.
+    """
+    try:
+        return hydra.utils.instantiate(config)
+    except hydra.errors.InstantiationException as error:
+        cause = error.__cause__
+        if isinstance(cause, InputError):
+            raise cause from error
+        if isinstance(cause, TypeError | ValueError):
+            values = ", ".join(f"{key}={_in_yaml(value)}" for key, value in config.items() if key != "_target_")
+            raise InputError(f"{config['_target_']} does not take these values ({values}): {cause}") from error
+        raise
+
+
+def _in_yaml(value: Any) -> str:
+    """As one would write it in a config: null, true, [1, 2]."""
+    return json.dumps(value).replace('"', "")
+
+
+def plain(config: DictConfig) -> dict[str, Any]:
+    """The config with all references resolved, as dicts, lists and numbers; what `NAMED` lists as text.
+
+    Raises:
+        InputError: a value that has no default (`???`) was not given.
+    """
+    for key, value in flatten(OmegaConf.to_container(config)).items():
+        require(value != "???", f"{key} must be given: add {key}=...")
+    resolved = OmegaConf.to_container(config, resolve=True)
+    if resolved.get("dataset"):
+        resolved["dataset"] = _with_text_names(resolved["dataset"])
+    return _with_text_names(resolved)
+
+
+def _with_text_names(part: Mapping[str, Any]) -> dict[str, Any]:
+    return {key: str(value) if key in NAMED and value is not None else value for key, value in part.items()}
+
+
+def check_torchvision() -> None:
+    """Raise `InputError` where the installed torchvision does not load with the installed torch."""
+    try:
+        importlib.import_module("torchvision")
+    except ModuleNotFoundError:
+        return  # only some datasets and networks need it, and they say so
+    except (ImportError, RuntimeError, OSError, AttributeError) as error:
+        reason = str(error).splitlines()[0]
+        raise InputError(
+            f"torchvision does not load with torch {torch.__version__} ({reason}): install matching releases from one "
+            "place, `pip install -r requirements.txt`"
+        ) from error

@@ -1,0 +1,62 @@
+"""Calibration: how a network's confidence compares with its accuracy.
+
+The expected calibration error of Naeini et al. (2015), as torchmetrics computes it with its L1 norm: bins of equal
+width over the largest probability, a confidence of exactly 1 in a bin of its own.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from puzzlemix.evaluation.evaluator import Evaluator
+
+BINS = 15
+AT_LEAST = (0.0, 0.5, 0.7, 0.9, 0.95, 0.99)  # confidences; the accuracy from each one up is measured
+
+
+def calibration(evaluator: Evaluator) -> dict[str, Any]:
+    """The network's calibration on the test images.
+
+    Returns:
+        `ece` in percent; `nll`, the mean cross-entropy in nats; `bins`, by their lower bounds, with `images`, mean
+        `confidence` and `accuracy` in percent (None without images); `by_confidence`, the `share` in percent and the
+        `accuracy` of the images with at least that confidence.
+    """
+    edges = torch.linspace(0, 1, BINS + 1, device=evaluator.device)  # (BINS + 1,)
+    thresholds = torch.tensor(AT_LEAST, device=evaluator.device)  # (T,)
+
+    def measure(batch: int, images: Tensor, labels: Tensor) -> Tensor:
+        with torch.no_grad():
+            logits = evaluator.network(images)  # (B, K)
+        confidence, answers = logits.softmax(1).max(1)  # (B,)
+        right = (answers == labels).double()
+        place = torch.bucketize(confidence, edges, right=True) - 1  # (B,)
+        in_bin = F.one_hot(place, BINS + 1).double()  # (B, BINS + 1)
+        sure = (confidence[:, None] >= thresholds).double()  # (B, T)
+        of_image = torch.stack([torch.ones_like(right), confidence.double(), right])  # (3, B)
+        nll = F.cross_entropy(logits, labels, reduction="sum").double()
+        return torch.cat([(of_image @ in_bin).flatten(), (of_image[::2] @ sure).flatten(), nll[None]])
+
+    sums = evaluator.total("calibration", 3 * (BINS + 1) + 2 * len(AT_LEAST) + 1, measure)
+    images, confidence, right = torch.tensor(sums[: 3 * (BINS + 1)], dtype=torch.float64).view(3, -1)
+    sure, right_of_sure = torch.tensor(sums[3 * (BINS + 1) : -1], dtype=torch.float64).view(2, -1)
+    return {
+        "ece": 100 * float((confidence - right).abs().sum() / images.sum()),
+        "nll": sums[-1] / float(images.sum()),
+        "bins": [
+            {"from": i / BINS, "images": int(n), "confidence": _percent(c, n), "accuracy": _percent(r, n)}
+            for i, (n, c, r) in enumerate(zip(images, confidence, right, strict=True))
+        ],
+        "by_confidence": [
+            {"at_least": least, "share": _percent(n, images.sum()), "accuracy": _percent(r, n)}
+            for least, n, r in zip(AT_LEAST, sure, right_of_sure, strict=True)
+        ],
+    }
+
+
+def _percent(part: Tensor, of: Tensor) -> float | None:
+    return float(100 * part / of) if of else None

@@ -1,0 +1,227 @@
+"""The evaluation of a network: sums over images of its dataset, on all processes together, and the errors from them."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import closing
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import torch
+from torch import Tensor, nn
+from tqdm import tqdm
+
+from puzzlemix.data.sharding import evaluation_shards
+from puzzlemix.evaluation.attacks import attack, attack_options
+from puzzlemix.runtime import distributed, preemption
+from puzzlemix.runtime.errors import require_whole
+from puzzlemix.runtime.files import write_text
+from puzzlemix.runtime.nested import has_shape, is_number, read_nested
+from puzzlemix.runtime.seeding import torch_seed
+
+Perturb = Callable[[int, Tensor, Tensor], Tensor]  # number of the batch, images, labels -> images
+Measure = Callable[[int, Tensor, Tensor], Tensor]  # number of the batch, images, labels -> what is summed, (S,)
+
+
+class Images(NamedTuple):
+    """Some images of a set.
+
+    Attributes:
+        places: of the images in the set; the processes share them among themselves.
+        read: batches of places -> batches of pixels (B, C, H, W) in [0, 1] and labels (B,), on the network's device.
+    """
+
+    places: Sequence[int]
+    read: Callable[[Sequence[Sequence[int]]], Iterator[tuple[Tensor, Tensor]]]
+
+
+class KeptTotals:
+    """A file of the totals that an evaluation has finished, so that one that was stopped measures only the others.
+
+    Only the first process reads and writes the file.
+
+    Args:
+        path: of the file; a file that is damaged or belongs to other inputs counts as missing.
+        inputs: all that the totals depend on, plain data.
+    """
+
+    def __init__(self, path: Path, inputs: Mapping[str, Any]):
+        self.path, self._inputs = path, dict(inputs)
+        content = read_nested(path) if distributed.is_main() else None
+        is_ours = has_shape(content, {"inputs": self._inputs.__eq__, "totals": {"*": [is_number]}})
+        self._totals: dict[str, list[float]] = distributed.from_first_process(content["totals"] if is_ours else {})
+
+    def get(self, name: str) -> list[float] | None:
+        """A total, (S,), on all processes; None if it is not finished."""
+        return self._totals.get(name)
+
+    def keep(self, name: str, total: list[float]) -> None:
+        """Write a total and all earlier ones to the file.
+
+        Raises:
+            RunError: the file cannot be written.
+        """
+        self._totals[name] = total
+        if distributed.is_main():
+            write_text(self.path, json.dumps({"inputs": self._inputs, "totals": self._totals}) + "\n")
+
+    def remove(self) -> None:
+        """Delete the file, once the evaluation is complete."""
+        if distributed.is_main():
+            self.path.unlink(missing_ok=True)
+
+
+@dataclass(frozen=True)
+class Evaluator:
+    """A network and the images that it is evaluated on.
+
+    Attributes:
+        network: in any mode; it is in eval mode during an evaluation.
+        data: a dataset of `puzzlemix.data`, loaded onto the network's device.
+        batch_size: images of a batch, on each process.
+        seed: of all that an evaluation draws.
+        kept: the file of finished totals; None if none are kept.
+    """
+
+    network: nn.Module
+    data: Any
+    batch_size: int
+    seed: int = 0
+    kept: KeptTotals | None = None
+
+    def keeping(self, path: Path, weights: str) -> Evaluator:
+        """The same evaluator, but it keeps finished totals in a file and measures no total that the file has.
+
+        Args:
+            path: of the file.
+            weights: the network's `digest`.
+        """
+        inputs = {
+            "weights": weights,
+            "evaluated_on": self.data.evaluated_on,
+            "seed": self.seed,
+            "batch_size": self.batch_size,
+            "processes": distributed.world_size(),
+            "device": self.device.type,
+            "torch": torch.__version__,
+        }
+        return replace(self, kept=KeptTotals(path, inputs))
+
+    @property
+    def device(self) -> torch.device:
+        """The network's device."""
+        return next(self.network.parameters()).device
+
+    @property
+    def test_images(self) -> Images:
+        """All images that the dataset has for evaluation."""
+        return Images(range(self.data.test_count), self.data.test_batches)
+
+    @property
+    def train_images(self) -> Images:
+        """All training images of the dataset, neither augmented nor mixed."""
+        return Images(range(self.data.train_count), self.data.plain_train_batches)
+
+    def errors(
+        self, title: str, perturb: Perturb | None = None, images: Images | None = None, variant: str = ""
+    ) -> tuple[float, float]:
+        """Top-1 and top-5 error in percent; each image counts once.
+
+        Args:
+            perturb: changes the images of a batch first.
+            title, images, variant: see `total`.
+        """
+
+        def count(batch: int, images: Tensor, labels: Tensor) -> Tensor:
+            shown = images if perturb is None else perturb(batch, images, labels)
+            with torch.no_grad():
+                logits = self.network(shown)  # (B, K)
+            best = logits.topk(min(5, logits.shape[1])).indices == labels[:, None]  # (B, 5)
+            return torch.stack([best[:, 0].sum(), best.any(1).sum(), torch.tensor(len(labels), device=best.device)])
+
+        right1, right5, total = self.total(title, 3, count, images, variant)
+        return 100 * (1 - right1 / total), 100 * (1 - right5 / total)
+
+    def total(
+        self, title: str, size: int, measure: Measure, images: Images | None = None, variant: str = ""
+    ) -> list[float]:
+        """The sum of `measure` over all batches of all processes. A signal to stop ends it after a batch.
+
+        Args:
+            title: of the progress bar.
+            size: of the sum, S.
+            measure: gives the part of a batch, (S,); the network is in eval mode.
+            images: to measure; by default the dataset's test images.
+            variant: what distinguishes this total from others of the same title, for `kept`.
+        """
+        name = f"{title} {variant}".strip()
+        if self.kept and (before := self.kept.get(name)):
+            return before
+
+        images = images or self.test_images
+        shards = evaluation_shards(images.places, self.batch_size)
+        values = torch.zeros(size, dtype=torch.float64, device=self.device)
+        was_training = self.network.training
+        self.network.eval()
+        rounds = max(distributed.gather(len(shards)))  # of the process with the most batches
+        with closing(images.read(shards)) as batches, _bar(title, len(shards)) as bar:
+            for batch in range(rounds):
+                preemption.stop_if_asked()
+                if batch < len(shards):
+                    pixels, labels = next(batches)
+                    values = values + measure(batch, pixels, labels)
+                    bar.update()
+        self.network.train(was_training)
+        total = distributed.sum_over_processes(values).tolist()
+        if self.kept:
+            self.kept.keep(name, total)
+        return total
+
+
+def clean_errors(evaluator: Evaluator) -> dict[str, float]:
+    """Top-1 and top-5 error on unchanged test images, in percent."""
+    top1, top5 = evaluator.errors("evaluation")
+    return {"top1_error": top1, "top5_error": top5}
+
+
+def train_error(evaluator: Evaluator) -> float:
+    """Top-1 error on the training images, neither augmented nor mixed, in percent."""
+    return evaluator.errors("training images", images=evaluator.train_images)[0]
+
+
+def attack_errors(evaluator: Evaluator, attacks: Mapping[str, Mapping[str, Any]]) -> dict[str, float]:
+    """Top-1 error under each attack in percent, as `{name}_error`.
+
+    Random starts follow from the evaluator's seed, the process and the number of the batch, so they change with the
+    batch size and the number of processes.
+
+    Args:
+        evaluator: of the network.
+        attacks: by name, the settings of files in `configs/attack/`.
+    """
+    generator = torch.Generator(evaluator.device)
+    errors = {}
+    for name, settings in attacks.items():
+        options = attack_options(name, settings)
+
+        def perturb(batch: int, images: Tensor, labels: Tensor, options=options) -> Tensor:
+            generator.manual_seed(torch_seed("attack", evaluator.seed, distributed.rank(), batch))
+            return attack(evaluator.network, images, labels, **options, generator=generator)
+
+        errors[f"{name}_error"] = evaluator.errors(name, perturb, variant=json.dumps(dict(settings)))[0]
+    return errors
+
+
+def check_evaluation(batch_size: int, attacks: Mapping[str, Mapping[str, Any]]) -> None:
+    """Raise `InputError`, before hours of training, unless these settings can work."""
+    require_whole("test_batch_size", batch_size, least=1)
+    for name, settings in attacks.items():
+        attack_options(name, settings)
+
+
+def _bar(title: str, count: int) -> tqdm:
+    """A bar of a measurement's batches, shown only on a terminal."""
+    quiet = None if distributed.is_main() else True  # None: unless on a terminal
+    return tqdm(desc=title, total=count, unit="batch", leave=False, disable=quiet)

@@ -1,5 +1,0 @@
-"""What a trained network is worth beyond its clean error: under attack, on corrupted images, and how sure it is."""
-
-from puzzlemix.robustness import attacks
-
-__all__ = ["attacks"]

@@ -1,0 +1,108 @@
+"""Errors of one line, which name the input that cannot work and the remedy, and the checks that raise them."""
+
+from __future__ import annotations
+
+import difflib
+import os
+from collections.abc import Iterable
+from math import inf, isfinite
+from numbers import Integral, Real
+from typing import Any
+
+
+class InputError(ValueError):
+    """The user's input cannot work. The message is one line and holds the remedy; scripts print nothing else."""
+
+    def __init__(self, message: str):
+        super().__init__(printable(" ".join(message.split())))  # one line, also where it shows what was given
+
+
+class RunError(RuntimeError):
+    """A run that has begun cannot go on. The message is one line and says what the run has kept."""
+
+
+class PreemptedError(BaseException):
+    """A signal asked the program to stop. The message is one line.
+
+    It is no `Exception`, since it may be raised anywhere, like a `KeyboardInterrupt`.
+    """
+
+    def __init__(self, message: str = "asked to stop: the same command goes on from what was finished"):
+        super().__init__(message)
+
+
+def printable(text: str) -> str:
+    """The text, perhaps a file's, without characters that a terminal obeys: escapes, returns, marks of direction."""
+    return "".join(sign if sign.isprintable() else "?" for sign in text)
+
+
+def error_line(error: Exception) -> str:
+    """`error: ` and the message, in one line; with the error's type unless it is ours: its message may say nothing."""
+    message = str(error) if isinstance(error, InputError | RunError) else f"{type(error).__name__}: {error}"
+    return "error: " + printable(" ".join(message.split()))
+
+
+def require(condition: bool, message: str) -> None:
+    """Raise `InputError(message)` unless `condition` holds."""
+    if not condition:
+        raise InputError(message)
+
+
+def require_number(name: str, value: Any, low: float = 0.0, high: float = inf) -> None:
+    """Raise `InputError` unless `value` is a finite number from `low` to `high`."""
+    span = f"in [{low:g}, {high:g}]" if high < inf else f"finite, {low:g} or more"
+    fits = isinstance(value, Real) and low <= value <= high and value < inf
+    require(fits, f"{name} must be a number, {span}, not {value}")
+
+
+def require_whole(name: str, value: Any, least: int, most: float = inf) -> None:
+    """Raise `InputError` unless `value` is a whole number from `least` to `most`."""
+    span = f"at least {least}" + (f", at most {most}" if most < inf else "")
+    fits = isinstance(value, Integral) and least <= value <= most
+    require(fits, f"{name} must be a whole number, {span}, not {value}")
+
+
+OVERSHOOT = 0.5  # beyond [0, 1]; bicubic resizing stays below it, and normalised images do not
+
+
+def values_are_looked_at(device_type: str) -> bool:
+    """Whether values of tensors are checked: on a CPU always, on a GPU, which has to wait, with PUZZLEMIX_DEBUG=1."""
+    return device_type == "cpu" or os.environ.get("PUZZLEMIX_DEBUG") == "1"
+
+
+def require_pixels(images: Any, overshoot: float = 0.0) -> None:
+    """Raise `InputError` unless all values of a tensor are finite and at most `overshoot` outside [0, 1].
+
+    This waits for a GPU.
+    """
+    if images.numel() == 0:
+        return
+    low, high = (float(end) for end in images.detach().aminmax())  # both are NaN if any value is
+    is_finite = isfinite(low) and isfinite(high)
+    if is_finite and -overshoot <= low and high <= 1 + overshoot:
+        return
+    if not is_finite:
+        remedy = "find the step that makes some of them NaN or infinite"
+    elif high > 10:  # hardly of normalised pixels
+        remedy = "divide them by 255"
+    elif low < -OVERSHOOT or high > 1 + OVERSHOOT:
+        remedy = "normalise inside the network, or give PuzzleMix the mean and std that they were normalised with"
+    else:
+        remedy = "clamp what resizing overshot"
+    raise InputError(f"images must be pixels in [0, 1], not from {low:.3g} to {high:.3g}: {remedy}")
+
+
+def nearest(name: str, valid: Iterable[str]) -> str:
+    """`"; did you mean 'x'?"` with the valid name nearest to `name`; if none is near, a list of the valid names."""
+    valid = [str(v) for v in valid]
+    close = difflib.get_close_matches(str(name), valid, n=1, cutoff=0.5)
+    if close:
+        return f"; did you mean '{close[0]}'?"
+    shown = sorted(v for v in valid if "." not in v) or sorted(valid)
+    return f"; valid: {', '.join(shown) or 'none'}"
+
+
+def require_choice(what: str, value: str, valid: Iterable[str]) -> None:
+    """Raise `InputError`, with the nearest valid name, unless `value` is one of `valid`."""
+    valid = list(valid)
+    require(value in valid, f"unknown {what} '{value}'{nearest(value, valid)}")

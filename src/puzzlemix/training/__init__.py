@@ -1,0 +1,1 @@
+"""Training a network: the loop, its recipe, its state, its files."""

@@ -1,0 +1,166 @@
+"""Checkpoints: the files from which a run goes on and a network is evaluated; each is whole or not there."""
+
+from __future__ import annotations
+
+import hashlib
+import io
+import re
+import warnings
+import zipfile
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from typing import IO, Any, NamedTuple
+
+import torch
+from torch import nn
+from torch.serialization import safe_globals
+
+from puzzlemix.runtime.errors import InputError, RunError, require
+from puzzlemix.runtime.files import whole_file
+from puzzlemix.runtime.nested import is_plain
+
+
+def save_checkpoint(path: Path, content: Mapping[str, Any], previous: Path | None = None) -> None:
+    """Write `content` (tensors, numbers, strings, and containers of them) to a file that is never half there.
+
+    The file that was there becomes `previous`, if that is given, once the new one is complete.
+
+    Raises:
+        RunError: it cannot be written; all files are as they were.
+    """
+    with whole_file(path, previous) as file:
+        try:
+            torch.save(dict(content), file)
+        except RuntimeError as error:  # does not name its cause
+            if isinstance(error.__context__, OSError | KeyboardInterrupt):
+                raise error.__context__ from None
+            raise
+
+
+def load_checkpoint(path: str | Path) -> dict[str, Any]:
+    """Read a checkpoint of this repository onto the CPU, without running any code that it might hold.
+
+    Returns:
+        its content, unchecked except for `config`, which is plain data (`nested.is_plain`).
+
+    Raises:
+        InputError: it is missing, damaged, or not a checkpoint of this repository.
+    """
+    content = read_saved(Path(path), "checkpoints/last.pt")
+    is_ours = isinstance(content, dict) and {"network", "config"} <= set(content)
+    is_ours = is_ours and isinstance(content["config"], dict) and is_plain(content["config"])
+    require(is_ours, f"{path} is not a checkpoint of this repository: it lacks 'network', or its 'config' is no run's")
+    return content
+
+
+def read_saved(path: Path, example: str, stand_ins: Sequence[tuple[type, str]] = ()) -> Any:
+    """Read a file of torch.save onto the CPU, without running any code that it might hold.
+
+    Args:
+        path: of a zip archive, or of a file from before torch 1.6: pickles in a row.
+        example: the name of such a file, for messages.
+        stand_ins: pairs of a class of ours and the name in the file of a class that it stands for. Torch makes objects
+            of ours with the file's arguments and state, so the class must do nothing with these.
+
+    Raises:
+        InputError: it is missing, damaged, or names anything except torch's own data and `stand_ins`.
+    """
+    require(not path.is_dir(), f"{path} is a folder: give a checkpoint, such as {path}/{example}")
+    require(path.is_file(), f"{path} is not there: give a checkpoint, such as {example}")
+    try:
+        with path.open("rb") as file, warnings.catch_warnings(action="ignore"), safe_globals(list(stand_ins)):
+            source = _rewritten(file) if file.peek(4).startswith(b"PK\3\4") else file
+            return torch.load(source, map_location="cpu", weights_only=True)
+    except Exception as error:  # anything that the unpickler raises on a damaged or foreign file
+        if named := re.search(r"GLOBAL (\S{1,100})", str(error)):
+            raise InputError(f"{path} would run {named[1]}: refused, nothing was run") from error
+        reason = type(error).__name__  # torch's message advises to switch its safety off
+        reason += f": {error}" if isinstance(error, zipfile.BadZipFile) else ""
+        raise InputError(f"{path} is damaged or no checkpoint ({reason}): restore it, or delete it") from error
+
+
+@contextmanager
+def as_input_error(path: str | Path) -> Iterator[None]:
+    """Turn any error inside into an `InputError`: the content of the file, which may be anybody's, has caused it."""
+    try:
+        yield
+    except (InputError, RunError):
+        raise
+    except Exception as error:
+        shown = f"{type(error).__name__}: {error}"[:200]
+        raise InputError(f"{path} does not work here ({shown}): give another checkpoint") from error
+
+
+class Loaded(NamedTuple):
+    """A checkpoint, and the paths of newer ones that are damaged."""
+
+    path: Path
+    content: dict[str, Any]
+    damaged: list[Path]
+
+
+def load_newest(paths: Sequence[Path]) -> Loaded | None:
+    """Load the first whole checkpoint of several, the newest first; None if none of the files exists.
+
+    Raises:
+        InputError: all that exist are damaged.
+    """
+    errors: dict[Path, InputError] = {}
+    for path in paths:
+        if not path.is_file():
+            continue
+        try:
+            return Loaded(path, load_checkpoint(path), list(errors))
+        except InputError as error:
+            errors[path] = error
+    if errors:
+        raise next(iter(errors.values()))
+    return None
+
+
+def load_weights(network: nn.Module, weights: Mapping[str, torch.Tensor], path: str | Path) -> None:
+    """Load a checkpoint's weights into a network.
+
+    Raises:
+        InputError: they belong to another network, or are not finite.
+    """
+    with as_input_error(path):
+        try:
+            network.load_state_dict(weights)  # compares shapes before it reads: a small file may claim a huge tensor
+        except RuntimeError as error:
+            first = " ".join(str(error).splitlines()[1:2]).strip()
+            raise InputError(f"{path} is a checkpoint of another network: {first}") from error
+    finite = all(bool(tensor.isfinite().all()) for tensor in network.state_dict().values())
+    require(finite, f"{path} holds weights that are not finite: its training diverged")
+
+
+def digest(network: nn.Module) -> str:
+    """The SHA-256 of all weights and buffers by name: equal for equal networks on any device."""
+    hashed = hashlib.sha256()
+    for name, value in sorted(network.state_dict().items()):
+        hashed.update(f"{name} {value.dtype} {tuple(value.shape)}".encode())
+        hashed.update(value.detach().cpu().contiguous().numpy().tobytes())
+    return hashed.hexdigest()
+
+
+def _rewritten(file: IO[bytes]) -> IO[bytes]:
+    """The same zip archive, in memory, written again from only its names and contents.
+
+    torch does not check the rest of an archive: if a damaged bit says that a tensor is a folder, it returns
+    uninitialised memory.
+
+    Raises:
+        BadZipFile: it is damaged, or its parts are compressed or overlap, so that they may unfold to any size.
+        Exception: any other error of zipfile on damage.
+    """
+    size, clean = file.seek(0, io.SEEK_END), io.BytesIO()
+    with zipfile.ZipFile(file) as archive, zipfile.ZipFile(clean, "w") as written:
+        parts = archive.infolist()
+        is_stored = all(part.compress_type == zipfile.ZIP_STORED for part in parts)
+        if not is_stored or sum(part.file_size for part in parts) > size:
+            raise zipfile.BadZipFile("compressed or overlapping, unlike torch's files: it may unfold to any size")
+        for part in parts:
+            written.writestr(zipfile.ZipInfo(part.filename), archive.read(part))
+    clean.seek(0)
+    return clean

@@ -1,0 +1,259 @@
+"""A run's folder, `<results_dir>/<name>/seed<k>/`: what was run, what came of each epoch, and what it came to.
+
+    config.yaml              the resolved config
+    log.jsonl                a line an epoch
+    metrics.json             the results, written last: a folder that has it is finished
+    mixed.png                what the method makes of some training images, drawn every `logger.mixed_every` epochs
+    failed.txt               the error that ended the run, until it goes on
+    attacks.json             what the attacks that are finished have measured, until metrics.json has their errors
+    checkpoints/last.pt      to go on from, to evaluate; holds the log so far too
+    checkpoints/previous.pt  the one before, in case that one is damaged
+
+The folder's name depends on the config alone, so every process and every restart finds the same one.
+"""
+
+from __future__ import annotations
+
+import fcntl
+import json
+import os
+import socket
+import time
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager, suppress
+from operator import itemgetter
+from pathlib import Path
+from statistics import mean, median
+from typing import IO, Any
+
+import yaml
+
+from puzzlemix.runtime import distributed
+from puzzlemix.runtime.environment import environment
+from puzzlemix.runtime.errors import InputError, RunError, error_line, require, require_choice, require_whole
+from puzzlemix.runtime.files import cannot_be_written, make_folder, write_text
+from puzzlemix.runtime.nested import has_shape, read_nested
+from puzzlemix.runtime.stopwatch import by_part
+from puzzlemix.training.settings import differences, fingerprint, settings
+
+STATISTICS = ("median10", "last", "best")  # of an error, over the epochs: see `summary`
+LOCK_WAIT_S = 0.2  # how long a run waits for those that look who has its folder (`holder_of`), which lock it too
+
+
+class RunLog:
+    """Writes one run's folder. Only the first process writes; all read.
+
+    Args:
+        config: the resolved config, as plain containers.
+
+    Attributes:
+        records: of the epochs so far.
+
+    Raises:
+        InputError: the folder holds a run of another config, or `resume=never` and it holds one at all.
+    """
+
+    def __init__(self, config: Mapping[str, Any]):
+        for key in ("name", "results_dir"):
+            require(config[key] not in (None, ""), f"{key} must not be empty")
+        name = config["name"]
+        require(
+            ".." not in Path(name).parts and not Path(name).is_absolute(), f"name must not leave results_dir: {name}"
+        )
+        self.config = dict(config)
+        self.folder = Path(config["results_dir"]) / name / f"seed{config['seed']}"
+        self.checkpoint_path = self.folder / "checkpoints" / "last.pt"
+        self.previous_checkpoint_path = self.checkpoint_path.with_name("previous.pt")
+        self.attacks_path = self.folder / "attacks.json"
+        self.records: list[dict[str, Any]] = []
+        self._wandb: Any = None
+        require_choice("resume", config["resume"], ("auto", "never"))
+        require_whole("log_every", config["log_every"], least=1)
+        require_choice("logger.wandb", config["logger"]["wandb"], ("disabled", "offline", "online"))
+        require_whole("logger.mixed_every", config["logger"]["mixed_every"], least=0)
+        self._check_folder()
+
+    @property
+    def metrics(self) -> dict[str, Any] | None:
+        """The results of a finished run; None of another.
+
+        Raises:
+            InputError: they are damaged.
+        """
+        path = self.folder / "metrics.json"
+        return read_metrics(path) if path.is_file() else None
+
+    def check_config(self, there: Any, path: Path) -> None:
+        """Raise `InputError` unless `there`, the config at `path`, is one with whose results this run may go on."""
+        remedy = "give another name= or results_dir=, or delete it"
+        try:
+            theirs = {**settings(there), "seed": there["seed"]}
+        except (AttributeError, KeyError, TypeError) as error:
+            raise InputError(f"{path} is damaged: {remedy}") from error
+        found = differences(theirs, {**settings(self.config), "seed": self.config["seed"]})
+        shown = "; ".join(f"{key}: {a} there, {b} here" for key, (a, b) in [*found.items()][:3])
+        require(not found, f"{self.folder} holds a run of another config ({shown}): {remedy}")
+
+    def take_folder(self) -> None:
+        """Make the folder, and have it for this run alone until this process ends: before any file in it is read.
+
+        Raises:
+            InputError: the folder cannot be made, or another process trains in it.
+        """
+        if distributed.is_main():
+            make_folder(self.folder, "results_dir=")
+            self._lock = lock_folder(self.folder)
+
+    def start(self) -> None:
+        """Write the config and the log as far as `records` go, and start wandb if it is wanted.
+
+        Raises:
+            RunError: they cannot be written.
+        """
+        if not distributed.is_main():
+            return
+        self._environment = environment()  # now: files and commit may be others when the last epoch ends
+        (self.folder / "failed.txt").unlink(missing_ok=True)
+        write_text(self.folder / "config.yaml", yaml.safe_dump(dict(self.config), sort_keys=False))
+        write_text(self.folder / "log.jsonl", "".join(json.dumps(record) + "\n" for record in self.records))
+        if self.config["logger"]["wandb"] != "disabled":
+            from puzzlemix.training.wandb import WandbRun  # here, so that nothing else needs wandb
+
+            self._wandb = WandbRun(self.config, fingerprint(self.config), self.folder)
+
+    @contextmanager
+    def recording_failure(self) -> Iterator[None]:
+        """Write down an error that ends the run, for those who look at its folder later."""
+        try:
+            yield
+        except Exception as error:
+            if distributed.is_main():
+                with suppress(RunError):  # the disk may be full, which is then the error
+                    write_text(self.folder / "failed.txt", error_line(error) + "\n")
+            raise
+
+    def write_epoch(self, record: dict[str, Any]) -> None:
+        """Append an epoch's line.
+
+        Raises:
+            RunError: it cannot be written.
+        """
+        self.records.append(record)
+        if not distributed.is_main():
+            return
+        path = self.folder / "log.jsonl"
+        try:
+            with open(path, "a") as log:
+                log.write(json.dumps(record) + "\n")
+        except OSError as error:
+            raise cannot_be_written(path, error) from error
+        if self._wandb is not None:
+            self._wandb.log_epoch(record)
+
+    def log_picture(self, path: Path) -> None:
+        """Send a picture of the last epoch to wandb, where that is wanted."""
+        if self._wandb is not None:
+            self._wandb.log_picture(path, epoch=len(self.records) - 1)
+
+    def finish(self, results: Mapping[str, Any]) -> dict[str, Any]:
+        """Write `metrics.json`: the errors' `last`, `median10` and `best`, `results`, times, and what it ran on.
+
+        Raises:
+            RunError: it cannot be written.
+        """
+        evaluated = [record for record in self.records if "top1_error" in record]
+        metrics = {
+            "name": self.config["name"],
+            "seed": self.config["seed"],
+            "epochs": len(self.records),
+            **summary(evaluated),
+            **results,
+            "seconds_per_epoch": by_part(mean, [record["seconds"] for record in self.records]),
+            "config_hash": fingerprint(self.config),
+            **self._environment,
+        }
+        write_text(self.folder / "metrics.json", json.dumps(metrics, indent=2) + "\n")
+        self.attacks_path.unlink(missing_ok=True)
+        if self._wandb is not None:
+            self._wandb.finish(metrics, self.checkpoint_path)
+        return metrics
+
+    def _check_folder(self) -> None:
+        path, remedy = self.folder / "config.yaml", f"give another name= or results_dir=, or delete {self.folder}"
+        if not path.is_file():
+            known = self.metrics is None or self.metrics["config_hash"] == fingerprint(self.config)
+            require(known, f"{self.folder} has results of another config, and no config.yaml: {remedy}")
+            return
+        require(self.config["resume"] == "auto", f"{self.folder} holds a run, and resume=never: {remedy}")
+        self.check_config(read_nested(path), path)
+
+
+def summary(records: Sequence[Mapping[str, Any]]) -> dict[str, dict[str, float]]:
+    """Top-1 and top-5 error of the `last` epoch, the `median10` of the last ten, as the paper's tables, and the `best`.
+
+    `best` is of the epoch with the least top-1 error, for both: of the last one where several have it, as in the
+    release (imagenet/train.py, the only script of it that prints a best top-5 error).
+    """
+    best = min(reversed(records), key=itemgetter("top1_error"))
+    return {
+        key: {"last": records[-1][key], "median10": median(r[key] for r in records[-10:]), "best": best[key]}
+        for key in ("top1_error", "top5_error")
+    }
+
+
+def read_metrics(path: Path) -> dict[str, Any]:
+    """A run's `metrics.json`.
+
+    Raises:
+        InputError: it is damaged.
+    """
+    metrics = read_nested(path)
+    whole = has_shape(metrics, {"name": str, "seed": int, "config_hash": str})
+    require(whole, f"{path} is damaged: delete it and start the same run again")
+    return metrics
+
+
+def lock_folder(folder: Path) -> IO[str]:
+    """Take a run's folder for this process, until the file returned is closed or the process ends, however it does.
+
+    The lock is POSIX's, which processes forked from this one, such as readers of images that outlive it, do not share.
+
+    Raises:
+        InputError: another process has the folder.
+        RunError: the lock's file cannot be written.
+    """
+    path, until_s = folder / ".lock", time.monotonic() + LOCK_WAIT_S
+    try:
+        file = path.open("a+")
+        while not _try_lock(file, fcntl.LOCK_EX):
+            if time.monotonic() > until_s:
+                file.seek(0)
+                holder = file.read().strip() or "another process"
+                raise InputError(f"{folder} is being trained by {holder}: wait for it, or give another name=")
+            time.sleep(LOCK_WAIT_S / 10)
+        file.truncate(0)
+        file.write(f"process {os.getpid()} on {socket.gethostname()}")
+        file.flush()
+    except OSError as error:
+        raise cannot_be_written(path, error) from error
+    return file
+
+
+def holder_of(folder: Path) -> str | None:
+    """The process that trains in a folder now, as `process 7 on host`; None if there is none, or none can be seen."""
+    try:
+        with (folder / ".lock").open() as file:
+            return None if _try_lock(file, fcntl.LOCK_SH) else file.read().strip() or "another process"
+    except OSError:
+        return None  # there is no such file
+
+
+def _try_lock(file: IO[str], kind: int) -> bool:
+    """Lock a file unless another process has it; on a file system without locks nobody ever has."""
+    try:
+        fcntl.lockf(file, kind | fcntl.LOCK_NB)
+    except (BlockingIOError, PermissionError):
+        return False
+    except OSError:
+        pass
+    return True

@@ -1,0 +1,60 @@
+"""A run's page at Weights & Biases: config, curves, pictures, the final table and the checkpoint. Needs wandb."""
+
+from __future__ import annotations
+
+import hashlib
+import re
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import wandb
+
+from puzzlemix.runtime.nested import flatten
+from puzzlemix.training.log import STATISTICS
+
+
+class WandbRun:
+    """One page, found again by a run that goes on.
+
+    Args:
+        config: the resolved config; `logger.wandb` is wandb's mode, online or offline.
+        config_hash: of the settings, so that another config has another page.
+        folder: the run's.
+    """
+
+    def __init__(self, config: Mapping[str, Any], config_hash: str, folder: Path):
+        name = f"{config['name']}-seed{config['seed']}"
+        self._name = re.sub(r"[^\w.-]", "_", name, flags=re.ASCII)  # wandb refuses other signs in ids and artifacts
+        page = hashlib.sha256(f"{name} {config_hash}".encode()).hexdigest()
+        self._run = wandb.init(
+            project="puzzlemix",
+            name=name,
+            id=f"{self._name[:100]}-{page[:8]}",
+            dir=folder,
+            mode=config["logger"]["wandb"],
+            resume="allow",
+            config=dict(config),
+        )
+
+    def log_epoch(self, record: Mapping[str, Any]) -> None:
+        """A point on every curve."""
+        self._run.log(flatten(record, "/"), step=record["epoch"])
+
+    def log_picture(self, path: Path, epoch: int) -> None:
+        """What the method makes of some images after an epoch."""
+        self._run.log({"mixed": wandb.Image(str(path))}, step=epoch)
+
+    def finish(self, metrics: Mapping[str, Any], checkpoint: Path) -> None:
+        """The results as a summary and as a table, and the checkpoint as an artifact; ends the page."""
+        self._run.summary.update(flatten(metrics, "/"))
+        errors = {key: value for key, value in metrics.items() if key.endswith("_error")}
+        rows = [
+            [name, *(value.get(key) if isinstance(value, Mapping) else value for key in STATISTICS)]
+            for name, value in errors.items()
+        ]
+        self._run.log({"results": wandb.Table(columns=["error", *STATISTICS], data=rows)}, step=metrics["epochs"])
+        artifact = wandb.Artifact(self._name[:128], type="model", metadata=dict(metrics))
+        artifact.add_file(str(checkpoint))
+        self._run.log_artifact(artifact)
+        self._run.finish()
