@@ -1,5 +1,5 @@
 # make demo: five mixing methods side by side on real digits, in minutes on a CPU
-# make test: the tests that take minutes; make test-all: all of them
+# make test: all tests but the slow ones; make test-all: all tests
 PYTHON ?= python3
 DEMO = results/runs/digits_preactresnet18_narrow_puzzlemix/seed0/checkpoints
 SHELL = bash
