@@ -20,7 +20,7 @@ from typing import Any
 import torch
 from omegaconf import DictConfig
 
-from puzzlemix.cli.config import check_torchvision, load_experiment, plain
+from puzzlemix.cli.config import load_experiment, plain
 from puzzlemix.cli.script import script, warn
 from puzzlemix.data.corrupted import CorruptedImages, open_corrupted, released_folder
 from puzzlemix.evaluation.auto_attack import auto_attack, check_auto_attack
@@ -40,7 +40,6 @@ from puzzlemix.training.precision import Arithmetic
 
 @script("evaluate")
 def main(config: DictConfig) -> None:
-    check_torchvision()
     config = plain(config)
     device = distributed.join(config["device"])
     ran_on = environment()  # now: files and commit may be others when the last attack ends

@@ -18,12 +18,12 @@ from typing import Any, NoReturn
 from omegaconf import OmegaConf
 
 from puzzlemix.cli import overrides
-from puzzlemix.cli.config import build_part, check_torchvision, compose
+from puzzlemix.cli.config import build_part, compose
 from puzzlemix.cli.script import plain_script
 from puzzlemix.runtime.errors import InputError, require, require_choice
 from puzzlemix.runtime.files import output_file, write_text
 from puzzlemix.training.checkpoint import save_checkpoint
-from puzzlemix.training.release_checkpoint import LOG, Claim, ForeignCheckpoint, claims_of_log, read_foreign
+from puzzlemix.training.release_checkpoint import LOG, Claim, ReleaseCheckpoint, claims_of_log, read_release_checkpoint
 from startup import CONFIGS
 
 DATASETS = {10: "cifar10", 100: "cifar100", 200: "tiny_imagenet", 1000: "imagenet"}  # of the releases, by classes
@@ -34,17 +34,16 @@ NOT_SAID = ("mixup", "recipe", "seed")  # by the files
 @plain_script
 def main() -> None:
     options = arguments()
-    check_torchvision()
     require_choice("--network", options.network, overrides.options(CONFIGS / "network"))
     path = Path(options.file)
-    foreign = read_foreign(path)
-    dataset = dataset_of(foreign, options.dataset)
-    config = {"imported_from": {"file": path.name, "sha256": foreign.sha256, "does_not_say": [*NOT_SAID]}}
+    release = read_release_checkpoint(path)
+    dataset = dataset_of(release, options.dataset)
+    config = {"imported_from": {"file": path.name, "sha256": release.sha256, "does_not_say": [*NOT_SAID]}}
     config |= composed(options.network, dataset)
-    check_classes(foreign, dataset, config["dataset"]["num_classes"])
-    weights = foreign.weights_for(build_part(config["network"]))
+    check_classes(release, dataset, config["dataset"]["num_classes"])
+    weights = release.weights_for(build_part(config["network"]))
 
-    claims = foreign.claims() | claims_of_log(path.with_name(LOG))
+    claims = release.claims() | claims_of_log(path.with_name(LOG))
     output = new_file(options.output, default=Path("models") / f"{stem(path)}.pt")
     card = {**config["imported_from"], "network": options.network, "dataset": dataset, "claims": claims}
     save_checkpoint(output, {"config": config, "network": weights})
@@ -91,7 +90,7 @@ def new_file(given: str | None, default: Path) -> Path:
     return output
 
 
-def dataset_of(foreign: ForeignCheckpoint, given: str | None) -> str:
+def dataset_of(release: ReleaseCheckpoint, given: str | None) -> str:
     """The dataset's name: as given, or by the number of classes.
 
     Raises:
@@ -100,8 +99,8 @@ def dataset_of(foreign: ForeignCheckpoint, given: str | None) -> str:
     if given is not None:
         require_choice("--dataset", given, overrides.options(CONFIGS / "dataset"))
         return given
-    classes = foreign.num_classes
-    known = f"{foreign.path} tells {classes} classes apart, which no dataset of the releases has: give --dataset"
+    classes = release.num_classes
+    known = f"{release.path} tells {classes} classes apart, which no dataset of the releases has: give --dataset"
     require(classes in DATASETS, known)
     return DATASETS[classes]
 
@@ -121,13 +120,13 @@ def composed(network: str, dataset: str) -> dict[str, Any]:
     return {**{key: OmegaConf.to_container(config[key], resolve=True) for key in parts}, "seed": config.seed}
 
 
-def check_classes(foreign: ForeignCheckpoint, dataset: str, classes: int) -> None:
+def check_classes(release: ReleaseCheckpoint, dataset: str, classes: int) -> None:
     """Raise `InputError` unless the dataset has the classes of the file's last layer."""
-    there = foreign.num_classes
+    there = release.num_classes
     fitting = f", such as --dataset {DATASETS[there]}" if there in DATASETS else ""
     require(
         there == classes,
-        f"{foreign.path} tells {there} classes apart, {dataset} has {classes}: give the dataset that it is of{fitting}",
+        f"{release.path} tells {there} classes apart, {dataset} has {classes}: give the dataset that it is of{fitting}",
     )
 
 

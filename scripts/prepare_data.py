@@ -20,7 +20,7 @@ from hydra.core.hydra_config import HydraConfig
 from omegaconf import DictConfig, OmegaConf
 
 from puzzlemix.cli import overrides
-from puzzlemix.cli.config import build_part, check_torchvision, plain
+from puzzlemix.cli.config import build_part, plain
 from puzzlemix.cli.script import script
 from puzzlemix.data.arrays import ArrayData, Arrays, write_arrays
 from puzzlemix.data.cifar import read_cifar
@@ -34,7 +34,6 @@ from puzzlemix.runtime.files import make_folder, write_text
 
 @script("prepare_data")
 def main(config: DictConfig) -> None:
-    check_torchvision()
     if OmegaConf.is_missing(config.dataset, "num_classes"):
         config.dataset.num_classes = None  # as many as one's own images have
     config = plain(config)

@@ -17,11 +17,11 @@ from pathlib import Path
 from typing import Any
 
 from hydra.core.hydra_config import HydraConfig
-from omegaconf import DictConfig, OmegaConf
+from omegaconf import DictConfig
 from torch.compiler import set_stance
 
 from puzzlemix.cli import overrides
-from puzzlemix.cli.config import build, build_part, build_recipe, check_torchvision, plain
+from puzzlemix.cli.config import build, build_part, build_recipe, plain
 from puzzlemix.cli.script import script, warn
 from puzzlemix.evaluation.evaluator import Evaluator, attack_errors, check_evaluation
 from puzzlemix.reporting.model_card import check_kept, keep_weights
@@ -33,17 +33,16 @@ from puzzlemix.training.loop import Trainer
 
 
 def check(config: DictConfig) -> Path:
-    """Raise `InputError` on what can be told of a run without its data and network; returns its folder."""
-    parts = {key: OmegaConf.to_container(config[key], resolve=True) for key in ("recipe", "mixup", "attack")}
-    build_recipe(parts["recipe"])
-    build_part(parts["mixup"])
-    check_evaluation(config.test_batch_size, parts["attack"])
-    return RunLog(plain(config)).folder
+    """Raise `InputError` on what cannot work in a run, without its data and network; returns the run's folder."""
+    config = plain(config)
+    build_recipe(config["recipe"])
+    build_part(config["mixup"])
+    check_evaluation(config["test_batch_size"], config["attack"])
+    return RunLog(config).folder
 
 
 @script("train", check)
 def main(config: DictConfig) -> None:
-    check_torchvision()
     config = plain(config) | {"overrides": list(HydraConfig.get().overrides.task)}  # what was typed, for the card
     device = distributed.join(config["device"])
     chosen = HydraConfig.get().runtime.choices

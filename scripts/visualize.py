@@ -11,7 +11,7 @@ from typing import Any
 import torch
 from omegaconf import DictConfig
 
-from puzzlemix.cli.config import Experiment, build_part, check_torchvision, load_experiment, plain
+from puzzlemix.cli.config import Experiment, build_part, load_experiment, plain
 from puzzlemix.cli.script import script
 from puzzlemix.mixing import PuzzleMix, puzzle_mix
 from puzzlemix.reporting.animation import FORMATS, draw_animation
@@ -27,7 +27,6 @@ IMAGES = 100  # of a dataset, among which those pairs are looked for in which mo
 
 @script("visualize")
 def main(config: DictConfig) -> None:
-    check_torchvision()
     config = plain(config)
     require_whole("pairs", config["pairs"], least=1)
     images, animation, grids = config["images"], config["animation"], grids_of(config["blocks"])

@@ -22,7 +22,7 @@ from puzzlemix.cli.config import build, load_experiment
 from puzzlemix.networks import preactresnet18, wide_resnet
 from puzzlemix.runtime.errors import InputError
 from puzzlemix.training.checkpoint import load_checkpoint
-from puzzlemix.training.release_checkpoint import read_foreign
+from puzzlemix.training.release_checkpoint import read_release_checkpoint
 
 DIGITS = {"mean": (0.305,) * 3, "std": (0.323,) * 3}
 FORMATS = {"zip": True, "legacy": False}
@@ -285,7 +285,7 @@ def test_any_damage_of_a_legacy_file_is_one_line(release):
         damaged[rng.randrange(begin, begin + 8000)] ^= 1 << rng.randrange(8)
         path.write_bytes(damaged)
         try:
-            foreign = read_foreign(path)
+            foreign = read_release_checkpoint(path)
             foreign.claims()
             foreign.weights_for(narrow())
         except InputError as error:
@@ -307,7 +307,7 @@ def test_weights_that_are_no_finite_numbers_are_named(tmp_path, bias, message):
     network, path = narrow(), tmp_path / "file.pth.tar"
     torch.save({"state_dict": {**network.state_dict(), "linear.bias": bias}}, path)
     with pytest.raises(InputError, match=message):
-        read_foreign(path).weights_for(network)
+        read_release_checkpoint(path).weights_for(network)
 
 
 # What cannot be imported.

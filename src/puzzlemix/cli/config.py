@@ -1,4 +1,4 @@
-"""From a resolved config to the objects that a run is made of. Scripts read what is typed by `cli.py`."""
+"""The objects that a run is made of, built from a resolved config or from a checkpoint's."""
 
 from __future__ import annotations
 
@@ -26,12 +26,12 @@ from puzzlemix.training.checkpoint import as_input_error, load_checkpoint, load_
 from puzzlemix.training.recipe import Recipe
 from puzzlemix.training.settings import RESULT_DEPENDS_ON, settings
 
-NAMED = ("name", "table", "results_dir", "root")  # of which YAML reads some, such as 2024, as numbers
-MOST_WEIGHTS_PER_BYTE = 5  # of a checkpoint: 20 times as many as it holds, since some networks first build more
+NAMES = ("name", "table", "results_dir", "root")  # keys with text, which YAML may read as a number, such as 2024
+MOST_WEIGHTS_PER_BYTE = 5  # of a checkpoint, which is 20 times what it holds, since some networks first build more
 
 
 class Experiment(NamedTuple):
-    """The four things that a run puts together; the data not yet loaded."""
+    """The four parts of a run; the data is not loaded yet."""
 
     data: Any
     network: nn.Module
@@ -40,14 +40,14 @@ class Experiment(NamedTuple):
 
 
 class Trained(NamedTuple):
-    """The parts of a run as a checkpoint has them, and for how many whole epochs; None of one that was imported."""
+    """The parts of a checkpoint's run, and its number of whole epochs; None for a checkpoint that was imported."""
 
     experiment: Experiment
     epochs: int | None
 
 
 def build(config: Mapping[str, Any]) -> Experiment:
-    """Make the parts of a run. The network's weights follow from the seed.
+    """Build the parts of a run. The network's weights follow from the seed.
 
     Raises:
         InputError: a value in the config cannot work.
@@ -70,7 +70,7 @@ def build(config: Mapping[str, Any]) -> Experiment:
 
 
 def build_recipe(config: Mapping[str, Any]) -> Recipe:
-    """The recipe that a config's `recipe` describes.
+    """Build the recipe of a config's `recipe`.
 
     Raises:
         InputError: a value cannot work.
@@ -79,40 +79,41 @@ def build_recipe(config: Mapping[str, Any]) -> Recipe:
         require(value is not None, f"recipe.{key} must not be null")
     try:
         return Recipe(**config)
-    except TypeError as error:  # in a sweep, whose values nobody has looked at
+    except TypeError as error:  # the values of a sweep are not checked before
         raise InputError(f"a value of recipe is of the wrong type: {error}") from error
 
 
 def compose(configs: Path, overrides: Sequence[str]) -> DictConfig:
-    """What `scripts/train.py` would be given with these overrides, outside any script."""
+    """The config of `scripts/train.py` with these overrides; for use outside of scripts."""
     with hydra.initialize_config_dir(str(configs), version_base="1.3"):
         return hydra.compose("train", list(overrides))
 
 
 @cache
 def composed_settings(experiment: str) -> dict[str, Any]:
-    """The `settings` of a run of an experiment's file as it stands; of the scripts' configs, inside a script."""
+    """The `settings` of a run of an experiment's file without overrides; for use inside of scripts."""
     config = hydra.compose("train", [f"experiment={experiment}"])
     parts = {key: OmegaConf.to_container(config[key], resolve=True) for key in RESULT_DEPENDS_ON}
     return settings({**parts, "precision": config.precision})
 
 
 def load_experiment(checkpoint: str, configs: Path, device: torch.device, with_data: bool = True) -> Trained:
-    """The parts of the run that a checkpoint came from, with its weights, in eval mode, on `device`; the data loaded.
+    """Build the parts of a checkpoint's run on `device`, the network with its weights in eval mode, the data loaded.
 
-    The file may be anybody's: it runs nothing but what the files in `configs` name (`check_targets`).
+    The checkpoint may be anybody's: it can only run what the files in `configs` name (`check_targets`).
 
     Raises:
         InputError: the checkpoint is missing, damaged, not to be trusted, or does not fit its config, or the dataset is
-            not there.
+            missing.
     """
     content = load_checkpoint(checkpoint)
     config, epochs = content["config"], content.get("epoch")
     check_targets(config, configs, checkpoint)
-    if epochs is None and "imported_from" not in config:  # weights alone, which are kept after the last
+    if epochs is None and "imported_from" not in config:  # weights alone, which are kept after the last epoch
         epochs = config["recipe"].get("epochs")
     require(epochs is None or type(epochs) is int, f"{checkpoint} is damaged: its epoch is no whole number")
-    with as_input_error(checkpoint), _at_most(MOST_WEIGHTS_PER_BYTE * Path(checkpoint).stat().st_size, checkpoint):
+    most_weights = MOST_WEIGHTS_PER_BYTE * Path(checkpoint).stat().st_size
+    with as_input_error(checkpoint), _limited_weights(most_weights, checkpoint):
         experiment = build(config)
     load_weights(experiment.network, content["network"], checkpoint)
     experiment.network.to(device).eval()
@@ -122,13 +123,13 @@ def load_experiment(checkpoint: str, configs: Path, device: torch.device, with_d
 
 
 def check_targets(config: Mapping[str, Any], configs: Path, source: str) -> None:
-    """Raise `InputError` unless a config from a file has all parts and makes Hydra call only what `configs` name.
+    """Raise `InputError` unless a file's config has all parts and makes Hydra call only what `configs` name.
 
     Hydra calls what any `_target_` names, also within values, and obeys other keys with such underscores. Each of them
-    must stand in one of the files of that part, in the same place and with the same value.
+    must be in one of the part's config files, in the same place and with the same value.
 
     Args:
-        config: from the file, plain data (`nested.is_plain`).
+        config: of the file, plain data (`nested.is_plain`).
         configs: the folder of the user's configs.
         source: the file.
     """
@@ -148,7 +149,7 @@ def check_targets(config: Mapping[str, Any], configs: Path, source: str) -> None
 
 
 def _instructions(node: Any, where: tuple[str, ...] = ()) -> Iterator[tuple[tuple[str, ...], Any]]:
-    """The keys of a config that Hydra obeys, such as `_target_`: where each stands, and its value."""
+    """The keys of a config that Hydra obeys, such as `_target_`: the place of each, and its value."""
     if isinstance(node, dict | list | tuple):
         for key, value in node.items() if isinstance(node, dict) else enumerate(node):
             place = (*where, str(key))
@@ -158,25 +159,26 @@ def _instructions(node: Any, where: tuple[str, ...] = ()) -> Iterator[tuple[tupl
 
 
 @contextmanager
-def _at_most(weights: int, source: str) -> Iterator[None]:
-    """Raise `InputError` as soon as a network built inside has more weights, before they are written to memory."""
+def _limited_weights(most: int, source: str) -> Iterator[None]:
+    """Raise `InputError` as soon as networks built inside have more weights, before these are written to memory."""
     count = 0
 
     def add(module: nn.Module, name: str, weight: nn.Parameter | None) -> None:
         nonlocal count
         count += 0 if weight is None else weight.numel()
-        require(count <= weights, f"{source} is a checkpoint of another network: its config's is far larger")
+        require(count <= most, f"{source} is a checkpoint of another network: its config's is far larger")
 
     with register_module_parameter_registration_hook(add):
         yield
 
 
 def build_part(config: Mapping[str, Any]) -> Any:
-    """The object that a config group describes: `_target_` called with the rest.
+    """Build the object of a config group: call its `_target_` with the rest.
 
     Raises:
-        InputError: its library does not load, or its constructor refuses a value.
+        InputError: torchvision does not load, or the constructor refuses a value.
     """
+    _check_torchvision()
     try:
         return hydra.utils.instantiate(config)
     except hydra.errors.InstantiationException as error:
@@ -190,15 +192,15 @@ def build_part(config: Mapping[str, Any]) -> Any:
 
 
 def _in_yaml(value: Any) -> str:
-    """As one would write it in a config: null, true, [1, 2]."""
+    """The value as in a config: null, true, [1, 2]."""
     return json.dumps(value).replace('"', "")
 
 
 def plain(config: DictConfig) -> dict[str, Any]:
-    """The config with all references resolved, as dicts, lists and numbers; what `NAMED` lists as text.
+    """The config as plain dicts and lists, with all references resolved and `NAMES` as text.
 
     Raises:
-        InputError: a value that has no default (`???`) was not given.
+        InputError: a value without a default (`???`) was not given.
     """
     for key, value in flatten(OmegaConf.to_container(config)).items():
         require(value != "???", f"{key} must be given: add {key}=...")
@@ -209,15 +211,15 @@ def plain(config: DictConfig) -> dict[str, Any]:
 
 
 def _with_text_names(part: Mapping[str, Any]) -> dict[str, Any]:
-    return {key: str(value) if key in NAMED and value is not None else value for key, value in part.items()}
+    return {key: str(value) if key in NAMES and value is not None else value for key, value in part.items()}
 
 
-def check_torchvision() -> None:
-    """Raise `InputError` where the installed torchvision does not load with the installed torch."""
+def _check_torchvision() -> None:
+    """Raise `InputError` if the installed torchvision does not load with the installed torch."""
     try:
         importlib.import_module("torchvision")
     except ModuleNotFoundError:
-        return  # only some datasets and networks need it, and they say so
+        return  # only some datasets and networks need it, and those say so
     except (ImportError, RuntimeError, OSError, AttributeError) as error:
         reason = str(error).splitlines()[0]
         raise InputError(

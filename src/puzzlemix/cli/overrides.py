@@ -1,7 +1,8 @@
-"""What is typed behind a script's name: Hydra's overrides and flags, checked before Hydra reads them, or printed."""
+"""The arguments of a script: Hydra's overrides and flags, which are completed and checked before Hydra reads them."""
 
 from __future__ import annotations
 
+import re
 import shlex
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -16,26 +17,26 @@ from omegaconf import DictConfig, OmegaConf
 from puzzlemix.runtime.errors import nearest, require
 from puzzlemix.runtime.nested import flatten
 
-FLAGS_WITH_A_VALUE = ("--cfg", "-c", "--package", "-p")  # of Hydra's
-GROUPS_THAT_TAKE_SEVERAL = ("attack",)  # attack=fgsm,pgd selects both; elsewhere Hydra reads a comma as a sweep
+FLAGS_WITH_A_VALUE = ("--cfg", "-c", "--package", "-p")  # of Hydra
+SEVERAL = re.compile(r"^attack=([^\[].*)")  # attack=fgsm,pgd selects both; in other groups a comma makes a sweep
 
 
-def as_hydra_reads(arguments: Sequence[str]) -> list[str]:
-    """`attack=fgsm,pgd` as a list of two, and --multirun added to a `sweep=`, which is many runs."""
-    read = [_selection_of_several(argument) for argument in arguments]
-    return [*read, "--multirun"] if any(argument.startswith("sweep=") for argument in read) else read
+def complete(arguments: Sequence[str]) -> list[str]:
+    """The arguments for Hydra: `attack=[fgsm,pgd]` for `attack=fgsm,pgd`, and --multirun with a `sweep=`."""
+    completed = [SEVERAL.sub(r"attack=[\1]", argument) for argument in arguments]
+    return [*completed, "--multirun"] if any(argument.startswith("sweep=") for argument in completed) else completed
 
 
 def check(configs: Path, config_name: str, arguments: Sequence[str]) -> None:
-    """Compose the config once before Hydra does, to name what is wrong, and the nearest valid name, in one line.
+    """Compose the config before Hydra does, to name what is wrong, and the nearest valid name, in one line.
 
     Args:
-        configs: the folder of configs, whose folders are the groups.
+        configs: the folder of configs; its folders are the groups.
         config_name: of the script's own file there.
-        arguments: as typed, by `as_hydra_reads`.
+        arguments: those that `complete` gives.
 
     Raises:
-        InputError: for a flag, key, option or type of value that does not fit.
+        InputError: a flag, key, option or type of value does not fit.
     """
     flags = {argument.partition("=")[0] for argument in arguments}
     shows_config, sweeps = flags & {"--cfg", "-c"}, flags & {"--multirun", "-m"}
@@ -49,24 +50,24 @@ def check(configs: Path, config_name: str, arguments: Sequence[str]) -> None:
     for override in groups:
         group = key_of(override)
         _check_options(configs / group, override.partition("=")[2], may_be_null=chosen.get(group, "") is None)
-    if len(overrides) < len(arguments):  # --multirun, --cfg: what a sweep's values do is checked job by job
+    if len(overrides) < len(arguments):  # --multirun, --cfg: the values of a sweep are checked run by run
         groups, overrides = ([o for o in some if "," not in o] for some in (groups, overrides))
     with hydra.initialize_config_dir(str(configs), version_base="1.3"):
         _check_values(config_name, groups, [override for override in overrides if override not in groups])
 
 
 def command(script: str, values: Mapping[str, Any]) -> str:
-    """`python scripts/<script>.py key=value ...` as a shell takes it, with which Hydra reads just these values."""
+    """The command line `python scripts/<script>.py key=value ...` from which a shell and Hydra read these values."""
     return shlex.join(["python", f"scripts/{script}.py", *(f"{key}={_typed(value)}" for key, value in values.items())])
 
 
 def options(group: Path) -> list[str]:
-    """The names that a group of configs has to choose from."""
+    """The names of the options of a group of configs."""
     return sorted(path.stem for path in group.glob("*.yaml"))
 
 
 def default_options(config: Path) -> dict[str, Any]:
-    """What a config's file selects of each group; None of one of which nothing need be: `experiment: null`."""
+    """The option that a config's file selects of each group; None if it selects none, such as `experiment: null`."""
     defaults = OmegaConf.to_container(OmegaConf.load(config).defaults)
     return {group: option for default in defaults if isinstance(default, dict) for group, option in default.items()}
 
@@ -77,42 +78,34 @@ def key_of(override: str) -> str:
 
 
 def _typed(value: Any) -> str:
-    """A number, a list of numbers, or a text, as an override has it; a text in quotes where Hydra would change it."""
+    """A number, a list of numbers or a text as the value of an override, quoted if Hydra would read another one."""
     if isinstance(value, list | tuple):
         return f"[{','.join(map(str, value))}]"
     text = str(value)
     try:
-        unchanged = OverridesParser.create().parse_override(f"key={text}").value() in (text, value)
+        is_unchanged = OverridesParser.create().parse_override(f"key={text}").value() in (text, value)
     except HydraException:
-        unchanged = False
-    return text if unchanged else QuotedString(text, Quote.double).with_quotes()
-
-
-def _selection_of_several(argument: str) -> str:
-    """`attack=fgsm,pgd` -> `attack=[fgsm,pgd]`."""
-    group, _, selected = argument.partition("=")
-    if group in GROUPS_THAT_TAKE_SEVERAL and not selected.startswith("["):
-        return f"{group}=[{selected}]"
-    return argument
+        is_unchanged = False
+    return text if is_unchanged else QuotedString(text, Quote.double).with_quotes()
 
 
 def _overrides_in(arguments: Sequence[str]) -> list[str]:
-    """Those arguments that are no flag of Hydra's, nor the value of one."""
+    """The arguments that are neither a flag of Hydra nor the value of one."""
     before = ["", *arguments]
     pairs = zip(before, arguments, strict=False)
     return [argument for flag, argument in pairs if argument[:1] != "-" and flag not in FLAGS_WITH_A_VALUE]
 
 
 def _check_options(group: Path, selected: str, may_be_null: bool) -> None:
-    """Raise `InputError` unless every selected option, of `a`, `a,b` or `[a,b]`, is a file of the group."""
+    """Raise `InputError` unless every option in `a`, `a,b` or `[a,b]` is a file of the group."""
     valid = options(group)
     for option in selected.strip("[]").split(","):
-        known = option in valid or (option == "null" and may_be_null)
-        require(known, f"unknown {group.name} '{option}'{nearest(option, valid)}")
+        is_known = option in valid or (option == "null" and may_be_null)
+        require(is_known, f"unknown {group.name} '{option}'{nearest(option, valid)}")
 
 
 def _check_values(config_name: str, groups: list[str], others: Sequence[str]) -> None:
-    """Raise `InputError` for a key that the selected options lack, or another type of value than theirs."""
+    """Raise `InputError` if the selected options lack a key, or have a value of another type."""
     changes = [override.lstrip("+") for override in others if "=" in override]
     for key in map(key_of, changes):
         if key.startswith("hydra.launcher."):
@@ -127,21 +120,21 @@ def _check_values(config_name: str, groups: list[str], others: Sequence[str]) ->
 
 
 def _check_launcher_key(key: str, config: DictConfig) -> None:
-    """Raise `InputError` unless the launcher that is selected has this setting."""
+    """Raise `InputError` unless the selected launcher has this setting."""
     valid = [f"hydra.launcher.{name}" for name in config.hydra.launcher if name != "_target_"]
     require(bool(valid), f"{key} is of no use without a launcher: add launcher=slurm")
     require(".".join(key.split(".")[:3]) in valid, f"unknown config key '{key}'{nearest(key, valid)}")
 
 
 def _check_type(key: str, default: Any, value: Any) -> None:
-    """Raise `InputError` where a number, list or switch is replaced by something else, or one of ours by nothing.
+    """Raise `InputError` if a value replaces a number, list or switch of another type, or is null at the top level.
 
-    What a part of a run makes of nothing (`mixup.t_size=null`) it knows itself.
+    The parts of a run check themselves whether a value of theirs may be null (`mixup.t_size=null`).
     """
     kinds = {bool: (bool, "true or false"), int: (int, "a whole number"), float: (int | float, "a number")}
     kinds |= {list: (list, "a list"), str: (str | int | float, "a name")}
     if default is None or "${" in str(default) or (value is None and "." in key):
-        return  # nothing to compare with
+        return  # there is no type to compare with
     require(value is not None or default != "???", f"{key} must be given: add {key}=...")
     wanted, words = kinds[type(default)]
     fits = isinstance(value, wanted) and isinstance(value, bool) == isinstance(default, bool)

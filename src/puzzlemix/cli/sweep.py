@@ -1,4 +1,4 @@
-"""A sweep's runs: one that fails is told at once and again at the end, and the others go on."""
+"""The runs of a sweep: all are checked before the first, and the errors of failed ones are reported at the end."""
 
 from __future__ import annotations
 
@@ -21,40 +21,40 @@ from puzzlemix.runtime.errors import InputError, RunError, error_line, require
 
 
 class Failure(NamedTuple):
-    """What a run of a sweep returns where it would raise by itself; it goes from a job to the launcher."""
+    """The error line of a failed run of a sweep, which the run returns instead of raising, so that the others go on."""
 
     line: str
 
 
 def goes_on_after_errors() -> bool:
-    """Whether this run is one of a sweep that can go on without it: its other processes, if any, may wait for it."""
+    """Whether this is a run of a sweep that can go on without it; other processes of the run would wait for it."""
     return HydraConfig.get().mode == RunMode.MULTIRUN and distributed.world_size() == 1
 
 
 def failure_of(error: Exception) -> Failure:
-    """Write a run's error to stderr, a bug's with its traceback, as it happens."""
+    """The failure for a run's error, which is also written to stderr, with the traceback of a bug."""
     failure = Failure(error_line(error))
-    expected = isinstance(error, InputError | RunError)
-    sys.stderr.write(failure.line + "\n" if expected else traceback.format_exc())
+    is_bug = not isinstance(error, InputError | RunError)
+    sys.stderr.write(traceback.format_exc() if is_bug else failure.line + "\n")
     return failure
 
 
 def check_runs(configs: Iterable[DictConfig], check: Callable[[DictConfig], Path | None]) -> None:
-    """Have the script check each run of a sweep before the first begins, and compare their folders.
+    """Check each run of a sweep before the first begins, and that each has a folder of its own.
 
     Args:
         configs: of the runs, with Hydra's part.
         check: see `cli.script`.
 
     Raises:
-        InputError: from `check`, or two runs would share a folder.
+        InputError: `check` raises it, or two runs would share a folder.
     """
     runs = [_plan(config, check) for config in configs]
     differing: dict[str, Path] = {}
     for folder in dict.fromkeys(run.folder for run in runs if run.folder is not None):
         values = [run.values for run in runs if run.folder == folder]
-        twice = any(values.count(one) > 1 for one in values)
-        require(not twice, f"two runs of this sweep are the same, in {folder}: give each value once")
+        is_repeated = any(values.count(one) > 1 for one in values)
+        require(not is_repeated, f"two runs of this sweep are the same, in {folder}: give each value once")
         differing |= dict.fromkeys(_varying(values), folder)
     if differing:
         keys = " and ".join(key.removeprefix("hydra:runtime.choices.") for key in differing)
@@ -64,12 +64,12 @@ def check_runs(configs: Iterable[DictConfig], check: Callable[[DictConfig], Path
 
 class _Planned(NamedTuple):
     folder: Path | None
-    name: str  # as it is written: ${table}_${choices.mixup}
-    values: dict[str, str]  # of each key that was given, by what a config refers to it by
+    name: str  # with its references, such as ${table}_${choices.mixup}
+    values: dict[str, str]  # of the given keys, by the names that references have for them
 
 
 def _plan(config: DictConfig, check: Callable[[DictConfig], Path | None]) -> _Planned:
-    """Compute a run's folder and values from its own config, in which ${hydra:...} is of this run."""
+    """The folder and the values of a run, from its config, in which ${hydra:...} refers to this run."""
     own, before = config.copy(), HydraConfig.instance().cfg
     HydraConfig.instance().set_config(config)
     try:
@@ -87,14 +87,14 @@ def _plan(config: DictConfig, check: Callable[[DictConfig], Path | None]) -> _Pl
 
 
 def _varying(runs: Sequence[Mapping[str, str]]) -> list[str]:
-    """What the runs have several values of."""
+    """The keys that have several values in these runs."""
     return [key for key, value in runs[0].items() if any(run[key] != value for run in runs)]
 
 
 def _name_for(runs: Sequence[_Planned], references: Sequence[str]) -> str:
-    """The override that gives all runs names of their own."""
+    """The override that gives each run a name of its own."""
     name = runs[0].name
-    if any(run.name != name for run in runs):  # they are of several experiments, each with its name
+    if any(run.name != name for run in runs):  # the runs belong to several experiments, each with its own name
         varying = _varying([run.values for run in runs])
         name, references = "${table}", [key for key in varying if key not in ("name", "seed", "results_dir")]
     name += "".join(f"_{key.rpartition('.')[2]}_${{{key}}}" for key in references)
@@ -102,10 +102,10 @@ def _name_for(runs: Sequence[_Planned], references: Sequence[str]) -> str:
 
 
 def report(runs: Sequence[JobReturn]) -> None:
-    """Say what became of a sweep.
+    """Print how many runs of a sweep finished, and the error of each failed one.
 
     Raises:
-        InputError: it has no runs.
+        InputError: the sweep has no runs.
         RunError: a run failed.
     """
     require(bool(runs), "the sweep has no runs: give each key at least one value")
@@ -113,7 +113,7 @@ def report(runs: Sequence[JobReturn]) -> None:
     distributed.print_once(f"sweep: {len(runs) - len(failed)} of {len(runs)} runs finished")
     common = set.intersection(*(set(run.overrides) for run in runs))
     for overrides, failure in failed:
-        own = " ".join(override for override in overrides if override not in common) or "the only one"
+        own = " ".join(override for override in overrides if override not in common) or "the only run"
         distributed.print_once(f"  {own}: {failure.line}")
     if failed:
         raise RunError(f"{len(failed)} of {len(runs)} runs failed, see above: mend what they say, and start it again")

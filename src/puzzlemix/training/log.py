@@ -1,15 +1,15 @@
-"""A run's folder, `<results_dir>/<name>/seed<k>/`: what was run, what came of each epoch, and what it came to.
+"""The folder of a run, `<results_dir>/<name>/seed<k>/`: its config, a line for each epoch, and its results.
 
     config.yaml              the resolved config
-    log.jsonl                a line an epoch
-    metrics.json             the results, written last: a folder that has it is finished
-    mixed.png                what the method makes of some training images, drawn every `logger.mixed_every` epochs
+    log.jsonl                a line for each epoch
+    metrics.json             the results, written last: a folder that has them is finished
+    mixed.png                some training images as the method mixes them, drawn every `logger.mixed_every` epochs
     failed.txt               the error that ended the run, until it goes on
-    attacks.json             what the attacks that are finished have measured, until metrics.json has their errors
-    checkpoints/last.pt      to go on from, to evaluate; holds the log so far too
-    checkpoints/previous.pt  the one before, in case that one is damaged
+    attacks.json             the totals of finished attacks, until metrics.json has their errors
+    checkpoints/last.pt      to go on from, and to evaluate; it holds the log so far too
+    checkpoints/previous.pt  the checkpoint before, in case the last one is damaged
 
-The folder's name depends on the config alone, so every process and every restart finds the same one.
+The folder's name depends on the config only, so every process and every restart finds the same folder.
 """
 
 from __future__ import annotations
@@ -36,12 +36,12 @@ from puzzlemix.runtime.nested import has_shape, read_nested
 from puzzlemix.runtime.stopwatch import by_part
 from puzzlemix.training.settings import differences, fingerprint, settings
 
-STATISTICS = ("median10", "last", "best")  # of an error, over the epochs: see `summary`
-LOCK_WAIT_S = 0.2  # how long a run waits for those that look who has its folder (`holder_of`), which lock it too
+STATISTICS = ("median10", "last", "best")  # of an error over the epochs: see `summary`
+LOCK_WAIT_S = 0.2  # a run waits so long for `holder_of` of other processes, which locks the folder for a moment
 
 
 class RunLog:
-    """Writes one run's folder. Only the first process writes; all read.
+    """The writer of one run's folder. Only the first process writes; all read.
 
     Args:
         config: the resolved config, as plain containers.
@@ -50,16 +50,20 @@ class RunLog:
         records: of the epochs so far.
 
     Raises:
-        InputError: the folder holds a run of another config, or `resume=never` and it holds one at all.
+        InputError: a setting cannot work, the folder holds a run of another config, or, with `resume=never`, any run.
+            Methods raise `RunError` if a file cannot be written.
     """
 
     def __init__(self, config: Mapping[str, Any]):
         for key in ("name", "results_dir"):
             require(config[key] not in (None, ""), f"{key} must not be empty")
         name = config["name"]
-        require(
-            ".." not in Path(name).parts and not Path(name).is_absolute(), f"name must not leave results_dir: {name}"
-        )
+        stays_inside = ".." not in Path(name).parts and not Path(name).is_absolute()
+        require(stays_inside, f"name must not leave results_dir: {name}")
+        require_choice("resume", config["resume"], ("auto", "never"))
+        require_whole("log_every", config["log_every"], least=1)
+        require_choice("logger.wandb", config["logger"]["wandb"], ("disabled", "offline", "online"))
+        require_whole("logger.mixed_every", config["logger"]["mixed_every"], least=0)
         self.config = dict(config)
         self.folder = Path(config["results_dir"]) / name / f"seed{config['seed']}"
         self.checkpoint_path = self.folder / "checkpoints" / "last.pt"
@@ -67,15 +71,11 @@ class RunLog:
         self.attacks_path = self.folder / "attacks.json"
         self.records: list[dict[str, Any]] = []
         self._wandb: Any = None
-        require_choice("resume", config["resume"], ("auto", "never"))
-        require_whole("log_every", config["log_every"], least=1)
-        require_choice("logger.wandb", config["logger"]["wandb"], ("disabled", "offline", "online"))
-        require_whole("logger.mixed_every", config["logger"]["mixed_every"], least=0)
         self._check_folder()
 
     @property
     def metrics(self) -> dict[str, Any] | None:
-        """The results of a finished run; None of another.
+        """The results of a finished run; None if the run is not finished.
 
         Raises:
             InputError: they are damaged.
@@ -83,19 +83,19 @@ class RunLog:
         path = self.folder / "metrics.json"
         return read_metrics(path) if path.is_file() else None
 
-    def check_config(self, there: Any, path: Path) -> None:
-        """Raise `InputError` unless `there`, the config at `path`, is one with whose results this run may go on."""
+    def check_config(self, found: Any, path: Path) -> None:
+        """Raise `InputError` unless the config found in the file at `path` has this run's settings and seed."""
         remedy = "give another name= or results_dir=, or delete it"
         try:
-            theirs = {**settings(there), "seed": there["seed"]}
+            theirs = {**settings(found), "seed": found["seed"]}
         except (AttributeError, KeyError, TypeError) as error:
             raise InputError(f"{path} is damaged: {remedy}") from error
-        found = differences(theirs, {**settings(self.config), "seed": self.config["seed"]})
-        shown = "; ".join(f"{key}: {a} there, {b} here" for key, (a, b) in [*found.items()][:3])
-        require(not found, f"{self.folder} holds a run of another config ({shown}): {remedy}")
+        differing = differences(theirs, {**settings(self.config), "seed": self.config["seed"]})
+        shown = "; ".join(f"{key}: {a} there, {b} here" for key, (a, b) in [*differing.items()][:3])
+        require(not differing, f"{self.folder} holds a run of another config ({shown}): {remedy}")
 
     def take_folder(self) -> None:
-        """Make the folder, and have it for this run alone until this process ends: before any file in it is read.
+        """Make the folder and lock it until this process ends; called before any file in it is read.
 
         Raises:
             InputError: the folder cannot be made, or another process trains in it.
@@ -105,14 +105,10 @@ class RunLog:
             self._lock = lock_folder(self.folder)
 
     def start(self) -> None:
-        """Write the config and the log as far as `records` go, and start wandb if it is wanted.
-
-        Raises:
-            RunError: they cannot be written.
-        """
+        """Write the config and the `records` so far, and start wandb if it is wanted."""
         if not distributed.is_main():
             return
-        self._environment = environment()  # now: files and commit may be others when the last epoch ends
+        self._environment = environment()  # now, since files and commit may change before the last epoch ends
         (self.folder / "failed.txt").unlink(missing_ok=True)
         write_text(self.folder / "config.yaml", yaml.safe_dump(dict(self.config), sort_keys=False))
         write_text(self.folder / "log.jsonl", "".join(json.dumps(record) + "\n" for record in self.records))
@@ -123,21 +119,17 @@ class RunLog:
 
     @contextmanager
     def recording_failure(self) -> Iterator[None]:
-        """Write down an error that ends the run, for those who look at its folder later."""
+        """Write an error that ends the run to `failed.txt`."""
         try:
             yield
         except Exception as error:
             if distributed.is_main():
-                with suppress(RunError):  # the disk may be full, which is then the error
+                with suppress(RunError):  # the disk may be full, and that may be the error
                     write_text(self.folder / "failed.txt", error_line(error) + "\n")
             raise
 
     def write_epoch(self, record: dict[str, Any]) -> None:
-        """Append an epoch's line.
-
-        Raises:
-            RunError: it cannot be written.
-        """
+        """Append an epoch's record to the log."""
         self.records.append(record)
         if not distributed.is_main():
             return
@@ -151,16 +143,12 @@ class RunLog:
             self._wandb.log_epoch(record)
 
     def log_picture(self, path: Path) -> None:
-        """Send a picture of the last epoch to wandb, where that is wanted."""
+        """Send a picture of the last epoch to wandb, if that is wanted."""
         if self._wandb is not None:
             self._wandb.log_picture(path, epoch=len(self.records) - 1)
 
     def finish(self, results: Mapping[str, Any]) -> dict[str, Any]:
-        """Write `metrics.json`: the errors' `last`, `median10` and `best`, `results`, times, and what it ran on.
-
-        Raises:
-            RunError: it cannot be written.
-        """
+        """Write and return the metrics: the `summary` of the errors, `results`, the times, and the environment."""
         evaluated = [record for record in self.records if "top1_error" in record]
         metrics = {
             "name": self.config["name"],
@@ -181,18 +169,18 @@ class RunLog:
     def _check_folder(self) -> None:
         path, remedy = self.folder / "config.yaml", f"give another name= or results_dir=, or delete {self.folder}"
         if not path.is_file():
-            known = self.metrics is None or self.metrics["config_hash"] == fingerprint(self.config)
-            require(known, f"{self.folder} has results of another config, and no config.yaml: {remedy}")
+            is_ours = self.metrics is None or self.metrics["config_hash"] == fingerprint(self.config)
+            require(is_ours, f"{self.folder} has results of another config, and no config.yaml: {remedy}")
             return
         require(self.config["resume"] == "auto", f"{self.folder} holds a run, and resume=never: {remedy}")
         self.check_config(read_nested(path), path)
 
 
 def summary(records: Sequence[Mapping[str, Any]]) -> dict[str, dict[str, float]]:
-    """Top-1 and top-5 error of the `last` epoch, the `median10` of the last ten, as the paper's tables, and the `best`.
+    """Top-1 and top-5 error of the `last` epoch, the `median10` of the last ten, as in the paper's tables, and `best`.
 
-    `best` is of the epoch with the least top-1 error, for both: of the last one where several have it, as in the
-    release (imagenet/train.py, the only script of it that prints a best top-5 error).
+    `best` gives both errors of the epoch with the least top-1 error, the last such epoch, as in the release
+    (imagenet/train.py, its only script that prints a best top-5 error).
     """
     best = min(reversed(records), key=itemgetter("top1_error"))
     return {
@@ -208,15 +196,15 @@ def read_metrics(path: Path) -> dict[str, Any]:
         InputError: it is damaged.
     """
     metrics = read_nested(path)
-    whole = has_shape(metrics, {"name": str, "seed": int, "config_hash": str})
-    require(whole, f"{path} is damaged: delete it and start the same run again")
+    is_whole = has_shape(metrics, {"name": str, "seed": int, "config_hash": str})
+    require(is_whole, f"{path} is damaged: delete it and start the same run again")
     return metrics
 
 
 def lock_folder(folder: Path) -> IO[str]:
-    """Take a run's folder for this process, until the file returned is closed or the process ends, however it does.
+    """Lock a run's folder for this process, until the file returned is closed or the process ends in any way.
 
-    The lock is POSIX's, which processes forked from this one, such as readers of images that outlive it, do not share.
+    Processes forked from this one, such as readers of images that outlive it, do not share a POSIX lock.
 
     Raises:
         InputError: another process has the folder.
@@ -249,7 +237,7 @@ def holder_of(folder: Path) -> str | None:
 
 
 def _try_lock(file: IO[str], kind: int) -> bool:
-    """Lock a file unless another process has it; on a file system without locks nobody ever has."""
+    """Lock a file; False if another process has locked it, which no process does on a file system without locks."""
     try:
         fcntl.lockf(file, kind | fcntl.LOCK_NB)
     except (BlockingIOError, PermissionError):

@@ -1,7 +1,4 @@
-"""What a training shows: on a terminal a bar over a table of the last epochs, elsewhere a line now and then.
-
-One process shows it, whatever their number.
-"""
+"""The progress of a training: on a terminal a bar over a table of the last epochs, elsewhere a line now and then."""
 
 from __future__ import annotations
 
@@ -15,19 +12,19 @@ from tqdm import tqdm
 from puzzlemix.runtime import distributed
 
 FORMAT = "{desc}: {percentage:.1f} % |{bar}| {elapsed}, {remaining} left{postfix}"
-EPOCHS = 5  # in the table
+EPOCHS = 5  # shown in the table
 COLUMNS = ("epoch", "rate", "loss", "accuracy %", "top-1 error %", "top-5 error %", "seconds")
-SECONDS_BETWEEN_LINES = 60  # at least, where there is no terminal
+SECONDS_BETWEEN_LINES = 60  # at least, without a terminal
 
 
 class ProgressBar:
-    """A bar of epochs, and what the log says of the last ones.
+    """A bar of epochs and a table of the log's last ones; only the first process shows them.
 
     Args:
         name: of the run.
         epochs: of the whole run.
-        first_epoch: where it begins, 2.5 in the middle of the third.
-        records: of the log so far, as they are written to `log.jsonl`.
+        first_epoch: the point at which the bar begins, 2.5 in the middle of the third epoch.
+        records: of the log so far, as in `log.jsonl`.
     """
 
     def __init__(self, name: str, epochs: int, first_epoch: float, records: Sequence[Mapping[str, Any]] = ()):
@@ -52,9 +49,9 @@ class ProgressBar:
         self._bar.close()
 
     def show_step(self, epoch: float, loss: Tensor, images: int) -> None:
-        """Move on to `epoch`, a step's loss, (), beside it; an epoch has `images`."""
+        """Move on to the point `epoch`, and show a step's loss, (), and the speed; an epoch has so many `images`."""
         if self._bar.disable:
-            return  # and no GPU is waited for
+            return  # without waiting for a GPU
         now_s = time.perf_counter()
         rate = (epoch - self._at) * images / (now_s - self._since_s)
         self._bar.set_postfix_str(f"loss {loss.item():.4f}, {rate:.0f} images/s", refresh=False)
@@ -62,10 +59,10 @@ class ProgressBar:
         self._at, self._since_s = epoch, now_s
 
     def show_epoch(self, record: Mapping[str, Any]) -> None:
-        """Add an epoch's record: seconds by part, and errors in percent where the epoch was evaluated."""
+        """Add an epoch's record of the log to the table, or print a line if the last one is long ago."""
         self._records = [*self._records, record][-EPOCHS:]
         self._show_records()
-        now_s = self._since_s = time.perf_counter()  # evaluation is over
+        now_s = self._since_s = time.perf_counter()  # so that the speed leaves the evaluation out
         if self._bar.disable and now_s - self._line_s >= SECONDS_BETWEEN_LINES:
             self._line_s = now_s
             error = f", error {record['top1_error']:.2f} %" if "top1_error" in record else ""
@@ -73,7 +70,7 @@ class ProgressBar:
             distributed.print_once(f"{where}, loss {record['train_loss']:.4f}{error}")
 
     def _show_records(self) -> None:
-        """The table, the newest epoch first; nothing before the first."""
+        """Show the table, the newest epoch first; before the first epoch there is none."""
         if self._bar.disable or not self._records:
             return
         lines = [COLUMNS, *(_cells(record) for record in reversed(self._records))]
@@ -82,7 +79,7 @@ class ProgressBar:
 
 
 def _cells(record: Mapping[str, Any]) -> tuple[str, ...]:
-    """An epoch as `COLUMNS` says."""
+    """The cells of an epoch, for `COLUMNS`."""
     keys = ("train_accuracy", "top1_error", "top5_error")
     percentages = (f"{record[key]:.2f}" if key in record else "-" for key in keys)
     numbers = (*percentages, f"{record['seconds']['total']:.2f}")

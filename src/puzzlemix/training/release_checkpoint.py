@@ -1,6 +1,6 @@
-"""Checkpoints of the authors' releases of Puzzle Mix and Co-Mixup, read without running anything that they hold.
+"""Checkpoints of the authors' releases of Puzzle Mix and Co-Mixup, read without running any code that they hold.
 
-What the releases save, each by torch.save in pickle protocol 2, of a network in DataParallel (`module.` before names):
+The releases save these by torch.save in pickle protocol 2, of a network in DataParallel (`module.` before names):
 
     main.py of both
         {epoch, arch, state_dict, recorder, optimizer}; the recorder is a RecorderMeter of `logger`, in earlier versions
@@ -13,15 +13,15 @@ What the releases save, each by torch.save in pickle protocol 2, of a network in
 Puzzle Mix's main.py saves before it records, so its recorder lacks the epoch of the weights; Co-Mixup's has it. Puzzle
 Mix was written for torch 1.1, whose files are pickles in a row, Co-Mixup for 1.7, whose files are zip archives.
 
-Next to the checkpoint main.py writes `log.txt`. It has a line `**Test** Prec@1 ...` for each epoch; after the last,
-where test_robust.py was run, a line for each attack after each of its steps.
+Next to the checkpoint main.py writes `log.txt`, with a line `**Test** Prec@1 ...` for each epoch. If test_robust.py was
+run, there follows a line for each attack after each of its steps.
 """
 
 from __future__ import annotations
 
 import hashlib
 import re
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from statistics import median
 from typing import Any, NamedTuple
@@ -34,8 +34,7 @@ from puzzlemix.training.checkpoint import as_input_error, read_saved
 
 PREFIX = "module."  # of DataParallel
 BEST = ("best_err1", "best_err5", "best_prec1")
-SHOWN = 3  # names of those that do not fit
-LOG = "log.txt"  # next to it
+LOG = "log.txt"  # next to the checkpoint
 NUMBER = r"(\d+(?:\.\d+)?)"
 SEED = re.compile(r"^Random Seed: (\d{1,9})$", re.MULTILINE)
 TESTED = re.compile(rf"\*\*Test\*\* Prec@1 {NUMBER} ")
@@ -44,7 +43,7 @@ Claim = str | int | float
 
 
 class Inert:
-    """An object that keeps the state that a file gives it, and does nothing with it. No other attribute can be set."""
+    """An object that keeps the state that a file gives it and does nothing with it. It has no other attribute."""
 
     __slots__ = ("state",)
 
@@ -60,13 +59,13 @@ ARRAYS = ("numpy.core.multiarray._reconstruct", "numpy._core.multiarray._reconst
 STAND_INS = [(Inert, name) for name in (*RECORDERS, *ARRAYS)]
 
 
-class ForeignCheckpoint(NamedTuple):
-    """A file of the authors'.
+class ReleaseCheckpoint(NamedTuple):
+    """A checkpoint of a release.
 
     Attributes:
         path: of the file.
         sha256: of its bytes.
-        content: what it holds: plain data, tensors, and `Inert` objects.
+        content: plain data, tensors, and `Inert` objects.
     """
 
     path: Path
@@ -75,14 +74,14 @@ class ForeignCheckpoint(NamedTuple):
 
     @property
     def stored(self) -> dict[str, Tensor]:
-        """The network's tensors by name, without what DataParallel puts before it."""
+        """The network's tensors by name, without the prefix of DataParallel."""
         state = self.content["state_dict"]
-        wrapped = all(name.startswith(PREFIX) for name in state)
-        return {name.removeprefix(PREFIX) if wrapped else name: tensor for name, tensor in state.items()}
+        is_wrapped = all(name.startswith(PREFIX) for name in state)
+        return {name.removeprefix(PREFIX) if is_wrapped else name: tensor for name, tensor in state.items()}
 
     @property
     def num_classes(self) -> int:
-        """Classes of the last layer, which is the last matrix.
+        """The number of classes of the last layer, which is the last matrix.
 
         Raises:
             InputError: there is none.
@@ -95,56 +94,56 @@ class ForeignCheckpoint(NamedTuple):
         """The tensors by name, on the CPU, each in memory of its own.
 
         Raises:
-            InputError: they are not those of `network` in name, shape and kind of number, or are not finite.
+            InputError: they differ from those of `network` in name, shape or kind of number, or are not finite.
         """
         misfits = "; ".join(_misfits(self.stored, network.state_dict()))
         require(not misfits, f"{self.path} is of another network: {misfits}: give the --network that it is of")
         with as_input_error(self.path):
             weights = {name: tensor.detach().clone() for name, tensor in self.stored.items()}
             broken = [name for name, tensor in weights.items() if not tensor.isfinite().all()]
-        require(not broken, f"{self.path} holds weights that are not finite ({_first(broken)}): its training diverged")
+        require(not broken, f"{self.path} holds weights that are not finite ({_some(broken)}): its training diverged")
         return weights
 
     def claims(self) -> dict[str, Claim]:
-        """What the file says of its training, as far as it does.
+        """What the file claims about its training, without claims that are nonsense.
 
         Returns:
-            `arch`, `epoch`, and in percent those of `BEST`; from the recorder `recorded_epochs`, `total_epochs`, and in
-            percent `last_accuracy` and `best_accuracy`, this after `best_accuracy_epochs`.
+            `arch`, `epoch`, and those of `BEST` in percent; from the recorder `recorded_epochs`, `total_epochs`, and in
+            percent `last_accuracy` and `best_accuracy`, the latter after `best_accuracy_epochs`.
         """
         arch, epoch = self.content.get("arch"), self.content.get("epoch")
-        said: dict[str, Any] = {"arch": arch if isinstance(arch, str) and arch.isidentifier() else None}
-        said["epoch"] = epoch if isinstance(epoch, int) and 0 <= epoch < 10**9 else None
-        said |= _recorded(self.content.get("recorder"))
+        claims: dict[str, Claim] = {"arch": arch} if isinstance(arch, str) and arch.isidentifier() else {}
+        claims |= {"epoch": epoch} if isinstance(epoch, int) and 0 <= epoch < 10**9 else {}
+        claims |= _recorded(self.content.get("recorder"))
         with as_input_error(self.path):
-            said |= {key: _percentage(self.content.get(key)) for key in BEST}
-        return {key: value for key, value in said.items() if value is not None}
+            best = {key: _percentage(self.content.get(key)) for key in BEST}
+        return claims | {key: value for key, value in best.items() if value is not None}
 
 
-def read_foreign(path: Path) -> ForeignCheckpoint:
-    """Read a file of the authors'. Nothing that it names is imported or called.
+def read_release_checkpoint(path: Path) -> ReleaseCheckpoint:
+    """Read a checkpoint of a release. Nothing that it names is imported or called.
 
     Raises:
-        InputError: it is not there, damaged, no checkpoint, or would run something, which is then named.
+        InputError: it is missing, damaged, no checkpoint, or names something to run, which the message names too.
     """
     content = read_saved(path, "checkpoint.pth.tar", STAND_INS)
     with as_input_error(path):
-        state = content.get("state_dict") if isinstance(content, dict) else None
-        held = [key for key in content if isinstance(key, str)] if isinstance(content, dict) else []
-        shown = f"holds {_first(held)}" if held else "is something else"
+        keys = [key for key in content if isinstance(key, str)] if isinstance(content, dict) else []
+        state = content["state_dict"] if "state_dict" in keys else None
+        shown = f"holds {_some(keys)}" if keys else "is something else"
         remedy = "give a file that the release's training saved"
         require(isinstance(state, dict) and bool(state), f"{path} has no 'state_dict', it {shown}: {remedy}")
-        tensors = all(isinstance(name, str) and isinstance(tensor, Tensor) for name, tensor in state.items())
-        require(tensors, f"the 'state_dict' of {path} holds more than tensors: {remedy}")
-    return ForeignCheckpoint(path, hashlib.sha256(path.read_bytes()).hexdigest(), content)
+        is_tensors = all(isinstance(name, str) and isinstance(tensor, Tensor) for name, tensor in state.items())
+        require(is_tensors, f"the 'state_dict' of {path} holds more than tensors: {remedy}")
+    return ReleaseCheckpoint(path, hashlib.sha256(path.read_bytes()).hexdigest(), content)
 
 
 def claims_of_log(path: Path) -> dict[str, int | float]:
-    """What a log claims, as far as it does; nothing where there is none.
+    """What a log claims; nothing if there is no log.
 
     Returns:
         `log_seed`, `log_epochs`, and accuracies in percent: `log_last`, `log_median10` (of the last ten epochs, the
-        paper's statistic), `log_best`, and for each attack, after its last step, such as `log_under FGSM 8/255`.
+        paper's statistic), `log_best`, and one for each attack after its last step, such as `log_under FGSM 8/255`.
     """
     try:
         text = path.read_text(errors="replace")
@@ -153,65 +152,61 @@ def claims_of_log(path: Path) -> dict[str, int | float]:
     claims: dict[str, int | float] = {}
     if seed := SEED.search(text):
         claims["log_seed"] = int(seed[1])
-    if tested := _percentages(TESTED.findall(text)):
+    if tested := [value for value in map(float, TESTED.findall(text)) if value <= 100]:
         claims |= {"log_epochs": len(tested), "log_last": tested[-1]}
         claims |= {"log_median10": round(median(tested[-10:]), 3), "log_best": max(tested)}
-    after: dict[tuple[str, ...], tuple[int, float]] = {}
+    last_steps: dict[tuple[str, ...], tuple[int, float]] = {}
     for *attack, steps, accuracy in ATTACKED.findall(text):
-        if _percentages([accuracy]):
-            after[tuple(attack)] = max(after.get(tuple(attack), (0, 0.0)), (int(steps), float(accuracy)))
-    return claims | {f"log_under {_words(*attack, steps)}": value for attack, (steps, value) in after.items()}
+        if float(accuracy) <= 100:
+            last_steps[tuple(attack)] = max(last_steps.get(tuple(attack), (0, 0.0)), (int(steps), float(accuracy)))
+    return claims | {f"log_under {_words(*attack, steps)}": value for attack, (steps, value) in last_steps.items()}
 
 
 def _misfits(stored: Mapping[str, Tensor], ours: Mapping[str, Tensor]) -> Iterator[str]:
-    """In words: which tensors are missing, unknown, of another shape, or of whole numbers where ours are not."""
+    """The differences in words: tensors that are missing, unknown, of another shape, or of another kind of number."""
     missing = [name for name in ours if name not in stored]
     unknown = [name for name in stored if name not in ours]
     shared = {name: (list(stored[name].shape), list(ours[name].shape)) for name in ours if name in stored}
     others = [f"{name} {theirs}, not {own}" for name, (theirs, own) in shared.items() if theirs != own]
     kinds = [name for name in shared if stored[name].is_floating_point() != ours[name].is_floating_point()]
     if missing:
-        yield f"{len(missing)} of {len(ours)} tensors are missing ({_first(missing)})"
+        yield f"{len(missing)} of {len(ours)} tensors are missing ({_some(missing)})"
     if unknown:
-        yield f"{len(unknown)} are unknown ({_first(unknown)})"
+        yield f"{len(unknown)} are unknown ({_some(unknown)})"
     if others:
-        yield f"{len(others)} have another shape ({_first(others)})"
+        yield f"{len(others)} have another shape ({_some(others)})"
     if kinds:
-        yield f"{len(kinds)} are of another kind of number ({_first(kinds)})"
+        yield f"{len(kinds)} are of another kind of number ({_some(kinds)})"
 
 
 def _recorded(recorder: Any) -> dict[str, Claim]:
-    """What a RecorderMeter says of the accuracy on test images; nothing where it is none."""
+    """The claims of a RecorderMeter about accuracy on test images; nothing if it is none."""
     try:
         _version, shape, _dtype, _column_major, raw = recorder.state["epoch_accuracy"].state
         accuracies = np.frombuffer(raw, "<f4").reshape(shape)[:, 1]
         tested = [round(float(accuracy), 3) for accuracy in accuracies[: recorder.state["current_epoch"]]]
         best = max(tested)
-    except Exception:  # whatever it is instead
+    except Exception:  # the file may have anything in its place
         return {}
     if not all(0 <= accuracy <= 100 for accuracy in tested):
         return {}
-    said = {"recorded_epochs": len(tested), "total_epochs": len(accuracies), "last_accuracy": tested[-1]}
-    return {**said, "best_accuracy": best, "best_accuracy_epochs": tested.index(best) + 1}
+    claims = {"recorded_epochs": len(tested), "total_epochs": len(accuracies), "last_accuracy": tested[-1]}
+    return {**claims, "best_accuracy": best, "best_accuracy_epochs": tested.index(best) + 1}
 
 
 def _percentage(value: Any) -> float | None:
-    """A percentage, also of a tensor that holds one; None of anything else."""
+    """The percentage that a number or a tensor of one number holds; None for anything else."""
     if isinstance(value, Tensor) and value.numel() == 1:
         value = value.item()
     return float(value) if isinstance(value, int | float) and 0 <= value <= 100 else None
 
 
-def _first(names: list[str]) -> str:
-    """`a, b, c, ...`, of names that come from a file."""
-    return ", ".join([*(name[:100] for name in names[:SHOWN]), *(["..."] if len(names) > SHOWN else [])])
+def _some(names: Sequence[str], most: int = 3) -> str:
+    """`a, b, c, ...` for names from a file, which may be long."""
+    return ", ".join([*(name[:100] for name in names[:most]), *(["..."] if len(names) > most else [])])
 
 
 def _words(kind: str, eps: str, step: str, steps: int) -> str:
-    """`FGSM 8/255`, `FGSM-7 8/255 (step 2)`, `PGD-7 8/255 (step 2)`; FSGM is what the log calls FGSM."""
+    """`FGSM 8/255`, `FGSM-7 8/255 (step 2)`, `PGD-7 8/255 (step 2)`; the log spells FGSM as FSGM."""
     name = kind.replace("FSGM", "FGSM")
     return f"{name} {eps}/255" if steps == 1 and step == eps else f"{name}-{steps} {eps}/255 (step {step})"
-
-
-def _percentages(found: list[str]) -> list[float]:
-    return [value for value in map(float, found) if value <= 100]

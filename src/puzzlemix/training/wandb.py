@@ -1,4 +1,4 @@
-"""A run's page at Weights & Biases: config, curves, pictures, the final table and the checkpoint. Needs wandb."""
+"""A run's page at Weights & Biases: config, curves, pictures, the final table and the checkpoint."""
 
 from __future__ import annotations
 
@@ -15,17 +15,17 @@ from puzzlemix.training.log import STATISTICS
 
 
 class WandbRun:
-    """One page, found again by a run that goes on.
+    """The writer of one page, which a run that goes on finds again.
 
     Args:
         config: the resolved config; `logger.wandb` is wandb's mode, online or offline.
         config_hash: of the settings, so that another config has another page.
-        folder: the run's.
+        folder: of the run.
     """
 
     def __init__(self, config: Mapping[str, Any], config_hash: str, folder: Path):
         name = f"{config['name']}-seed{config['seed']}"
-        self._name = re.sub(r"[^\w.-]", "_", name, flags=re.ASCII)  # wandb refuses other signs in ids and artifacts
+        self._name = re.sub(r"[^\w.-]", "_", name, flags=re.ASCII)  # wandb refuses other characters
         page = hashlib.sha256(f"{name} {config_hash}".encode()).hexdigest()
         self._run = wandb.init(
             project="puzzlemix",
@@ -38,15 +38,15 @@ class WandbRun:
         )
 
     def log_epoch(self, record: Mapping[str, Any]) -> None:
-        """A point on every curve."""
+        """Add a point to every curve."""
         self._run.log(flatten(record, "/"), step=record["epoch"])
 
     def log_picture(self, path: Path, epoch: int) -> None:
-        """What the method makes of some images after an epoch."""
+        """Add a picture of images as the method mixes them after an epoch."""
         self._run.log({"mixed": wandb.Image(str(path))}, step=epoch)
 
     def finish(self, metrics: Mapping[str, Any], checkpoint: Path) -> None:
-        """The results as a summary and as a table, and the checkpoint as an artifact; ends the page."""
+        """Add the results, as a summary and as a table, and the checkpoint, as an artifact, and close the page."""
         self._run.summary.update(flatten(metrics, "/"))
         errors = {key: value for key, value in metrics.items() if key.endswith("_error")}
         rows = [
