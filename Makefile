@@ -1,12 +1,12 @@
 # make demo: five mixing methods side by side on real digits, in minutes on a CPU
-# make test: the whole test suite
+# make test: all tests but the slow ones; make test-all: all tests
 PYTHON ?= python3
 DEMO = results/runs/digits_preactresnet18_narrow_puzzlemix/seed0/checkpoints
 SHELL = bash
 .SHELLFLAGS = -o pipefail -c
 DEMO_SEEDS = demo-seeds-0,2 demo-seeds-1,3
 
-.PHONY: demo $(DEMO_SEEDS) test lint
+.PHONY: demo $(DEMO_SEEDS) test test-all lint
 .DELETE_ON_ERROR:
 
 demo: .venv/installed
@@ -21,6 +21,9 @@ $(DEMO_SEEDS): demo-seeds-%:
 	OMP_NUM_THREADS=1 .venv/bin/python scripts/train.py sweep=digits_table seed=$* 2>&1 | cat
 
 test: .venv/installed-for-tests
+	OMP_NUM_THREADS=1 .venv/bin/python -m pytest -n 2 --dist loadgroup -m "not slow"
+
+test-all: .venv/installed-for-tests
 	OMP_NUM_THREADS=1 .venv/bin/python -m pytest -n 2 --dist loadgroup
 
 lint: .venv/installed-for-tests

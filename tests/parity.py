@@ -1,11 +1,6 @@
-"""Twenty steps of training by each method, step by step: run by torchrun from `test_parity.py`, and called by it.
-
-Its argument is the folder for the runs and for `losses.json`, which the first process writes.
-"""
+"""Twenty steps of training by each method, step by step: by two processes in `two_processes.py`, and by one."""
 
 import json
-import sys
-from pathlib import Path
 
 import torch
 from test_experiments import compose
@@ -98,13 +93,9 @@ def train(folder, overrides, draws=None):
     return means.tolist(), log.records
 
 
-def main(folder):
-    distributed.join("cpu")
+def train_all(folder):
+    """A run of each method, and `losses.json` with the losses and the log of each, in this folder."""
     runs = {method: train(folder / method, (*WITHOUT_BATCH_NORM, *options)) for method, options in METHODS.items()}
     runs["batch_norm"] = train(folder / "batch_norm", ())
     if distributed.is_main():
         (folder / "losses.json").write_text(json.dumps(runs))
-
-
-if __name__ == "__main__":
-    main(Path(sys.argv[1]))

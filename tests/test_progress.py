@@ -1,14 +1,10 @@
 """Bars show on a terminal, and leave files alone, however long what they show takes."""
 
-import os
-import pty
-import sys
-import termios
 from itertools import count
 from pathlib import Path
 
 import pytest
-from conftest import read_to_end
+from conftest import on_a_terminal
 from pictures import write_class_folders, write_tiny_imagenet
 
 import puzzlemix
@@ -45,13 +41,10 @@ def test_in_a_file_there_is_no_bar(work, module, monkeypatch, capfd):
 
 
 @pytest.mark.parametrize("module", MODULES)
-def test_on_a_terminal_there_is_a_bar(work, module, monkeypatch):
-    master, terminal = pty.openpty()
-    termios.tcsetwinsize(terminal, (24, 150))
-    with os.fdopen(terminal, "w") as stderr, monkeypatch.context() as patched:
-        patched.setattr(sys, "stderr", stderr)
+def test_on_a_terminal_there_is_a_bar(work, module):
+    with on_a_terminal() as shown:
         work(module)()
-    assert "%" in read_to_end(master)
+    assert "%" in shown[0]
 
 
 def test_no_module_with_a_bar_is_left_out():

@@ -231,7 +231,7 @@ compile(transport._plan_images, 4, auction, n_h=1, WIDTH=16, SOME=16)
 """
 
 
-@pytest.mark.parametrize("compute_capability", [80, 90])
+@pytest.mark.parametrize("compute_capability", [80, pytest.param(90, marks=pytest.mark.slow)])
 def test_the_kernels_compile_for_nvidia_gpus(compute_capability, tmp_path, monkeypatch):
     monkeypatch.setenv("TRITON_CACHE_DIR", str(tmp_path))
     monkeypatch.delenv("TRITON_INTERPRET")

@@ -1,9 +1,11 @@
 """What is shown of evaluations: the table, what to doubt, the figures; of runs that were really evaluated."""
 
 import json
+import shutil
 from statistics import mean, stdev
 
 import pytest
+from conftest import run_script
 from made_runs import change, results_of, run_of
 
 from puzzlemix.data.corrupted import RELEASED, STANDARD
@@ -19,14 +21,21 @@ from puzzlemix.reporting.tables import as_latex, as_markdown
 METHOD = "puzzlemix"
 
 
-@pytest.fixture
-def evaluated(runs, script, request):
-    """The runs, of which both seeds of one method were evaluated; inside the fixture `hydra_configs`."""
+@pytest.fixture(scope="module")
+def evaluated_once(trained, tmp_path_factory):
+    """The runs, of which both seeds of one method were evaluated."""
+    runs = shutil.copytree(trained, tmp_path_factory.mktemp("evaluated") / "runs")
     for seed in (0, 1):
         checkpoint = run_of(runs, METHOD, seed) / "checkpoints" / "last.pt"
-        script("evaluate", f"checkpoint={checkpoint}", "attack=fgsm,fgsm_curve,pgd7_eps8", "device=cpu")
-    request.getfixturevalue("hydra_configs")  # a script starts Hydra itself
+        with pytest.MonkeyPatch.context() as patch:
+            run_script(patch, "evaluate", f"checkpoint={checkpoint}", "attack=fgsm,fgsm_curve,pgd7_eps8", "device=cpu")
     return runs
+
+
+@pytest.fixture
+def evaluated(evaluated_once, tmp_path, hydra_configs):
+    """A copy of those runs, to do anything with."""
+    return shutil.copytree(evaluated_once, tmp_path / "runs")
 
 
 def file_of(runs, seed):
@@ -161,7 +170,7 @@ def test_a_self_check_that_fired_is_a_warning_wherever_the_table_is(evaluated):
 # --- the figures ---
 
 
-def test_figures_are_of_what_was_measured(evaluated, runs):
+def test_figures_are_of_what_was_measured(evaluated):
     attacked = robustness_figures.under_attack(rows(evaluated))
     assert len(attacked) == 2  # all at 8/255, and FGSM against its bound
     assert all(text in attacked[0].content for text in ("not attacked", "FGSM 8/255", "PGD-7 8/255"))

@@ -1,13 +1,11 @@
 """Runs in every state: finished, at work, left, failed, damaged; what is wrong with some is said, the rest is shown."""
 
 import shutil
-import subprocess
-import sys
 from datetime import date
 
 import pytest
 import yaml
-from conftest import TINY
+from conftest import TINY, held_by_another_process
 from made_runs import change, run_of
 
 from puzzlemix.reporting.listing import listing
@@ -45,25 +43,18 @@ def test_an_interrupted_and_a_failed_run_are_told_from_finished_ones(runs, scrip
     assert (run.status, run.state) == ("finished", "")
 
 
-def test_a_failure_is_forgotten_when_the_run_goes_on(train):
-    folder = train()
-    (folder / "metrics.json").unlink()
-    (folder / "failed.txt").write_text("error: no more room\n")
+def test_a_failure_is_forgotten_when_the_run_goes_on(train, copied):
+    (copied / "metrics.json").unlink()
+    (copied / "failed.txt").write_text("error: no more room\n")
     train()
-    assert not (folder / "failed.txt").exists()
+    assert not (copied / "failed.txt").exists()
 
 
 def test_a_run_at_work_is_seen(runs):
     folder = run_of(runs)
     (folder / "metrics.json").unlink()
-    hold = "import sys; from pathlib import Path; from puzzlemix.training.log import lock_folder\n"
-    hold += "lock = lock_folder(Path(sys.argv[1])); print('locked', flush=True); sys.stdin.read()"
-    process = subprocess.Popen(
-        [sys.executable, "-c", hold, str(folder)], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
-    )
-    process.stdout.readline()
-    (run,) = (run for run in find_runs(runs).runs if run.folder == folder)
-    process.communicate("")
+    with held_by_another_process(folder) as process:
+        (run,) = (run for run in find_runs(runs).runs if run.folder == folder)
     assert run.status == "running"
     assert run.state.startswith(f"process {process.pid} on ")
 
