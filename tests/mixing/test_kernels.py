@@ -17,7 +17,9 @@ from torch._subclasses.fake_tensor import DataDependentOutputException, FakeTens
 from torch.utils._python_dispatch import TorchDispatchMode
 
 from puzzlemix import puzzle_mix
-from puzzlemix.mixing import backend
+from puzzlemix.mixing import assembly
+from puzzlemix.mixing import cut as cut_of_masks
+from puzzlemix.mixing import transport as transport_of_cells
 from puzzlemix.mixing.blocks import cell_of_pixel
 from puzzlemix.mixing.costs import _binomial
 from puzzlemix.mixing.cut import solve_mask
@@ -31,10 +33,11 @@ KERNELS = [(cut, "_minimum_cuts"), (transport, "_plan_images")]
 
 @pytest.fixture
 def loops(monkeypatch):
-    """`loops("kernels")`: from then on, tensors on the CPU are worked on by these loops."""
+    """`loops()`: from then on, the loops for a GPU work on tensors on the CPU."""
 
-    def use(name):
-        monkeypatch.setattr(backend, "of", lambda values: name)
+    def use():
+        for module in (cut_of_masks, transport_of_cells, assembly):
+            monkeypatch.setattr(module, "backend_for", lambda values: "triton")
 
     return use
 
@@ -42,7 +45,7 @@ def loops(monkeypatch):
 @pytest.mark.parametrize("kind", KINDS)
 @pytest.mark.parametrize(("grid", "n_labels"), [((1, 1), 3), ((2, 2), 2), ((5, 1), 4), ((2, 4), 3)])
 def test_the_cut_is_the_minimum(loops, kind, grid, n_labels):
-    loops("kernels")
+    loops()
     assert count_failures(kind, grid, n_labels, np.random.default_rng(0), batch=20 if grid == (1, 1) else 2) == 0
 
 
@@ -50,7 +53,7 @@ def test_the_cut_takes_more_nodes_than_a_program_has_lanes(loops, monkeypatch):
     monkeypatch.setattr(cut, "MAX_LANES", 32)
     costs, lam, eta = random_instances("images", (4, 5), 3, np.random.default_rng(0), batch=2)  # 40 nodes
     wanted = solve_mask(costs, lam, eta, 3, "exact")
-    loops("kernels")
+    loops()
     assert torch.equal(solve_mask(costs, lam, eta, 3, "exact"), wanted)
 
 
@@ -69,7 +72,7 @@ def test_costs_that_are_not_finite_end_too(value):
 def test_the_auction_has_the_same_winners(loops, grid, t_eps, power):
     saliency, visible = random_case(grid, power, batch=3)
     wanted = transport_plan(saliency, visible, t_eps)
-    loops("kernels")
+    loops()
     assert torch.equal(transport_plan(saliency, visible, t_eps), wanted)
 
 
@@ -77,7 +80,7 @@ def test_the_auction_looks_at_few_costs_at_a_time(loops, monkeypatch):
     monkeypatch.setattr(transport, "TILE", 64)
     saliency, visible = random_case((5, 4), 3, batch=2)
     wanted = transport_plan(saliency, visible, 0.02)
-    loops("kernels")
+    loops()
     assert torch.equal(transport_plan(saliency, visible, 0.02), wanted)
 
 
@@ -96,7 +99,7 @@ def test_pictures_are_the_same_wherever_they_are_made(loops, options):
     images, saliency = torch.rand(3, 2, 16, 20), torch.rand(3, 16, 20) ** 4
     partner = torch.tensor([1, 2, 0])
     wanted = puzzle_mix(images, saliency, partner, **options)
-    loops("kernels")
+    loops()
     made = puzzle_mix(images, saliency, partner, **options)
     torch.testing.assert_close(made, wanted, atol=1e-6, rtol=1e-6)
 
@@ -107,7 +110,7 @@ def test_views_and_memory_formats_mix_alike(loops, dtype):
     images, saliency = torch.rand(3, 3, 16, 20).to(dtype), torch.rand(3, 16, 20) ** 4
     partner = torch.tensor([1, 2, 0])
     wanted = puzzle_mix(images, saliency, partner, lam=0.5, blocks=4, t_eps=0.05)
-    loops("kernels")
+    loops()
     views = (
         images.transpose(2, 3).contiguous().transpose(2, 3),
         saliency.transpose(1, 2).contiguous().transpose(1, 2),
@@ -119,7 +122,7 @@ def test_views_and_memory_formats_mix_alike(loops, dtype):
 
 @pytest.mark.parametrize("name", ["mix_cifar100_b4_adv", "mix_tiny_b2"])
 def test_golden_costs_and_pictures(loops, golden, name):
-    loops("kernels")
+    loops()
     case = golden(name)
     test_puzzle_golden.test_costs_and_border_weights(case)
     test_puzzle_golden.test_mixed_images_and_shares(case)
