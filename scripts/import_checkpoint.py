@@ -104,10 +104,8 @@ def composed(network: str, dataset: str) -> dict[str, Any]:
         InputError: the dataset's file leaves the number of classes open.
     """
     config = compose(CONFIGS, [f"network={network}", f"dataset={dataset}", "mixup=puzzlemix"])
-    is_open = OmegaConf.is_missing(config.dataset, "num_classes")
-    require(
-        not is_open, f"configs/dataset/{dataset}.yaml is a pattern: copy it to NAME.yaml, fill it in, give that NAME"
-    )
+    pattern = f"configs/dataset/{dataset}.yaml is a pattern: copy it to NAME.yaml, fill it in, give that NAME"
+    require(not OmegaConf.is_missing(config.dataset, "num_classes"), pattern)
     if dataset in LARGE and "stride" in config.network:
         config.network.stride = 2
     parts = ("dataset", "network", "mixup", "recipe")

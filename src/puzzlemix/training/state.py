@@ -128,10 +128,8 @@ class RunState:
             return None
         path, content, damaged_paths = newest
         self.log.check_config(content["config"], path)
-        require(
-            "optimizer" in content,
-            f"{path} holds weights alone, as kept in models/: a run cannot go on from it, delete it to train from the start",
-        )
+        remedy = "a run cannot go on from it, delete it to train from the start"
+        require("optimizer" in content, f"{path} holds weights alone, as kept in models/: {remedy}")
         for damaged in damaged_paths:
             aside = damaged.with_suffix(".damaged")
             sys.stderr.write(f"warning: {damaged} is damaged: going on from {path}; it is now {aside.name}\n")
