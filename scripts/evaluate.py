@@ -1,10 +1,10 @@
-"""Evaluate a checkpoint: clean, under attack, on corrupted images; how far to trust its confidence, and the attacks.
+"""Evaluate a checkpoint: clean, under attack, on corrupted images, its calibration, and checks of the attacks.
 
 python scripts/evaluate.py checkpoint=results/runs/NAME/seed0/checkpoints/last.pt suite=paper
 python scripts/evaluate.py checkpoint=models/NAME.pt suite=full test_batch_size=500
 python scripts/evaluate.py checkpoint=models/NAME.pt attack=fgsm,pgd
 
-An evaluation that was stopped goes on, with the same command, with what it had not yet measured.
+The same command continues an evaluation that was stopped, with the measures that are missing.
 """
 
 from startup import CONFIGS, hold_signals
@@ -42,13 +42,13 @@ from puzzlemix.training.precision import Arithmetic
 def main(config: DictConfig) -> None:
     config = plain(config)
     device = distributed.join(config["device"])
-    ran_on = environment()  # now: files and commit may be others when the last attack ends
+    ran_on = environment()  # now, since files and commit may change before the last attack ends
     require_whole("seed", config["seed"], least=0)
     check_evaluation(config["test_batch_size"], config["attack"])
     (data, network, *_), epochs = load_experiment(config["checkpoint"], CONFIGS, device)
     check_auto_attack(**config["auto_attack"], classes=data.num_classes)
     Arithmetic().prepare(network)
-    torch.backends.cudnn.benchmark = False  # kernels chosen by timing would be others after a kill
+    torch.backends.cudnn.benchmark = False  # which kernels are fastest may change after a kill
     corrupted = corrupted_images(config["corruptions"], data)
     output = output_file(config["output"], default=results_path(config["checkpoint"]), endings=(".json",))
 
@@ -83,7 +83,7 @@ def measure(evaluator: Evaluator, corrupted: CorruptedImages | None, config: Map
 
 
 def corrupted_images(wanted: str | None, data: Any) -> CorruptedImages | None:
-    """The set that is to be measured; where there is none, or not all of it, it is said."""
+    """The wanted set of corrupted images, with a warning if there is none or a part is missing."""
     if wanted is None:
         return None
     require(isinstance(wanted, str), f"corruptions must be auto or the folder of a set, not {wanted}")
@@ -100,15 +100,15 @@ def corrupted_images(wanted: str | None, data: Any) -> CorruptedImages | None:
 
 
 def warn_once(problem: str) -> None:
-    """A line on stderr, once."""
+    """Write a warning to stderr, on the first process only."""
     if distributed.is_main():
         warn([problem])
 
 
 def show(results: dict[str, Any]) -> None:
-    """The numbers, a line each, and what to doubt as warnings."""
+    """Print a line for each number, and a warning for each check that fails."""
     for title, value in summary(results).items():
-        print(printable(f"{title:32}{value}"))  # an earlier evaluation's names come from a file
+        print(printable(f"{title:32}{value}"))  # names of an earlier evaluation come from a file
     warn(failed_checks(results))
 
 

@@ -27,8 +27,8 @@ from puzzlemix.training.release_checkpoint import LOG, Claim, ReleaseCheckpoint,
 from startup import CONFIGS
 
 DATASETS = {10: "cifar10", 100: "cifar100", 200: "tiny_imagenet", 1000: "imagenet"}  # of the releases, by classes
-LARGE = ("tiny_imagenet",)  # 64 x 64 pixels, for which the releases' main.py makes the stem's stride 2
-NOT_SAID = ("mixup", "recipe", "seed")  # by the files
+LARGE = ("tiny_imagenet",)  # 64 x 64 pixels: the releases' main.py gives the stem a stride of 2
+NOT_SAID = ("mixup", "recipe", "seed")  # by the releases' files
 
 
 @plain_script
@@ -54,11 +54,7 @@ def main() -> None:
 
 
 def arguments() -> argparse.Namespace:
-    """Those of the command line.
-
-    Raises:
-        InputError: one is missing or unknown.
-    """
+    """The arguments of the command line; raises `InputError` if one is missing or unknown."""
     as_written = argparse.RawDescriptionHelpFormatter
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=as_written, allow_abbrev=False)
     parser.add_argument("file")
@@ -79,11 +75,7 @@ def stem(path: Path) -> str:
 
 
 def new_file(given: str | None, default: Path) -> Path:
-    """Where the checkpoint goes, its card beside it.
-
-    Raises:
-        InputError: it cannot be written, or either is there.
-    """
+    """The file for the checkpoint; raises `InputError` if it or its card exists, or cannot be written."""
     output = output_file(given, default, (".pt",), key="--output")
     for path in (output, output.with_suffix(".json")):
         require(not path.exists(), f"{path} is there already: give another --output, or delete it")
@@ -106,14 +98,14 @@ def dataset_of(release: ReleaseCheckpoint, given: str | None) -> str:
 
 
 def composed(network: str, dataset: str) -> dict[str, Any]:
-    """What a run of this network on this dataset would have as its config, as far as an evaluation needs it.
+    """The config of a run of this network on this dataset, as far as an evaluation needs it.
 
     Raises:
         InputError: the dataset's file leaves the number of classes open.
     """
     config = compose(CONFIGS, [f"network={network}", f"dataset={dataset}", "mixup=puzzlemix"])
-    open_ = OmegaConf.is_missing(config.dataset, "num_classes")
-    require(not open_, f"configs/dataset/{dataset}.yaml is a pattern: copy it to NAME.yaml, fill it in, give that NAME")
+    pattern = f"configs/dataset/{dataset}.yaml is a pattern: copy it to NAME.yaml, fill it in, give that NAME"
+    require(not OmegaConf.is_missing(config.dataset, "num_classes"), pattern)
     if dataset in LARGE and "stride" in config.network:
         config.network.stride = 2
     parts = ("dataset", "network", "mixup", "recipe")

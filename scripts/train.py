@@ -43,7 +43,7 @@ def check(config: DictConfig) -> Path:
 
 @script("train", check)
 def main(config: DictConfig) -> None:
-    config = plain(config) | {"overrides": list(HydraConfig.get().overrides.task)}  # what was typed, for the card
+    config = plain(config) | {"overrides": list(HydraConfig.get().overrides.task)}  # for the card of kept weights
     device = distributed.join(config["device"])
     chosen = HydraConfig.get().runtime.choices
     check_choices(chosen)
@@ -53,7 +53,7 @@ def main(config: DictConfig) -> None:
     if config["keep_weights"]:
         check_kept(log.config)
     check_evaluation(config["test_batch_size"], config["attack"])
-    if distributed.from_first_process(log.metrics is not None):  # which alone has to see the folder
+    if distributed.from_first_process(log.metrics is not None):  # other machines need not see the folder
         if distributed.is_main():
             leave_finished(log, config)
         return
@@ -67,7 +67,7 @@ def main(config: DictConfig) -> None:
         weights = digest(network)
         evaluator = Evaluator(network, data, config["test_batch_size"], config["seed"])
         errors = attack_errors(evaluator.keeping(log.attacks_path, weights), config["attack"])
-    with preemption.deferred():  # so that a run that has its metrics also has its page at wandb and its kept weights
+    with preemption.deferred():  # a run with its metrics also has its page at wandb and its kept weights
         if distributed.is_main():
             of = {"weights": weights, "evaluated_on": data.evaluated_on}
             metrics = log.finish({**of, **errors, "attacks": config["attack"]})
@@ -79,9 +79,9 @@ def main(config: DictConfig) -> None:
 
 
 def show_mixed(log: RunLog, trainer: Trainer) -> None:
-    """Draw what the method makes of some images, every `logger.mixed_every` epochs and after the last; never for 0.
+    """Draw some images as the method mixes them, every `logger.mixed_every` epochs (0: never) and after the last.
 
-    A picture that cannot be written is a warning: the run goes on without it.
+    A picture that cannot be written is only a warning.
     """
     done, every = len(log.records), log.config["logger"]["mixed_every"]
     is_wanted = every > 0 and (done % every == 0 or done == trainer.recipe.epochs)
@@ -100,13 +100,13 @@ def show_mixed(log: RunLog, trainer: Trainer) -> None:
 
 
 def check_choices(chosen: Mapping[str, str | None]) -> None:
-    """Raise `InputError` where a recipe that brings its dataset and network meets an experiment's, which would win."""
+    """Raise `InputError` if a recipe has its own dataset and network, which those of an experiment would replace."""
     clash = chosen["recipe"] == "cifar100_small" and chosen["experiment"] is not None
     require(not clash, f"recipe={chosen['recipe']} has its own dataset and network: leave out experiment=, add mixup=")
 
 
 def made_for_digits(chosen: Mapping[str, str | None]) -> list[str]:
-    """A line where another dataset meets the defaults of digits, which nobody would choose for it."""
+    """A warning if another dataset is trained with the defaults for digits, which nobody would choose for it."""
     defaults = {"network": "preactresnet18_narrow", "recipe": "digits"}
     left = [f"{group}={option}" for group, option in defaults.items() if chosen[group] == option]
     if chosen["dataset"] == "digits" or not left:
@@ -116,7 +116,7 @@ def made_for_digits(chosen: Mapping[str, str | None]) -> list[str]:
 
 
 def leave_finished(log: RunLog, config: Mapping[str, Any]) -> None:
-    """Say that there is nothing to train, and what was asked for beyond that."""
+    """Print that there is nothing to train and which attacks were not measured, and keep the weights if asked to."""
     print(f"{log.folder}: finished before, nothing to do")
     measured = log.metrics.get("attacks", {})
     others = [name for name, settings in config["attack"].items() if measured.get(name) != settings]

@@ -25,12 +25,12 @@ from puzzlemix.runtime.seeding import torch_seed
 Perturb = Callable[[Tensor, Tensor], Tensor]  # images, labels -> images
 
 ATTACKS = ("apgd-ce", "apgd-t", "fab-t", "square")
-TARGETS = 9  # classes that an image is driven towards, if there are as many others
+TARGETS = 9  # classes that an image is driven towards, if there are that many others
 LEAST_CLASSES = 4  # the loss of APGD-T is not defined for fewer
 
 
 def check_auto_attack(eps_255: float | None, every: int, classes: int) -> None:
-    """Raise `InputError`, before an hour of evaluation, unless these settings work on a network of so many classes."""
+    """Raise `InputError`, before an hour of evaluation, unless these settings work with this number of classes."""
     require_whole("auto_attack.every", every, least=1)
     if eps_255 is None:
         return
@@ -53,7 +53,7 @@ def auto_attack(evaluator: Evaluator, eps_255: float, every: int = 1) -> dict[st
     Args:
         evaluator: of the network.
         eps_255: the bound, in 1/255.
-        every: attack one of so many test images.
+        every: the step between attacked test images; 1 attacks all.
 
     Returns:
         `eps_255`; top-1 `error` in percent; `clean`, the error on the same images unchanged; `after`, the error after

@@ -49,7 +49,7 @@ class ProgressBar:
         self._bar.close()
 
     def show_step(self, epoch: float, loss: Tensor, images: int) -> None:
-        """Move on to the point `epoch`, and show a step's loss, (), and the speed; an epoch has so many `images`."""
+        """Move on to the point `epoch`; show a step's loss, (), and the speed, from the `images` of an epoch."""
         if self._bar.disable:
             return  # without waiting for a GPU
         now_s = time.perf_counter()

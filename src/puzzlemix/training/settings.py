@@ -9,7 +9,7 @@ from typing import Any
 
 from puzzlemix.runtime.nested import flatten
 
-RESULT_DEPENDS_ON = ("dataset", "network", "mixup", "recipe")  # besides the precision and the seed
+RESULT_DEPENDS_ON = ("dataset", "network", "mixup", "recipe")  # as do the precision and the seed
 WITHOUT_EFFECT = ("dataset.root", "dataset.workers")
 
 

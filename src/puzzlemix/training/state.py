@@ -38,7 +38,7 @@ class EpochSums:
             step: its number, from 1.
             loss: mean over its images, ().
             gradient_norm: (), not finite if the gradient of any parameter is not.
-            logits: (V B, K), of V views, of which the first counts.
+            logits: (V B, K), of V views; only the first view counts.
             targets: (B, K); an answer is right by the share of the label that it hits.
         """
         answers = logits[: len(targets)].argmax(1, keepdim=True)  # (B, 1)
@@ -128,10 +128,8 @@ class RunState:
             return None
         path, content, damaged_paths = newest
         self.log.check_config(content["config"], path)
-        require(
-            "optimizer" in content,
-            f"{path} holds weights alone, as kept in models/: a run cannot go on from it, delete it to train anew",
-        )
+        remedy = "a run cannot go on from it, delete it to train from the start"
+        require("optimizer" in content, f"{path} holds weights alone, as kept in models/: {remedy}")
         for damaged in damaged_paths:
             aside = damaged.with_suffix(".damaged")
             sys.stderr.write(f"warning: {damaged} is damaged: going on from {path}; it is now {aside.name}\n")
