@@ -14,9 +14,8 @@ from matplotlib.image import imread
 from PIL import Image
 from selenium.webdriver.common.keys import Keys
 
-from puzzlemix.reporting import figures, robustness_figures
-from puzzlemix.reporting.ablations import find_ablations, order_of
-from puzzlemix.reporting.report import report_page
+from puzzlemix.reporting import figures
+from puzzlemix.reporting.page import find_ablations, order_of, report_page
 from puzzlemix.reporting.runs import find_runs, rows_of
 from puzzlemix.training.log import STATISTICS
 from puzzlemix.training.settings import fingerprint
@@ -263,7 +262,7 @@ def test_a_curve_that_ends_early_is_told(runs, hydra_configs):
     log = run_of(runs) / "log.jsonl"
     log.write_text("{" + log.read_text())
     shown = report_page(results_of(runs), runs, commit=None)
-    assert "Of puzzlemix seed 0 log.jsonl has not all epochs whole" in shown
+    assert "In puzzlemix seed 0 log.jsonl has not all epochs whole" in shown
 
 
 def test_logarithmic_axes_are_labelled_in_numbers():
@@ -290,9 +289,9 @@ def test_a_row_has_one_colour_in_all_figures(runs):
     (curve,) = figures.curves_of(rows, "top1_error")  # of the second row
     lines = {label: {} for label in rows} | {curve.label: {0.0: [5.0], 8.0: [50.0]}}
     shown = (
-        robustness_figures.draw_lines(lines, "eps", "error"),
-        robustness_figures.draw_dots({"FGSM": {curve.label: [50.0]}}, rows, "error"),
-        robustness_figures.draw_reliability({label: [] for label in rows} | {curve.label: [(50.0, 40.0)]}),
+        figures.draw_lines(lines, "eps", "error"),
+        figures.draw_dots({"FGSM": {curve.label: [50.0]}}, rows, "error"),
+        figures.draw_reliability({label: [] for label in rows} | {curve.label: [(50.0, 40.0)]}),
     )
     assert curve.label.endswith("vanilla")
     assert curve.colour in figures.draw_curves([curve], "error")
