@@ -52,7 +52,9 @@ def compare(folder):
     tables = [listing(runs, {}, sort) for sort in COLUMNS]
     for name in {run.table for run in runs}:
         rows = [row for row in rows_of(runs) if row.runs[0].table == name]
-        beside = {row.label: benchmarks_of(row.settings, row.runs[0].choices, NUMBERS, BENCHMARKS) for row in rows}
+        beside = {
+            row.label: benchmarks_of(row.settings, row.runs[0].config["choices"], NUMBERS, BENCHMARKS) for row in rows
+        }
         tables += as_tables([TableResults(name, rows, [], beside)], "abc")
     text = "".join(as_text(tables) for as_text in FORMATS.values())
     text.encode()  # which fails for half of a surrogate pair

@@ -193,16 +193,16 @@ def test_ablations_are_rows_that_differ_in_one_setting(runs):
     for folder in both.iterdir():
         config = yaml.safe_load((folder / "config.yaml").read_text())
         change(folder / "config.yaml", name="both", mixup={**config["mixup"], "eta": 0.7})
-    (beta, eta) = find_ablations(rows_of(find_runs(runs).runs))
-    assert (beta.method, beta.key, eta.key) == ("puzzlemix", "mixup.beta", "mixup.eta")
-    assert [value for value, _ in beta.points] == [0.3, 1.2, 2.4]
-    assert [errors for _, errors in beta.points][::2] == [[3.0, 4.0], [24.0, 25.0]]
-    assert [value for value, _ in eta.points] == [0.2, 0.7]  # of beta 0.3
+    (method, beta, of_beta), (_, eta, of_eta) = find_ablations(rows_of(find_runs(runs).runs))
+    assert (method, beta, eta) == ("puzzlemix", "mixup.beta", "mixup.eta")
+    assert [value for value, _ in of_beta] == [0.3, 1.2, 2.4]
+    assert [errors for _, errors in of_beta][::2] == [[3.0, 4.0], [24.0, 25.0]]
+    assert [value for value, _ in of_eta] == [0.2, 0.7]  # with beta 0.3
     change(
         shutil.copytree(runs / "beta0" / "seed0", runs / "another" / "seed5") / "config.yaml", name="another", seed=5
     )
-    beta, _ = find_ablations(rows_of(find_runs(runs).runs))
-    assert sorted(beta.points[0][1]) == [3.0, 3.0, 4.0]  # runs of another name count too
+    (_, _, of_beta), _ = find_ablations(rows_of(find_runs(runs).runs))
+    assert sorted(of_beta[0][1]) == [3.0, 3.0, 4.0]  # runs of another name count too
 
 
 def test_values_of_a_setting_are_in_their_order():

@@ -53,19 +53,12 @@ class Benchmark(NamedTuple):
 
 
 class TableResults(NamedTuple):
-    """All that is known of one table.
+    """All that is known of one table."""
 
-    Attributes:
-        name: `<dataset>_<network>`.
-        rows: of its runs.
-        lines: against the authors' numbers; empty where the table is none of the paper's.
-        benchmarks: by the label of a row or the name of an experiment, and by the title of the benchmark.
-    """
-
-    name: str
+    name: str  # <dataset>_<network>
     rows: list[Row]
-    lines: list[Line]
-    benchmarks: dict[str, dict[str, Benchmark]]
+    lines: list[Line]  # empty where the table is none of the paper's
+    benchmarks: dict[str, dict[str, Benchmark]]  # by the label of a row or the name of an experiment, and by title
 
     @property
     def short_rows(self) -> dict[str, Row]:
@@ -78,11 +71,7 @@ class TableResults(NamedTuple):
         return label if any(row.label == short for row in self.rows) else short
 
     def only(self, labels: Sequence[Any]) -> TableResults:
-        """The same table with the rows alone that are called so; * stands for anything.
-
-        Raises:
-            InputError: `labels` is empty, or no row is called as one of them.
-        """
+        """The table with the rows of these labels; * stands for anything. `InputError` if there is no such row."""
         require(bool(labels), "rows must not be empty: rows=['*'] are all")
         rows, found = self.short_rows, set()
         for label in map(str, labels):
@@ -132,7 +121,9 @@ def results_of(config: Mapping[str, Any], repository: Path) -> Results:
     tables = []
     for name in (sorted(by_table) or sorted(known)) if table is None else [table]:
         rows, lines = by_table[name], []
-        beside = {row.label: benchmarks_of(row.settings, row.runs[0].choices, published, benchmarks) for row in rows}
+        beside = {
+            row.label: benchmarks_of(row.settings, row.runs[0].config["choices"], published, benchmarks) for row in rows
+        }
         missing = {experiment.name: experiment for experiment in experiments if experiment.table == name}
         if named := dict(missing):
             for row in rows:
@@ -206,9 +197,9 @@ def benchmarks_of(
 
     Args:
         settings: of a run or an experiment, flat.
-        choices: the options of `network` and `mixup`.
+        choices: its options of `network` and `mixup`.
         published: all numbers.
-        benchmarks: as `read_benchmarks` gives them.
+        benchmarks: all of them.
     """
     network = NETWORKS.get(choices["network"], choices["network"])
     schedule = "phases" if settings["recipe.phases"] else settings["recipe.schedule"]

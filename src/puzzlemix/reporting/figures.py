@@ -80,11 +80,7 @@ def draw_curves(curves: Sequence[Curve], ylabel: str) -> str:
 
 @mpl.rc_context(STYLE)
 def save_curves(path: Path, curves: Sequence[Curve], ylabel: str, title: str) -> None:
-    """The same as a PNG with a title.
-
-    Raises:
-        RunError: it cannot be written.
-    """
+    """Curves as a PNG with a title; `RunError` if it cannot be written."""
     figure, ax = _curves(curves, ylabel, height=4.2)
     ax.set_title(title, loc="left", fontsize=9)
     _add_legend(figure, ax)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import base64
 import io
 from collections import defaultdict
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from datetime import datetime
 from importlib import resources
 from pathlib import Path
@@ -21,7 +21,6 @@ from puzzlemix.reporting.figures import PageFigure
 from puzzlemix.reporting.measures import TOP1
 from puzzlemix.reporting.run_tables import named
 from puzzlemix.reporting.runs import Row, by_name, short_commit
-from puzzlemix.reporting.tables import Table
 from puzzlemix.training.settings import canonical
 
 ROWS = len(figures.COLOURS)  # that a figure shows
@@ -35,14 +34,6 @@ class Group(NamedTuple):
     title: str
     figures: list[PageFigure]
     note: str = ""
-
-
-class Section(NamedTuple):
-    """A tab of the page: one table's results."""
-
-    name: str
-    tables: list[Table]
-    groups: list[Group]
 
 
 def report_page(results: Results, results_dir: Path, commit: str | None) -> str:
@@ -61,8 +52,8 @@ def report_page(results: Results, results_dir: Path, commit: str | None) -> str:
     return text.encode(errors="replace").decode()  # a folder's name may be no UTF-8
 
 
-def section_of(result: TableResults, commit: str) -> Section:
-    """One table's tab; a group without figures is left out."""
+def section_of(result: TableResults, commit: str) -> dict[str, Any]:
+    """The tab of one table, as the page takes it; a group without figures is left out."""
     rows = result.rows_to_draw(ROWS)
     left_out = len(result.rows) - len(rows)
     note = f"The {ROWS} rows of least error, of each method one first; {left_out} are not drawn." if left_out else ""
@@ -72,10 +63,11 @@ def section_of(result: TableResults, commit: str) -> Section:
         Group("Corrupted images", robustness_figures.on_corrupted_images(rows), note),
         Group("Calibration", robustness_figures.calibration(rows), note),
         Group("Time", seconds(rows), note),
-        Group("Ablations", [ablation_figure(ablation) for ablation in find_ablations(result.rows)]),
+        Group("Ablations", [ablation_figure(*ablation) for ablation in find_ablations(result.rows)]),
         Group("Mixed images", mixed_images(result.rows)),
     ]
-    return Section(result.name, as_tables([result], commit), [group for group in groups if group.figures])
+    shown = [group for group in groups if group.figures]
+    return {"name": result.name, "tables": as_tables([result], commit), "groups": shown}
 
 
 def learning_curves(rows: Mapping[str, Row]) -> list[PageFigure]:
@@ -109,16 +101,11 @@ def seconds(rows: Mapping[str, Row]) -> list[PageFigure]:
     return [PageFigure(figures.draw_seconds(finished), caption)] if finished else []
 
 
-class Ablation(NamedTuple):
-    """The values of one setting and the errors that they gave."""
+def find_ablations(rows: Iterable[Row]) -> list[tuple[str, str, list[tuple[Any, list[float]]]]]:
+    """Settings of methods in which finished runs of one table differ, and in nothing else but the seed.
 
-    method: str  # the option of `mixup`
-    key: str  # such as mixup.beta
-    points: list[tuple[Any, list[float]]]  # numbers in their order; `median10` errors of several seeds, in percent
-
-
-def find_ablations(rows: Iterable[Row]) -> list[Ablation]:
-    """All settings of methods in which finished runs of one table differ, and in nothing else but the seed."""
+    Each is a method, a key such as mixup.beta, and points: a value and the `median10` errors of its seeds, in percent.
+    """
     groups: dict[tuple, dict[str, tuple[Any, dict[int, float]]]] = defaultdict(dict)
     for row in rows:
         settings, method = row.settings, row.runs[0].method
@@ -132,7 +119,7 @@ def find_ablations(rows: Iterable[Row]) -> list[Ablation]:
     for (method, key, _), by_value in sorted(groups.items()):
         points = [(value, list(errors.values())) for value, errors in by_value.values() if errors]
         if len(points) > 1:
-            found.append(Ablation(method, key, sorted(points, key=lambda point: order_of(point[0]))))
+            found.append((method, key, sorted(points, key=lambda point: order_of(point[0]))))
     return found
 
 
@@ -142,12 +129,12 @@ def order_of(value: Any) -> tuple[bool, float, str]:
     return not number, value if number else 0.0, str(value)
 
 
-def ablation_figure(ablation: Ablation) -> PageFigure:
+def ablation_figure(method: str, key: str, points: Sequence[tuple[Any, Sequence[float]]]) -> PageFigure:
     """Error against one setting."""
-    counts = sorted({len(errors) for _, errors in ablation.points})
+    counts = sorted({len(errors) for _, errors in points})
     seeds = f"{counts[0]}" if len(counts) == 1 else f"{counts[0]} to {counts[-1]}"
-    caption = f"{ablation.method}, all else equal; {seeds} seeds a value, spans are standard deviations."
-    return PageFigure(figures.draw_ablation(ablation.key, ablation.points), caption)
+    caption = f"{method}, all else equal; {seeds} seeds a value, spans are standard deviations."
+    return PageFigure(figures.draw_ablation(key, points), caption)
 
 
 def mixed_images(rows: Iterable[Row]) -> list[PageFigure]:

@@ -168,11 +168,7 @@ def read_published(folder: Path, experiments: Iterable[ExperimentFile]) -> list[
 
 
 def read_benchmarks(path: Path) -> dict[tuple[str, str], dict[str, Any]]:
-    """The independent benchmarks, by `source_id` and printed dataset: each has its `title` and stated `settings`.
-
-    Raises:
-        InputError: the file is not there, or damaged.
-    """
+    """The independent benchmarks, by `source_id` and printed dataset: each has its `title` and stated `settings`."""
     try:
         entries = yaml.safe_load(path.read_text())
     except (OSError, yaml.YAMLError) as error:

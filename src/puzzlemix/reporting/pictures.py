@@ -56,7 +56,7 @@ def batch_of(data: Any, images: int, seed: int) -> Batch:
 
 
 def read_images(paths: Sequence[str | Path], size: tuple[int, int], channels: int) -> Tensor:
-    """Image files, read as one's own images are for training, of `size`, height and width: (B, C, H, W) in [0, 1].
+    """Image files, read as images in folders are, of `size`, height and width: (B, C, H, W) in [0, 1].
 
     Raises:
         InputError: a file is not there or no image.
@@ -82,14 +82,16 @@ def _paired(images: Tensor, labels: Tensor, names: Sequence[str]) -> Batch:
 
 
 def draw_mixed(path: Path, network: nn.Module, mixer: Mixer, data: Any, seed: int) -> None:
-    """Write a PNG of pairs of a dataset's images and what a method makes of them; nothing of the training notices it.
+    """Write a PNG of pairs of a dataset's images and what a method makes of them; network and mixer stay as they are.
+
+    Manifold mixup shows its mixing at the input, AugMix an augmented view.
 
     Args:
         path: of the PNG.
-        network: whose saliency Puzzle Mix uses; stays as it is.
-        mixer: any method; stays as it is. Manifold mixup shows its mixing at the input, AugMix an augmented view.
+        network: whose saliency Puzzle Mix uses.
+        mixer: any method.
         data: a dataset of `puzzlemix.data`, loaded onto the network's device.
-        seed: picks the images and what is drawn.
+        seed: picks the images and what the method draws.
 
     Raises:
         RunError: it cannot be written.
@@ -130,14 +132,8 @@ def _draw_pairs(path: Path, batch: Batch, mixed: Tensor, share: Tensor) -> None:
 def draw_puzzles(path: Path, batch: Batch, saliency: Tensor, rows: Sequence[tuple[Puzzle, int]]) -> None:
     """Write a PNG of puzzles; an arrow shows where a visible cell came from, what the mask hides is dimmed.
 
-    Args:
-        path: of the PNG.
-        batch: B images with their partners.
-        saliency: (B, H, W).
-        rows: what `puzzle_mix` made of them, and which of the B to draw.
-
-    Raises:
-        RunError: it cannot be written.
+    A row is what `puzzle_mix` made of the batch, and the pair to draw; saliency is (B, H, W). A file that cannot be
+    written is a `RunError`.
     """
     figure, all_axes = _grid_of_images(PUZZLE, len(rows))
     for (puzzle, pair), axes in zip(rows, all_axes, strict=True):
@@ -188,17 +184,10 @@ def most_moved(puzzle: Puzzle) -> list[int]:
 
 
 def draw_film(path: Path, batch: Batch, saliency: Tensor, first: int, parameters: Mapping[str, Any]) -> None:
-    """Write a GIF or WebP of a pair: its mask and its mixture while lambda goes from 0 to 1.
+    """Write a GIF or WebP of the puzzle of image `first` and its partner while lambda goes from 0 to 1.
 
-    Args:
-        path: of the film, with an ending of `FILMS`.
-        batch: of which the pair is one.
-        saliency: (B, H, W).
-        first: the pair's image; the other is its partner.
-        parameters: of `puzzle_mix`, all but lambda.
-
-    Raises:
-        RunError: it cannot be written.
+    Saliency is (B, H, W), and `parameters` are those of `puzzle_mix` but lambda. A file that cannot be written is a
+    `RunError`.
     """
     second = int(batch.partner[first])
     frames = np.linspace(0, 1, FRAMES).tolist()
@@ -225,11 +214,7 @@ def draw_film(path: Path, batch: Batch, saliency: Tensor, first: int, parameters
 
 
 def save_picture(figure: Figure, path: Path) -> None:
-    """Write a PNG, whole.
-
-    Raises:
-        RunError: it cannot be written.
-    """
+    """Write a PNG, whole; `RunError` if it cannot be written."""
     with whole_file(path) as file:
         figure.savefig(file, format="png", dpi=130)
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections import defaultdict
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from fnmatch import fnmatchcase
+from functools import partial
 from typing import Any
 
 from puzzlemix.evaluation.self_checks import words
@@ -143,11 +144,22 @@ def named(some: Sequence[str], of: int) -> str:
 # --- robustness ---
 
 AUTO_ATTACK_EPS_255 = 8
-ROBUSTNESS = (
-    *("run", "seeds", "clean %", "training images %", *(measure.title for measure in (*ATTACKED, PGD20X5_EPS8))),
-    *(f"AutoAttack {AUTO_ATTACK_EPS_255}/255 %", CORRUPTED19.title, CORRUPTED15.title, "ECE %", "NLL", "failed checks"),
-)
 
+
+def _error_under_auto_attack(run: Run) -> float | None:
+    results = run.robustness.get("auto_attack", {})
+    return results.get("error") if results.get("eps_255") == AUTO_ATTACK_EPS_255 else None
+
+
+ROBUSTNESS: dict[str, Callable[[Run], float | None]] = {
+    "clean %": lambda run: run.robustness["top1_error"],
+    "training images %": lambda run: run.robustness.get("train_error"),
+    **{measure.title: partial(Run.error, measure=measure) for measure in (*ATTACKED, PGD20X5_EPS8)},
+    f"AutoAttack {AUTO_ATTACK_EPS_255}/255 %": _error_under_auto_attack,
+    **{measure.title: partial(Run.error, measure=measure) for measure in (CORRUPTED19, CORRUPTED15)},
+    "ECE %": lambda run: run.robustness["calibration"]["ece"],
+    "NLL": lambda run: run.robustness["calibration"]["nll"],
+}
 Evaluation = Mapping[str, Any]  # what `evaluate.py` wrote
 
 
@@ -166,32 +178,17 @@ def robustness_table(name: str, rows: Mapping[str, Row]) -> Table | None:
     runs = {name: run.robustness for name, run in by_name(evaluated).items()}
     cells = [_robustness_cells(label, row.runs) for label, row in evaluated.items()]
     filled = [column for column, values in enumerate(zip(*cells, strict=True)) if set(values) != {"-"}]
-    header, *cells = (tuple(row[column] for column in filled) for row in (ROBUSTNESS, *cells))
+    header = ("run", "seeds", *ROBUSTNESS, "failed checks")
+    header, *cells = (tuple(row[column] for column in filled) for row in (header, *cells))
     notes, warnings = _with_names(runs, _notes_on_evaluation), _with_names(runs, failed_checks)
     return Table(f"{name}, robustness of the last epoch", header, cells, notes, warnings)
 
 
 def _robustness_cells(label: str, runs: Sequence[Run]) -> tuple[str, ...]:
-    def of_runs(number: Callable[[Run], float | None]) -> str:
-        values = [value for run in runs if (value := number(run)) is not None]
-        return spread(values, of=len(runs))
-
+    numbers = ([value for run in runs if (value := number(run)) is not None] for number in ROBUSTNESS.values())
     checks = [check for run in runs for check in run.robustness["self_checks"] if check["found"] is not None]
-    return (
-        label,
-        str(len(runs)),
-        *(of_runs(lambda run, key=key: run.robustness.get(key)) for key in ("top1_error", "train_error")),
-        *(of_runs(lambda run, measure=measure: run.error(measure)) for measure in (*ATTACKED, PGD20X5_EPS8)),
-        of_runs(_error_under_auto_attack),
-        *(of_runs(lambda run, measure=measure: run.error(measure)) for measure in (CORRUPTED19, CORRUPTED15)),
-        *(of_runs(lambda run, key=key: run.robustness["calibration"][key]) for key in ("ece", "nll")),
-        f"{sum(check['fired'] for check in checks)} of {len(checks)}",  # that something was measured for
-    )
-
-
-def _error_under_auto_attack(run: Run) -> float | None:
-    results = run.robustness.get("auto_attack", {})
-    return results.get("error") if results.get("eps_255") == AUTO_ATTACK_EPS_255 else None
+    failed = f"{sum(check['fired'] for check in checks)} of {len(checks)}"
+    return (label, str(len(runs)), *(spread(values, of=len(runs)) for values in numbers), failed)
 
 
 def _with_names(runs: Mapping[str, Evaluation], lines_on: Callable[[Evaluation], Iterable[str]]) -> list[str]:

@@ -57,21 +57,13 @@ METRICS = {
 
 @dataclass(frozen=True)
 class Run:
-    """One run's folder, as it was read.
+    """One run's folder, as it was read."""
 
-    Attributes:
-        folder: `<results_dir>/<name>/seed<k>`.
-        config: the resolved config.
-        status: one of `STATUSES`.
-        state: what a run that is not finished has to say: its error, its process, how far it came.
-        metrics: of a finished run, else empty.
-    """
-
-    folder: Path
-    config: Mapping[str, Any]
-    status: str
-    state: str
-    metrics: Mapping[str, Any]
+    folder: Path  # <results_dir>/<name>/seed<k>
+    config: Mapping[str, Any]  # resolved
+    status: str  # one of `STATUSES`
+    state: str  # the error of a failed run, the process of one at work, how far an unfinished one came
+    metrics: Mapping[str, Any]  # empty unless it is finished
 
     @property
     def name(self) -> str:
@@ -87,13 +79,8 @@ class Run:
         return str(self.config["table"])
 
     @property
-    def choices(self) -> Mapping[str, str]:
-        """The options of `network` and `mixup`."""
-        return self.config["choices"]
-
-    @property
     def method(self) -> str:
-        return self.choices["mixup"]
+        return self.config["choices"]["mixup"]
 
     @cached_property
     def config_hash(self) -> str:
@@ -102,12 +89,10 @@ class Run:
 
     @property
     def commit(self) -> str:
-        """The code that finished it, see `short_commit`."""
         return short_commit(self.metrics.get("git_commit"))
 
     @property
     def machine(self) -> str:
-        """The machine on which it ended, with torch's version."""
         machine = self.metrics["machine"]
         of_processor = (("cores", "cores"), ("threads", "thread(s)"))  # None: not known
         counts = [f"{machine[key]} {what}" for key, what in of_processor if machine[key] is not None]
@@ -150,7 +135,7 @@ class Run:
         return found
 
     def error(self, measure: Measure, statistic: str = "last") -> float | None:
-        """In percent; under attack and on corrupted images that of the last epoch. None where it was not measured."""
+        """An error in percent, on attacked and corrupted images that of the last epoch; None if it was not measured."""
         if measure.corruptions:
             return mean_error(self.robustness.get("corruptions", {}).get("errors", {}), measure.corruptions)
         if measure.attack is None:
@@ -159,14 +144,9 @@ class Run:
 
 
 class Row(NamedTuple):
-    """Runs that differ in nothing but the seed, in the order of their seeds.
+    """Runs that differ in nothing but the seed, in the order of their seeds."""
 
-    Attributes:
-        label: their name, and where runs of one name have several configs, the beginning of the config's hash.
-        runs: all of them.
-    """
-
-    label: str
+    label: str  # their name, and where runs of one name have several configs, the beginning of the config's hash
     runs: list[Run]
 
     @property
@@ -223,11 +203,7 @@ def find_runs(results_dir: Path) -> Found:
 
 
 def read_run(folder: Path) -> Run:
-    """One run's folder.
-
-    Raises:
-        InputError: its config or its results cannot be used.
-    """
+    """One run's folder; `InputError` if its config or its results cannot be used."""
     path = folder / "config.yaml"
     config = read_nested(path)
     require(has_shape(config, CONFIG), f"{path} is damaged: its run is not shown")
