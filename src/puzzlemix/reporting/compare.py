@@ -7,6 +7,7 @@ import re
 from collections import defaultdict
 from collections.abc import Iterable, Mapping, Sequence
 from math import inf
+from operator import itemgetter
 from pathlib import Path
 from statistics import mean
 from typing import Any, NamedTuple
@@ -120,22 +121,20 @@ def results_of(config: Mapping[str, Any], repository: Path) -> Results:
 
     tables = []
     for name in (sorted(by_table) or sorted(known)) if table is None else [table]:
-        rows, lines = by_table[name], []
-        beside = {
-            row.label: benchmarks_of(row.settings, row.runs[0].config["choices"], published, benchmarks) for row in rows
-        }
-        missing = {experiment.name: experiment for experiment in experiments if experiment.table == name}
-        if named := dict(missing):
-            for row in rows:
-                run = row.runs[0]
-                experiment = named.get(run.name, named.get(f"{name}_{run.method}"))
-                missing.pop(experiment.name if experiment else None, None)
-                lines += compare_row(row, experiment, published, config["tolerance"])
-        for experiment in missing.values():
-            lines += compare_row(None, experiment, published, config["tolerance"])
-            theirs = benchmarks_of(experiment.settings(), experiment.choices, published, benchmarks)
-            beside[experiment.name] = theirs
-        tables.append(TableResults(name, rows, lines, beside))
+        rows, lines, experiments_run = by_table[name], [], []
+        own = {row.label: (row.settings, row.runs[0].config["choices"]) for row in rows}
+        of_table = {experiment.name: experiment for experiment in experiments if experiment.table == name}
+        for row in rows if of_table else ():
+            run = row.runs[0]
+            experiment = of_table.get(run.name, of_table.get(f"{name}_{run.method}"))
+            lines += compare_row(row, experiment, published, config["tolerance"])
+            experiments_run.append(experiment)
+        for experiment in of_table.values():
+            if experiment not in experiments_run:
+                lines += compare_row(None, experiment, published, config["tolerance"])
+                own[experiment.name] = experiment.settings(), experiment.choices
+        independent = {label: benchmarks_of(*setting, published, benchmarks) for label, setting in own.items()}
+        tables.append(TableResults(name, rows, lines, independent))
     return Results(tables, found.problems)
 
 
@@ -207,13 +206,12 @@ def benchmarks_of(
     crop = "of random size" if padding is None else f"into {padding} zeros"
     ours = {**settings, "network": network, "schedule": schedule, "crop": crop}
     dataset, method = DATASETS.get(settings["dataset.name"]), METHODS.get(choices["mixup"])
-    nearest: dict[str, tuple[tuple[int, int], Benchmark]] = {}
+    candidates: dict[str, list[tuple[tuple[int, int], Benchmark]]] = defaultdict(list)
     for number in published:
         benchmark = benchmarks.get((number.source_id, number.dataset))
-        is_near = (number.dataset, number.method) == (dataset, method)
-        is_near = is_near and number.network in (network, NEAR.get(network))
+        is_near = number.network in (network, NEAR.get(network)) and "RSB" not in number.variant  # another recipe
         same_kind = number.measure is TOP1 and number.statistic.startswith("median of last") and number.epochs
-        if benchmark is None or not (is_near and same_kind) or "RSB" in number.variant:  # RSB: another recipe
+        if benchmark is None or (number.dataset, number.method) != (dataset, method) or not (is_near and same_kind):
             continue
         theirs = {**benchmark["settings"], "network": number.network, "recipe.epochs": int(number.epochs)}
         for key, pattern in VARIANTS.items():
@@ -221,10 +219,9 @@ def benchmarks_of(
                 theirs[key] = float(printed[1])
         found = {key: value for key, value in theirs.items() if key in ours and value != ours[key]}
         words = [f"{key} {value} (here {ours[key]})" for key, value in found.items()]
-        title, distance = benchmark["title"], (abs(theirs["recipe.epochs"] - ours["recipe.epochs"]), len(found))
-        entry = distance, Benchmark(number, words)
-        nearest[title] = min(nearest.get(title, entry), entry, key=lambda candidate: candidate[0])
-    return {title: benchmark for title, (_, benchmark) in nearest.items()}
+        distance = abs(theirs["recipe.epochs"] - ours["recipe.epochs"]), len(found)
+        candidates[benchmark["title"]].append((distance, Benchmark(number, words)))
+    return {title: min(of_title, key=itemgetter(0))[1] for title, of_title in candidates.items()}
 
 
 def as_tables(results: Iterable[TableResults], here: str | None = None) -> list[Table]:
@@ -245,19 +242,18 @@ def as_tables(results: Iterable[TableResults], here: str | None = None) -> list[
 
 def comparison_table(result: TableResults) -> Table:
     """A table's lines next to the authors' numbers, with a column for each independent benchmark."""
-    titles = sorted({title for beside in result.benchmarks.values() for title in beside})
+    titles = sorted({title for of_label in result.benchmarks.values() for title in of_label})
     rows, labels = [], defaultdict(list)
     for line in result.lines:
-        beside = result.benchmarks.get(line.label, {}) if line.measure is TOP1 else {}
-        found = [beside[title].published if title in beside else None for title in titles]
-        cells = (f"{number.shown} ({number.epochs} epochs)" if number else "-" for number in found)
+        of_label = result.benchmarks.get(line.label, {}) if line.measure is TOP1 else {}
+        numbers = [of_label[title].published if title in of_label else None for title in titles]
+        cells = (f"{number.shown} ({number.epochs} epochs)" if number else "-" for number in numbers)
         rows.append((*_cells(line, result.short(line.label)), *cells))
-    for label, beside in result.benchmarks.items():
-        for title, benchmark in beside.items():
+    for label, of_label in result.benchmarks.items():
+        for title, benchmark in of_label.items():
             labels[title, ", ".join(benchmark.differences) or "nothing known"].append(result.short(label))
-    notes = [
-        f"{title} beside {', '.join(found)}: differs in {words}" for (title, words), found in sorted(labels.items())
-    ]
+    found = sorted(labels.items())
+    notes = [f"{title} beside {', '.join(names)}: differs in {words}" for (title, words), names in found]
     return Table(f"{result.name}, beside published numbers", (*LINES_HEADER, *titles), rows, notes)
 
 
@@ -276,7 +272,7 @@ def _cells(line: Line, label: str) -> tuple[str, ...]:
 
 
 def _place(label: str, row: Row) -> tuple[bool, int]:
-    """Where a row is drawn: variants of a method after all that are called as theirs."""
+    """The place of a row in a figure: variants of a method after all rows that are called as theirs."""
     method, order = row.runs[0].method, list(METHODS)
     return label != method, order.index(method) if method in order else len(order)
 

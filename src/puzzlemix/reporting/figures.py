@@ -90,7 +90,7 @@ def save_curves(path: Path, curves: Sequence[Curve], ylabel: str, title: str) ->
 def _curves(curves: Sequence[Curve], ylabel: str, height: float = 3.2) -> tuple[Figure, Axes]:
     """Mean over seeds, with the span from the least to the largest as a band; a wide span on a logarithmic axis.
 
-    The first tenth of the epochs may leave the axis at the top: else the last could not be told apart.
+    The first tenth of the epochs may leave the axis at the top: else the last curves would lie on each other.
     """
     figure, ax = _axes("epoch", ylabel, height)
     for curve in curves:

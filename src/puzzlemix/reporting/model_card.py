@@ -67,7 +67,7 @@ def _lines(weights: Path, config: Mapping[str, Any], metrics: Mapping[str, Any])
     return {
         "file": f"`{weights.name}`, {len(file) / 1e6:.1f} MB, SHA-256 `{hashlib.sha256(file).hexdigest()}`",
         "dataset": _in_words(config["dataset"]),
-        **{part: _in_words(config[part], besides=config["dataset"]) for part in ("network", "mixup", "recipe")},
+        **{part: _in_words(config[part], without=config["dataset"]) for part in ("network", "mixup", "recipe")},
         "precision": config["precision"],
         "errors, last epoch": ", ".join(f"{name} {error:.2f} %" for name, error in (clean | attacked).items()),
         "top1, other epochs": f"median of the last ten {top1['median10']:.2f} %, best {top1['best']:.2f} %",
@@ -91,8 +91,8 @@ def _kind(part: Mapping[str, Any]) -> str:
     return part["_target_"].rpartition(".")[2]
 
 
-def _in_words(part: Mapping[str, Any], besides: Mapping[str, Any] = MappingProxyType({})) -> str:
+def _in_words(part: Mapping[str, Any], without: Mapping[str, Any] = MappingProxyType({})) -> str:
     """Settings as `alpha 1.0, beta 1.2`, without those of another part, and without empty lists."""
-    said = {*SAID_ELSEWHERE, *besides}
+    said = {*SAID_ELSEWHERE, *without}
     kept = {key: value for key, value in flatten(part).items() if not {key, key.rpartition(".")[2]} & said}
     return ", ".join(f"{key} {value}" for key, value in kept.items() if value != [])

@@ -85,7 +85,7 @@ def on_corrupted_images(rows: Mapping[str, Row]) -> list[PageFigure]:
 
 
 def calibration(rows: Mapping[str, Row]) -> list[PageFigure]:
-    """Reliability diagrams, and the accuracy of the images of which a network is surest."""
+    """A reliability diagram, and the accuracy on the images where a network is surest."""
     bins, surest = defaultdict(list), {label: {} for label in rows}
     for label, run in _runs(rows):
         if run.robustness:

@@ -111,16 +111,16 @@ class Run:
 
     @cached_property
     def seconds(self) -> dict[str, float]:
-        """Seconds of a finished run's epochs, by part and in `total`: the median, which an epoch that hung cannot move.
+        """Seconds of an epoch, by part and in `total`: the median, which ignores an epoch that stood still.
 
-        Where the log is damaged, the mean that its metrics have.
+        Where the log is damaged, the mean that the metrics of the finished run have.
         """
         epochs = [record["seconds"] for record in self.log if has_shape(record, {"seconds": SECONDS})]
         return by_part(median, epochs) if epochs else self.metrics["seconds_per_epoch"]
 
     @cached_property
     def robustness(self) -> dict[str, Any]:
-        """What `evaluate.py` found of its last network; empty where it did not, or of another network."""
+        """What `evaluate.py` measured of its last network; empty where it measured another one, or none."""
         results = robustness_file.read_evaluation(self.folder / robustness_file.NAME)
         return results if robustness_file.is_of_run(results, self.metrics) else {}
 
@@ -161,7 +161,7 @@ class Row(NamedTuple):
 
     @property
     def seconds(self) -> dict[str, float]:
-        """Seconds of an epoch, by part and in `total`, the mean over the finished runs, of which there must be one."""
+        """Seconds of an epoch, by part and in `total`: the mean over the finished runs, one or more."""
         return by_part(mean, [run.seconds for run in self.finished])
 
     def errors(self, measure: Measure, statistic: str = "last") -> list[float]:
@@ -171,7 +171,7 @@ class Row(NamedTuple):
 
 
 class Found(NamedTuple):
-    """What lies below a folder: its runs, in the order of their folders, and a line on each that cannot be used."""
+    """The runs below a folder, in the order of their folders, and a line on each that cannot be used."""
 
     runs: list[Run]
     problems: list[str]
