@@ -14,7 +14,7 @@ from PIL import Image
 
 from puzzlemix.data.folders import ImageFolders, resized_folder, write_resized_copies
 from puzzlemix.data.sharding import evaluation_shards
-from puzzlemix.reporting.batch import batch_of
+from puzzlemix.reporting.pictures import batch_of
 from puzzlemix.runtime.errors import InputError, RunError
 
 CLASSES = ["n01", "n02", "n03"]

@@ -13,7 +13,7 @@ from torchvision.datasets import ImageFolder
 from puzzlemix.data.folders import ImageFolders
 from puzzlemix.data.image_files import find_images, read_rgb
 from puzzlemix.data.image_folder import read_image_folder
-from puzzlemix.reporting.batch import read_images
+from puzzlemix.reporting.pictures import read_images
 from puzzlemix.runtime.errors import InputError
 
 CLASSES = ["bee", "cat"]

@@ -12,8 +12,8 @@ from puzzlemix.data.corrupted import RELEASED, STANDARD
 from puzzlemix.evaluation.corrupted import mean_error
 from puzzlemix.evaluation.self_checks import self_checks
 from puzzlemix.reporting import robustness_figures
-from puzzlemix.reporting.report import report_page
-from puzzlemix.reporting.results import as_tables
+from puzzlemix.reporting.compare import as_tables
+from puzzlemix.reporting.page import report_page
 from puzzlemix.reporting.robustness_figures import LEAST_IMAGES, family_of, pool
 from puzzlemix.reporting.runs import find_runs, rows_of
 from puzzlemix.reporting.tables import as_latex, as_markdown

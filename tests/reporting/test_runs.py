@@ -8,8 +8,8 @@ import yaml
 from conftest import TINY, held_by_another_process
 from made_runs import change, run_of
 
-from puzzlemix.reporting.listing import listing
 from puzzlemix.reporting.measures import FGSM8, PGD7_EPS8
+from puzzlemix.reporting.run_tables import listing
 from puzzlemix.reporting.runs import find_runs, rows_of
 from puzzlemix.runtime.errors import InputError
 
@@ -70,7 +70,7 @@ DAMAGE = {
     ),
     "top1_error.median10 is 120, no perc": lambda path: change(path, top1_error={"median10": 120}),
     "config.yaml is damaged": lambda path: path.with_name("config.yaml").write_text("name: [x\n"),
-    "has no config.yaml beside it": lambda path: path.with_name("config.yaml").unlink(),
+    "has no config.yaml next to it": lambda path: path.with_name("config.yaml").unlink(),
     "robustness.json is damaged: it is not shown": lambda path: (path.parent / "robustness.json").write_text("{"),
     "repeats seed 0 of": lambda path: shutil.copytree(path.parents[1], path.parents[2] / "copy"),
 }
@@ -210,9 +210,9 @@ def test_of_two_repetitions_the_finished_one_counts_and_the_other_is_named(runs)
 
 
 NOT_SHOWN = {
-    "not of the config beside it: epochs is 3": {"epochs": 3},
-    "not of the config beside it: seed is 5": {"seed": 5},
-    "not of the config beside it: config_hash is 0": {"config_hash": "0"},
+    "not of the config next to it: epochs is 3": {"epochs": 3},
+    "not of the config next to it: seed is 5": {"seed": 5},
+    "not of the config next to it: config_hash is 0": {"config_hash": "0"},
     "is damaged": {"seconds_per_epoch": None},
     "is damaged: it": {"evaluated_on": 3},
     "is damaged: it lacks": {"top1_error": {"last": 3.0}},

@@ -1,6 +1,6 @@
-"""Published results as data: in `results/paper/` a CSV file a family of sources, a row a number and where it was seen.
+"""The published results as data, and the files of `configs/experiment/` that reproduce them.
 
-What each column holds: `results/paper/README.md`.
+`results/paper/` has a CSV file for each family of sources, with a row for each number; its README explains the columns.
 """
 
 from __future__ import annotations
@@ -9,9 +9,11 @@ import csv
 import re
 from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
-from puzzlemix.reporting.experiments import ExperimentFile
+import yaml
+
+from puzzlemix.cli.config import composed_settings
 from puzzlemix.reporting.measures import BY_NAME, Measure
 from puzzlemix.runtime.errors import InputError, nearest, require
 
@@ -36,19 +38,19 @@ METHODS = {
 
 NOT_STATED = "not stated"
 
-# Which statistic of a run a published one is, by how the source's words begin. The paper's is the median of the last
-# ten epochs, which the release prints.
+# The statistic of a run that a published one is compared with, by how the source's words begin. The paper's is the
+# median of the last ten epochs, which the release prints.
 PUBLISHED_STATISTICS = {
     "paper value as quoted by a user": NOT_STATED,
     "median of last 10 epochs": "median10",
     "paper table value": "median10",
     "as quoted": "median10",
     "last epoch": "last",
-    "DERIVED mean over": "last",  # of corruptions, by us, from a log's last epoch
+    "DERIVED mean over": "last",  # over corruptions; we took it from a log's last epoch
     "last checkpoint": "last",
     "converged (last)": "last",
     "best epoch": "best",
-    "test at epoch": None,  # of an epoch within the authors' training: no run is compared with it
+    "test at epoch": None,  # an epoch within the authors' training: no run is compared with it
     "in-training FGSM at epoch": None,
 }
 
@@ -58,8 +60,41 @@ NOT_MEASURED = r"(ifgsm|pgd)[1-7]_eps[48]_step[12]_accuracy|train_top1_accuracy_
 MAY_BE_EMPTY = ("experiment", "table", "epochs", "variant", "note")
 
 
+class ExperimentFile(NamedTuple):
+    """A file of `configs/experiment/`, which also names its runs, and the options that it selects."""
+
+    name: str
+    dataset: str
+    network: str
+    method: str  # the option of `mixup`
+
+    @property
+    def choices(self) -> dict[str, str]:
+        """The options as a run keeps them in its config."""
+        return {"network": self.network, "mixup": self.method}
+
+    @property
+    def table(self) -> str:
+        """The table that its runs stand in."""
+        return f"{self.dataset}_{self.network}"
+
+    def settings(self) -> dict[str, Any]:
+        """The settings that the results of its runs depend on, flat; Hydra composes them, so only inside a script."""
+        return composed_settings(self.name)
+
+
+def experiment_files(folder: Path) -> list[ExperimentFile]:
+    """All experiments of a folder, in the order of their names."""
+    files = []
+    for path in sorted(folder.glob("*.yaml")):
+        defaults = yaml.safe_load(path.read_text())["defaults"]
+        chosen = {key.removeprefix("override /"): option for entry in defaults for key, option in entry.items()}
+        files.append(ExperimentFile(path.stem, chosen["dataset"], chosen["network"], chosen["mixup"]))
+    return files
+
+
 class Published(NamedTuple):
-    """One published number. All fields are text, as in the file, so that 19.60 keeps its zero."""
+    """A published number. All fields are text, as in the file, so that 19.60 keeps its zero."""
 
     experiment: str  # the file in configs/experiment/ that reproduces it; empty: there is none
     source_id: str
@@ -79,18 +114,18 @@ class Published(NamedTuple):
 
     @property
     def measure(self) -> Measure | None:
-        """What a run has to be compared by; None where runs do not measure it."""
+        """The measure of a run that it is compared with; None if runs do not measure it."""
         of_15 = " of 15" if self.metric == "corruption_error" and "15 standard corruptions" in self.statistic else ""
         return BY_NAME.get(f"{self.metric}{of_15}")
 
     @property
     def number(self) -> float:
-        """The value; of an accuracy that runs measure as an error, the error in percent."""
+        """The value; an accuracy, which runs measure as an error, becomes the error in percent."""
         return 100 - float(self.value) if self.metric.endswith("_accuracy") else float(self.value)
 
     @property
     def decimals(self) -> int:
-        """Digits behind the point, as printed."""
+        """The digits behind the point, as printed."""
         return len(self.value.partition(".")[2])
 
     @property
@@ -99,8 +134,13 @@ class Published(NamedTuple):
         return 0.5 * 10.0**-self.decimals
 
     @property
-    def one_run(self) -> bool:
-        """Whether it is of a single run, and so has a spread of its own, rather than a mean of several."""
+    def shown(self) -> str:
+        """The number with as many digits as were printed."""
+        return f"{self.number:.{self.decimals}f}"
+
+    @property
+    def is_one_run(self) -> bool:
+        """Whether it comes from a single run, and so has a spread of its own, and is no mean over several."""
         return re.search(r"\bseed \d", f"{self.source} {self.statistic}") is not None
 
     @property
@@ -111,24 +151,29 @@ class Published(NamedTuple):
 
     @property
     def measured_by(self) -> str | None:
-        """The statistic over epochs that a run has to be compared by; None of a single epoch within the training."""
+        """The statistic of a run that it is compared with; None for a single epoch within the training."""
         return next((ours for theirs, ours in PUBLISHED_STATISTICS.items() if self.statistic.startswith(theirs)), None)
 
 
 def read_published(folder: Path, experiments: Iterable[ExperimentFile]) -> list[Published]:
-    """All published numbers of a folder, in the order of its files and rows; each row is checked.
-
-    Args:
-        folder: of the CSV files.
-        experiments: those that a row may name.
+    """All published numbers of a folder's CSV files, in order; each row is checked, and may name one of `experiments`.
 
     Raises:
         InputError: there is no such file, one cannot be read, or a row is wrong; names the file and the line.
     """
     by_name = {experiment.name: experiment for experiment in experiments}
-    paths = sorted(Path(folder).glob("*.csv"))
+    paths = sorted(folder.glob("*.csv"))
     require(bool(paths), f"no published numbers in {folder}: give published=, or restore it from the repository")
     return [number for path in paths for number in _read_file(path, by_name)]
+
+
+def read_benchmarks(path: Path) -> dict[tuple[str, str], dict[str, Any]]:
+    """The independent benchmarks, by `source_id` and printed dataset: each has its `title` and stated `settings`."""
+    try:
+        entries = yaml.safe_load(path.read_text())
+    except (OSError, yaml.YAMLError) as error:
+        raise InputError(f"{path} cannot be read: give published=, or restore it from the repository") from error
+    return {(entry["source_id"], dataset): entry for entry in entries for dataset in entry["datasets"]}
 
 
 def _read_file(path: Path, experiments: Mapping[str, ExperimentFile]) -> Iterator[Published]:
@@ -157,28 +202,23 @@ def _problems(row: Mapping[str, str], experiments: Mapping[str, ExperimentFile])
         if not row[column] and column not in MAY_BE_EMPTY:
             yield f"{column} must not be empty"
 
-    value, epochs = row["value"], row["epochs"]
+    name, value, epochs = row["experiment"], row["value"], row["epochs"]
     if not re.fullmatch(r"[0-9]+(\.[0-9]+)?", value):
         yield f"value must be a number, such as 19.60, not '{value}'"
     if row["unit"] == "%" and float(value) > 100:
         yield f"value must be a percentage, 0 to 100, not {value}"
     if not re.fullmatch(r"[0-9]*", epochs):
         yield f"epochs must be a whole number or empty, not '{epochs}'"
+    if not name:
+        return
 
-    if row["experiment"]:
-        yield from _problems_as_experiment(row, experiments)
-
-
-def _problems_as_experiment(row: Mapping[str, str], experiments: Mapping[str, ExperimentFile]) -> Iterator[str]:
-    """What keeps a row from being compared with runs of the experiment that it names."""
-    name, metric, statistic = row["experiment"], row["metric"], row["statistic"]
+    metric, statistic = row["metric"], row["statistic"]  # which runs of the experiment must have
     if name not in experiments:
         yield f"unknown experiment '{name}'{nearest(name, experiments)}"
     for column, names in (("dataset", DATASETS), ("network", NETWORKS), ("method", METHODS)):
         its_own = names.get(getattr(experiments[name], column))
         if its_own not in (None, row[column].removesuffix("-C")):  # CIFAR-100-C has corrupted images of CIFAR-100
             yield f"{column} of {name} is {its_own}, not {row[column]}"
-
     if metric not in BY_NAME and not re.fullmatch(NOT_MEASURED, metric):
         yield f"unknown metric '{metric}'{nearest(metric, BY_NAME)}"
     if metric in BY_NAME and row["unit"] != "%":
