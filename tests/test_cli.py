@@ -111,7 +111,7 @@ def test_bad_input_in_a_sweep_is_told_before_it_starts(script, tmp_path, monkeyp
 
 def test_bad_input_is_told_once_a_machine(script, monkeypatch):
     """Of one that it is wrong on alone, no other machine would tell."""
-    monkeypatch.setattr(cli_script, "FIRST_TELLS_S", 0.0)
+    monkeypatch.setattr(cli_script, "WAIT_FOR_FIRST_S", 0.0)
     monkeypatch.setenv("RANK", "2")
     for local_rank, told in (("0", "error: unknown mixup 'cutmx'; did you mean 'cutmix'?"), ("1", 1)):
         monkeypatch.setenv("LOCAL_RANK", local_rank)

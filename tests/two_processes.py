@@ -147,7 +147,7 @@ def trained(folder, *overrides, at=None):
     """
     status, printed = 0, StringIO()
     with pytest.MonkeyPatch.context() as patch, redirect_stdout(printed):
-        patch.setattr(script, "FIRST_TELLS_S", 0.0)  # how long the other process waits, which torchrun would end
+        patch.setattr(script, "WAIT_FOR_FIRST_S", 0.0)  # how long the other process waits, which torchrun would end
         if at is not None and distributed.rank() == 1:
             step, number = at
             at_step(patch, step, lambda: os.kill(os.getpid(), number))
