@@ -9,21 +9,27 @@ from collections.abc import Iterable, Mapping, Sequence
 from datetime import datetime
 from importlib import resources
 from pathlib import Path
+from statistics import mean
 from typing import Any, NamedTuple
 
 from jinja2 import Environment
 from markupsafe import Markup
 from PIL import Image
 
-from puzzlemix.reporting import figures, robustness_figures
+from puzzlemix.data.corrupted import SEVERITIES, STANDARD
+from puzzlemix.evaluation.self_checks import words
+from puzzlemix.reporting import figures
 from puzzlemix.reporting.compare import Results, TableResults, as_tables
 from puzzlemix.reporting.figures import PageFigure
-from puzzlemix.reporting.measures import TOP1
+from puzzlemix.reporting.measures import CORRUPTED, TOP1
 from puzzlemix.reporting.run_tables import named
-from puzzlemix.reporting.runs import Row, by_name, short_commit
+from puzzlemix.reporting.runs import Row, Run, by_name, short_commit
 from puzzlemix.training.settings import canonical
 
 ROWS = len(figures.COLOURS)  # that a figure shows
+BOUND_255 = 8  # at which attacks are compared: that of the paper's FGSM
+LEAST_IMAGES = 10  # of a bin that is drawn: among fewer the share that is right says little
+SPANS = "Mean over seeds, spans are standard deviations."
 WEBP_QUALITY = 85
 WIDE_PX = 800  # of a picture that takes the whole width of the page
 
@@ -59,9 +65,9 @@ def section_of(result: TableResults, commit: str) -> dict[str, Any]:
     note = f"The {ROWS} rows of least error, of each method one first; {left_out} are not drawn." if left_out else ""
     groups = [
         Group("Learning curves", learning_curves(rows), f"{note} {damaged_logs(rows)}".strip()),
-        Group("Under attack", robustness_figures.under_attack(rows), note),
-        Group("Corrupted images", robustness_figures.on_corrupted_images(rows), note),
-        Group("Calibration", robustness_figures.calibration(rows), note),
+        Group("Under attack", under_attack(rows), note),
+        Group("Corrupted images", on_corrupted_images(rows), note),
+        Group("Calibration", calibration(rows), note),
         Group("Time", seconds(rows), note),
         Group("Ablations", [ablation_figure(*ablation) for ablation in find_ablations(result.rows)]),
         Group("Mixed images", mixed_images(result.rows)),
@@ -76,9 +82,9 @@ def learning_curves(rows: Mapping[str, Row]) -> list[PageFigure]:
         ("top1_error", "top-1 error, %", "Error on the images that the runs are evaluated on."),
         ("train_loss", "loss", "Loss on the mixed training images; methods differ in what it is of."),
     )
-    spans = "Mean over seeds; the band is from the least to the largest."
+    band = "Mean over seeds; the band is from the least to the largest."
     return [
-        PageFigure(figures.draw_curves(curves, ylabel), f"{caption} {spans}")
+        PageFigure(figures.draw_curves(curves, ylabel), f"{caption} {band}")
         for key, ylabel, caption in wanted
         if (curves := figures.curves_of(rows, key))
     ]
@@ -92,10 +98,111 @@ def damaged_logs(rows: Mapping[str, Row]) -> str:
     return f"In {named(damaged, len(finished))} {where}." if damaged else ""
 
 
+def under_attack(rows: Mapping[str, Row]) -> list[PageFigure]:
+    """Errors of all attacks at one bound, and against the bound where attacks differ in nothing else."""
+    met = [(label, *one) for label, run in _runs(rows) for one in run.under_attack if one[0]["eps_255"] > 0]
+    clean = {label: row.errors(TOP1) for label, row in rows.items()}
+    curves: dict[str, dict[str, dict[float, list[float]]]] = {}
+    for label, attack, error in met:
+        of_family = curves.setdefault(family_of(attack), {label: {0.0: errors} for label, errors in clean.items()})
+        of_family[label].setdefault(attack["eps_255"], []).append(error)
+    curves = {family: by_row for family, by_row in curves.items() if len(set().union(*by_row.values())) > 2}
+
+    dots: dict[str, dict[str, list[float]]] = {}
+    for label, attack, error in met:
+        if attack["eps_255"] == BOUND_255 or family_of(attack) not in curves:
+            dots.setdefault(words(attack), {}).setdefault(label, []).append(error)
+    for label, run in _runs(rows):
+        if attacked := run.robustness.get("auto_attack"):
+            name = f"AutoAttack {attacked['eps_255']:g}/255, of {attacked['images']} images"
+            dots.setdefault(name, {}).setdefault(label, []).append(attacked["error"])
+    if not dots:
+        return []
+    weakest_first = sorted(dots, key=lambda name: mean(error for errors in dots[name].values() for error in errors))
+    shown = {"not attacked": clean, **{name: dots[name] for name in weakest_first}}
+    caption = "Top-1 error of the last epoch's network, the weakest attack first: it is the strongest that counts."
+    found = [PageFigure(figures.draw_dots(shown, rows, "error, %"), f"{caption} {SPANS}")]
+    for family, by_row in curves.items():
+        caption = "Top-1 error of the last epoch's network against the attack's bound; 0: not attacked."
+        drawn = figures.draw_lines(by_row, f"eps of {family}, 1/255", "error, %", top=102)
+        found.append(PageFigure(drawn, f"{family}. {caption} {SPANS}"))
+    return found
+
+
+def family_of(attack: Mapping[str, Any]) -> str:
+    """The curve on which an attack lies: its attacks differ in the bound alone, and step in proportion to it."""
+    step = attack["step_255"] / attack["eps_255"]
+    if attack["steps"] == 1:
+        start = ", random start" if attack["random_start"] else ""
+        return f"FGSM{start}" if step == 1 else f"FGSM, step {step:.3g} eps{start}"
+    start = "" if attack["random_start"] else ", no random start"
+    restarts = f" x {attack['restarts']}" if attack.get("restarts", 1) > 1 else ""
+    return f"PGD-{attack['steps']}{restarts}, step {step:.3g} eps{start}"
+
+
+def on_corrupted_images(rows: Mapping[str, Row]) -> list[PageFigure]:
+    """Errors of each corruption, and against its severity."""
+    of_each: dict[str, dict[str, list[float]]] = {}
+    by_severity: dict[str, dict[float, list[float]]] = {label: {} for label in rows}
+    for label, run in _runs(rows):
+        for measure in CORRUPTED:
+            if (error := run.error(measure)) is not None:
+                name = measure.corruptions[0].replace("_", " ")
+                of_each.setdefault(name, {}).setdefault(label, []).append(error)
+        errors_of = run.robustness.get("corruptions", {}).get("errors", {})
+        standard = [errors_of.get(name, [None]) for name in STANDARD]
+        if all(None not in errors for errors in standard):
+            for severity, errors in zip(SEVERITIES, zip(*standard, strict=True), strict=True):
+                by_severity[label].setdefault(severity, []).append(mean(errors))
+    found = []
+    if of_each:
+        caption = f"Top-1 error on corrupted test images, mean over five severities. {SPANS}"
+        found.append(PageFigure(figures.draw_dots(of_each, rows, "error, %"), caption))
+    if any(by_severity.values()):
+        caption = f"Top-1 error by severity, mean over the {len(STANDARD)} standard corruptions. {SPANS}"
+        found.append(PageFigure(figures.draw_lines(by_severity, "severity", "error, %"), caption))
+    return found
+
+
+def calibration(rows: Mapping[str, Row]) -> list[PageFigure]:
+    """A reliability diagram, and the accuracy on the images where a network is surest."""
+    bins, surest = defaultdict(list), {label: {} for label in rows}
+    for label, run in _runs(rows):
+        if run.robustness:
+            bins[label].append(run.robustness["calibration"]["bins"])
+            for one in run.robustness["calibration"]["by_confidence"]:
+                if one["accuracy"] is not None:
+                    surest[label].setdefault(100 * one["at_least"], []).append(one["accuracy"])
+    if not bins:
+        return []
+    pooled = {label: pool(bins.get(label, [])) for label in rows}
+    reliability = (
+        "How many answers are right, by the network's confidence, in bins of equal width: below the dashed line it is "
+        f"surer than it is right. Images of all seeds; bins of fewer than {LEAST_IMAGES} are left out."
+    )
+    of_surest = f"Accuracy on the test images of which the network is at least so sure. {SPANS}"
+    return [
+        PageFigure(figures.draw_reliability(pooled), reliability),
+        PageFigure(figures.draw_lines(surest, "confidence of at least, %", "accuracy, %"), of_surest),
+    ]
+
+
+def pool(bins_of_seeds: Sequence[Sequence[Mapping[str, Any]]]) -> list[tuple[float, float]]:
+    """Mean confidence and accuracy in percent of each bin, over the images of several seeds."""
+    pooled = []
+    for bins in zip(*bins_of_seeds, strict=True):
+        filled = [one for one in bins if one["images"]]
+        images = sum(one["images"] for one in filled)
+        if images >= LEAST_IMAGES:
+            means = (sum(one["images"] * one[key] for one in filled) / images for key in ("confidence", "accuracy"))
+            pooled.append(tuple(means))
+    return pooled
+
+
 def seconds(rows: Mapping[str, Row]) -> list[PageFigure]:
     """What an epoch's time goes to."""
     finished = {label: row for label, row in rows.items() if row.finished}
-    machines = [run.metrics["machine"] for row in finished.values() for run in row.finished]
+    machines = [run.metrics["machine"] for _, run in _runs(finished)]
     names = sorted({str(machine["gpu"] or machine["processor"]) for machine in machines})
     caption = f"By the part of a step, with the evaluation, on {', '.join(names)}."
     return [PageFigure(figures.draw_seconds(finished), caption)] if finished else []
@@ -159,3 +266,7 @@ def _picture(path: Path) -> str:
     data = base64.b64encode(webp.getvalue()).decode()
     tag = Markup(f'<img class="{wide}" alt="{{}}" src="data:image/webp;base64,{data}">')
     return tag.format(f"mixed images of {path.parent.parent.name}")
+
+
+def _runs(rows: Mapping[str, Row]) -> list[tuple[str, Run]]:
+    return [(label, run) for label, row in rows.items() for run in row.finished]
