@@ -6,7 +6,7 @@ import sys
 ONLY_TORCH_AND_NUMPY = """
 import sys
 before = set(sys.modules)
-import torch, numpy
+import torch, numpy.random
 allowed = {name.partition(".")[0] for name in sys.modules}
 import puzzlemix, puzzlemix.networks, puzzlemix.mixing, puzzlemix.evaluation.attacks
 new = {name.partition(".")[0] for name in sys.modules} - allowed

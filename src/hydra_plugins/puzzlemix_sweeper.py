@@ -3,8 +3,6 @@
 Hydra imports this file at the start of every program that uses Hydra, so it imports nothing but Hydra by itself.
 """
 
-from __future__ import annotations
-
 from collections.abc import Sequence
 from itertools import chain
 from typing import Any

@@ -1,7 +1,5 @@
 """The objects that a run is made of, built from a resolved config or from a checkpoint's."""
 
-from __future__ import annotations
-
 import importlib
 import json
 from collections.abc import Iterator, Mapping, Sequence

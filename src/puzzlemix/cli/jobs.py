@@ -1,7 +1,5 @@
 """Runs that are jobs, of `launcher=slurm` or `launcher=submitit_local`: their processes, their logs, and lost jobs."""
 
-from __future__ import annotations
-
 import os
 import sys
 import traceback

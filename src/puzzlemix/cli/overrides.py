@@ -1,7 +1,5 @@
 """The arguments of a script: Hydra's overrides and flags, which are completed and checked before Hydra reads them."""
 
-from __future__ import annotations
-
 import re
 import shlex
 from collections.abc import Mapping, Sequence

@@ -1,7 +1,5 @@
 """The frame of every script of `scripts/`: Hydra, help, signals to stop, and errors of one line."""
 
-from __future__ import annotations
-
 import atexit
 import gc
 import inspect

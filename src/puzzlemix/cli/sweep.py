@@ -1,7 +1,5 @@
 """The runs of a sweep: all are checked before the first, and the errors of failed ones are reported at the end."""
 
-from __future__ import annotations
-
 import shlex
 import sys
 import traceback

@@ -1,7 +1,5 @@
 """L-infinity attacks, all as PGD (Madry et al., 2018): FGSM (Goodfellow et al., 2015) is one step, no random start."""
 
-from __future__ import annotations
-
 from collections.abc import Mapping
 from typing import Any
 

@@ -4,8 +4,6 @@ Each attacks the images that are still classified correctly: APGD on the cross-e
 towards other classes, and Square, which sees no gradient.
 """
 
-from __future__ import annotations
-
 import importlib.util
 import logging
 import zlib

@@ -4,8 +4,6 @@ The expected calibration error of Naeini et al. (2015), as torchmetrics computes
 width over the largest probability, a confidence of exactly 1 in a bin of its own.
 """
 
-from __future__ import annotations
-
 from typing import Any
 
 import torch

@@ -3,8 +3,6 @@
 There is no mCE: it needs AlexNet's errors (Hendrycks and Dietterich, 2019), which CIFAR and Tiny-ImageNet lack.
 """
 
-from __future__ import annotations
-
 from collections.abc import Mapping, Sequence
 from functools import partial
 from statistics import mean

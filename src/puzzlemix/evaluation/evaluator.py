@@ -1,13 +1,11 @@
 """The evaluation of a network: sums over images of its dataset, on all processes together, and the errors from them."""
 
-from __future__ import annotations
-
 import json
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import closing
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, Self
 
 import torch
 from torch import Tensor, nn
@@ -87,7 +85,7 @@ class Evaluator:
     seed: int = 0
     kept: KeptTotals | None = None
 
-    def keeping(self, path: Path, weights: str) -> Evaluator:
+    def keeping(self, path: Path, weights: str) -> Self:
         """The same evaluator, but it keeps finished totals in a file and measures no total that the file has.
 
         Args:

@@ -1,7 +1,5 @@
 """The file of a network's evaluation, `robustness.json`: its place, its shape, and how a new one keeps earlier ones."""
 
-from __future__ import annotations
-
 from collections.abc import Mapping
 from pathlib import Path
 from types import NoneType

@@ -4,8 +4,6 @@ Sources: Athalye, Carlini and Wagner, *Obfuscated Gradients Give a False Sense o
 Carlini et al., *On Evaluating Adversarial Robustness* (2019).
 """
 
-from __future__ import annotations
-
 from collections.abc import Callable, Iterator, Mapping
 from itertools import permutations
 from typing import Any, NamedTuple

@@ -1,7 +1,5 @@
 """The processes of a run: the rank of this one, and the exchanges between them. All of it works on one process too."""
 
-from __future__ import annotations
-
 import atexit
 import os
 from datetime import timedelta

@@ -1,7 +1,5 @@
 """The environment of a run, for its metadata: versions, git commit, machine."""
 
-from __future__ import annotations
-
 import os
 import platform
 import re

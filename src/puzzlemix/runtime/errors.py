@@ -1,7 +1,5 @@
 """Errors of one line, which name the input that cannot work and the remedy, and the checks that raise them."""
 
-from __future__ import annotations
-
 import difflib
 import os
 from collections.abc import Iterable

@@ -1,7 +1,5 @@
 """Files of results: each is whole or not there, and is known to be writable before work is spent on it."""
 
-from __future__ import annotations
-
 import errno
 import os
 from collections.abc import Collection, Iterator

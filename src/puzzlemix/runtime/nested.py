@@ -1,7 +1,5 @@
 """Nested plain data, such as configs and results: how to flatten it, check its shape, and read it from any file."""
 
-from __future__ import annotations
-
 import json
 import sys
 from collections.abc import Callable, Mapping, Sequence

@@ -4,8 +4,6 @@ Inside `answered` a signal raises `PreemptedError` at once, wherever the program
 processes have to stop together, it waits for the next `stop_if_asked`.
 """
 
-from __future__ import annotations
-
 import multiprocessing
 import signal
 from collections.abc import Iterator

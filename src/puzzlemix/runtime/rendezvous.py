@@ -1,7 +1,5 @@
 """The meeting of a run's processes under torchrun, which works again after torchrun has restarted them."""
 
-from __future__ import annotations
-
 import os
 import time
 import uuid

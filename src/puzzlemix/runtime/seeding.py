@@ -4,8 +4,6 @@ The purpose comes first in the entropy. Without it, streams of the same seed and
 entropy with zeros: `default_rng([seed, epoch])` and `default_rng([seed, epoch, 0])` are one and the same.
 """
 
-from __future__ import annotations
-
 import random
 import zlib
 from collections.abc import Mapping

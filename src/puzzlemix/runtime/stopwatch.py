@@ -1,7 +1,5 @@
 """A stopwatch for named spans of time, on the host or on a GPU, that makes neither wait."""
 
-from __future__ import annotations
-
 import time
 from collections import defaultdict
 from collections.abc import Callable, Iterator, Mapping, Sequence

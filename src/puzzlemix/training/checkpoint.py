@@ -1,7 +1,5 @@
 """Checkpoints: the files from which a run goes on and a network is evaluated; each is whole or not there."""
 
-from __future__ import annotations
-
 import hashlib
 import io
 import re

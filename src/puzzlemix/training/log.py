@@ -12,8 +12,6 @@
 The folder's name depends on the config only, so every process and every restart finds the same folder.
 """
 
-from __future__ import annotations
-
 import fcntl
 import json
 import os

@@ -1,7 +1,5 @@
 """The training loop: an epoch is mixed batches, an evaluation, a line in the log, a checkpoint."""
 
-from __future__ import annotations
-
 from collections.abc import Callable
 from contextlib import closing
 from math import inf

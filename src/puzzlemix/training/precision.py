@@ -3,14 +3,12 @@
 `python -m benchmarks training` measures what each setting costs and gains.
 """
 
-from __future__ import annotations
-
 import ctypes
 import os
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Self
 
 import torch
 from torch import nn
@@ -54,7 +52,7 @@ class Arithmetic:
             require(isinstance(value, bool), f"{name} must be true or false, not {value}")
 
     @classmethod
-    def from_config(cls, config: Mapping[str, Any]) -> Arithmetic:
+    def from_config(cls, config: Mapping[str, Any]) -> Self:
         """The settings of a run's config."""
         return cls(**{name: config[name] for name in cls.__dataclass_fields__})
 

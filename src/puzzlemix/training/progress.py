@@ -1,10 +1,8 @@
 """The progress of a training: on a terminal a bar over a table of the last epochs, elsewhere a line now and then."""
 
-from __future__ import annotations
-
 import time
 from collections.abc import Mapping, Sequence
-from typing import Any
+from typing import Any, Self
 
 from torch import Tensor
 from tqdm import tqdm
@@ -40,7 +38,7 @@ class ProgressBar:
         if first_epoch > 0 and self._bar.disable:
             distributed.print_once(f"{name}: goes on from epoch {first_epoch:g} of {epochs}")
 
-    def __enter__(self) -> ProgressBar:
+    def __enter__(self) -> Self:
         return self
 
     def __exit__(self, *_: object) -> None:

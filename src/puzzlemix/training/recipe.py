@@ -1,7 +1,5 @@
 """The recipe of a training: everything of a run that is neither data, nor network, nor mixing method."""
 
-from __future__ import annotations
-
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from itertools import pairwise

@@ -17,14 +17,12 @@ Next to the checkpoint main.py writes `log.txt`, with a line `**Test** Prec@1 ..
 run, there follows a line for each attack after each of its steps.
 """
 
-from __future__ import annotations
-
 import hashlib
 import re
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from statistics import median
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, Self
 
 import numpy as np
 from torch import Tensor, nn
@@ -47,7 +45,7 @@ class Inert:
 
     __slots__ = ("state",)
 
-    def __new__(cls, *_given: Any) -> Inert:
+    def __new__(cls, *_given: Any) -> Self:
         return super().__new__(cls)
 
     def __setstate__(self, state: Any) -> None:

@@ -1,7 +1,5 @@
 """The settings that a run's results depend on; two runs with equal settings are repetitions of each other."""
 
-from __future__ import annotations
-
 import hashlib
 import json
 from collections.abc import Mapping

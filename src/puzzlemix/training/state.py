@@ -1,7 +1,5 @@
 """The state of a run, all that changes while it trains, and the checkpoints from which it goes on exactly."""
 
-from __future__ import annotations
-
 import sys
 from collections.abc import Sequence
 from typing import Any

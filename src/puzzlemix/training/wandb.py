@@ -1,7 +1,5 @@
 """A run's page at Weights & Biases: config, curves, pictures, the final table and the checkpoint."""
 
-from __future__ import annotations
-
 import hashlib
 import re
 from collections.abc import Mapping
