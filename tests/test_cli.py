@@ -122,7 +122,13 @@ def test_bad_input_is_told_once_a_machine(script, monkeypatch):
 
 def test_ctrl_c_says_so_and_the_run_can_go_on(tmp_path):
     command = [sys.executable, SCRIPTS / "train.py", *TINY, f"results_dir={tmp_path}", "name=run", "recipe.epochs=500"]
-    process = subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True)
+    process = subprocess.Popen(
+        command,
+        stdout=subprocess.DEVNULL,
+        stderr=subprocess.PIPE,
+        text=True,
+        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),  # which shells ignore in the background
+    )
     log = tmp_path / "run" / "seed0" / "log.jsonl"
     while process.poll() is None and not (log.is_file() and log.read_text().count("\n") >= 2):
         time.sleep(0.01)

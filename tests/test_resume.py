@@ -146,9 +146,13 @@ def test_a_signal_during_the_imports_is_answered(tmp_path):
     """In all scripts that work for long."""
     scripts = {"train": f"results_dir={tmp_path}", "evaluate": "checkpoint=any", "prepare_data": "dataset=digits"}
     processes = [start([sys.executable, str(SCRIPTS / f"{name}.py"), given]) for name, given in scripts.items()]
-    for process in processes:
-        wait_for(lambda pid=process.pid: "libtorch" in Path(f"/proc/{pid}/maps").read_text(), process)
-        process.send_signal(signal.SIGTERM)
+    importing = [*processes]
+    while importing:
+        assert all(process.poll() is None for process in importing)
+        for process in [p for p in importing if "libtorch" in Path(f"/proc/{p.pid}/maps").read_text()]:
+            process.send_signal(signal.SIGTERM)
+            importing.remove(process)
+        time.sleep(0.005)
     ends = [(*process.communicate(), process.returncode) for process in processes]
     assert ends == [(STOPPED, "", ASKED_TO_STOP)] * len(scripts)
     assert not any(tmp_path.iterdir())
