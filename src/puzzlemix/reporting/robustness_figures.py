@@ -12,7 +12,7 @@ from markupsafe import Markup
 from matplotlib.ticker import MaxNLocator
 
 from puzzlemix.data.corrupted import SEVERITIES, STANDARD
-from puzzlemix.evaluation.self_checks import words
+from puzzlemix.evaluation.self_checks import attack_name
 from puzzlemix.reporting.figures import COLOURS, STYLE, TEXT, PageFigure, axes, mean_and_span, svg
 from puzzlemix.reporting.measures import CORRUPTED, TOP1
 from puzzlemix.reporting.runs import Row, Run
@@ -46,7 +46,7 @@ def under_attack(rows: Mapping[str, Row]) -> list[PageFigure]:
     dots: dict[str, dict[str, list[float]]] = {}
     for label, attack, error in met:
         if attack["eps_255"] == BOUND_255 or family_of(attack) not in curves:
-            dots.setdefault(words(attack), {}).setdefault(label, []).append(error)
+            dots.setdefault(attack_name(attack), {}).setdefault(label, []).append(error)
     for label, run in _runs(rows):
         if found := run.robustness.get("auto_attack"):
             name = f"AutoAttack {found['eps_255']:g}/255, of {found['images']} images"
