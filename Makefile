@@ -1,12 +1,12 @@
 # make demo: five mixing methods side by side on real digits, in minutes on a CPU
-# make test: the whole test suite
+# make test: all tests but the slow ones; make test-all: all tests
 PYTHON ?= python3
 DEMO = results/runs/digits_preactresnet18_narrow_puzzlemix/seed0/checkpoints
 SHELL = bash
 .SHELLFLAGS = -o pipefail -c
 DEMO_SEEDS = demo-seeds-0,2 demo-seeds-1,3
 
-.PHONY: demo $(DEMO_SEEDS) test lint
+.PHONY: demo $(DEMO_SEEDS) test test-all lint
 .DELETE_ON_ERROR:
 
 demo: .venv/installed
@@ -20,10 +20,13 @@ demo: .venv/installed
 $(DEMO_SEEDS): demo-seeds-%:
 	OMP_NUM_THREADS=1 .venv/bin/python scripts/train.py sweep=digits_table seed=$* 2>&1 | cat
 
-test: .venv/installed
+test: .venv/installed-for-tests
+	OMP_NUM_THREADS=1 .venv/bin/python -m pytest -n 2 --dist loadgroup -m "not slow"
+
+test-all: .venv/installed-for-tests
 	OMP_NUM_THREADS=1 .venv/bin/python -m pytest -n 2 --dist loadgroup
 
-lint: .venv/installed
+lint: .venv/installed-for-tests
 	.venv/bin/ruff check
 	.venv/bin/ruff format --check
 
@@ -32,4 +35,8 @@ lint: .venv/installed
 	$(PYTHON) -m venv .venv
 	.venv/bin/python -m pip install --quiet --requirement requirements.txt
 	.venv/bin/python -m pip install --quiet --no-deps --editable .
+	touch $@
+
+.venv/installed-for-tests: .venv/installed requirements-test.txt
+	.venv/bin/python -m pip install --quiet --requirement requirements-test.txt
 	touch $@

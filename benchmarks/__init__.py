@@ -1,1 +1,1 @@
-"""What costs how much time, all in one process, beside a plain reference."""
+"""What costs how much time, everything that is compared in one process."""

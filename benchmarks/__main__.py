@@ -4,7 +4,7 @@
     python -m benchmarks training --methods=augmix --settings=default    # of another method, some of them
     python -m benchmarks scale       # seconds of an epoch against what it is made of, also as a picture
     python -m benchmarks data        # images a second, beside torchvision's DataLoader
-    python -m benchmarks mixing      # milliseconds of mixing by part, beside a plain reference
+    python -m benchmarks mixing      # milliseconds of mixing by part, with both solvers
     python -m benchmarks solvers     # masks: the released search against the least energy
     python -m benchmarks transport   # plans: the released auction against the least cost
 
@@ -27,7 +27,7 @@ from benchmarks.pairs import Pairs, of_checkpoint, pairs_of_photographs
 from puzzlemix.cli import overrides
 from puzzlemix.cli.config import compose, plain
 from puzzlemix.cli.script import plain_script
-from puzzlemix.mixing.puzzle_parameters import PuzzleParameters
+from puzzlemix.mixing.puzzle import PuzzleParameters
 from puzzlemix.runtime import distributed
 from puzzlemix.runtime.errors import require, require_choice
 from puzzlemix.runtime.files import output_file

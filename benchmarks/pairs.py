@@ -12,7 +12,7 @@ from benchmarks.photographs import crops
 from puzzlemix.mixing import PuzzleMix
 from puzzlemix.mixing.blocks import Grid
 from puzzlemix.mixing.costs import MaskCosts, block_saliency, cells_of_blocks, mask_costs
-from puzzlemix.mixing.puzzle_parameters import PuzzleParameters
+from puzzlemix.mixing.puzzle import PuzzleParameters
 from puzzlemix.mixing.saliency import input_gradient, saliency_of
 from puzzlemix.networks import preactresnet18
 

@@ -6,8 +6,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from puzzlemix.data.arrays import ArrayData
-from puzzlemix.data.npz import Arrays
+from puzzlemix.data.arrays import ArrayData, Arrays
 
 
 def crops(count: int, height: int, width: int, seed: int) -> Tensor:

@@ -10,7 +10,7 @@ from torch import Tensor
 from benchmarks.clock import now_s
 from benchmarks.pairs import BLOCKS, Pairs
 from puzzlemix.mixing.blocks import resample_grid
-from puzzlemix.mixing.graphcut import solve_mask
+from puzzlemix.mixing.cut import solve_mask
 from puzzlemix.mixing.transport import PLANS, move_costs, transport_grid, transport_plan
 
 HEADER = (

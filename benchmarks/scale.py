@@ -18,7 +18,8 @@ from benchmarks.training import on_photographs
 from puzzlemix.reporting.pictures import save_picture
 from puzzlemix.runtime.errors import RunError
 
-TRAIN = Path(__file__).resolve().parents[1] / "scripts" / "train.py"
+ROOT = Path(__file__).resolve().parents[1]
+TRAIN = ROOT / "scripts" / "train.py"
 METHODS = ("vanilla", "puzzlemix")
 CHANNELS = 16  # of the network's first stage
 EPOCHS = 4  # of which the first warms up
@@ -102,8 +103,9 @@ def _epoch_s(load: Load, method: str, device: str) -> float:
         run = on_photographs(load.images, load.pixels, load.batch, CHANNELS)
         run += [f"mixup={method}", f"recipe.epochs={EPOCHS}", "attack=none", f"device={device}"]
         command = [sys.executable, *(launcher if load.processes > 1 else ()), str(TRAIN), *run]
-        one_thread = os.environ | {"OMP_NUM_THREADS": "1"}
-        done = subprocess.run([*command, f"results_dir={folder}"], env=one_thread, capture_output=True, text=True)
+        path = os.pathsep.join([str(ROOT), *filter(None, [os.environ.get("PYTHONPATH")])])  # of the photographs
+        environment = os.environ | {"OMP_NUM_THREADS": "1", "PYTHONPATH": path}
+        done = subprocess.run([*command, f"results_dir={folder}"], env=environment, capture_output=True, text=True)
         if done.returncode != 0:
             last_words = done.stderr[-500:] or done.stdout[-500:]
             raise RunError(f"{' '.join(command)} ended with {done.returncode}: {last_words}")

@@ -9,7 +9,7 @@ from torch import Tensor
 
 from benchmarks.pairs import BLOCKS, Pairs
 from puzzlemix.mixing.costs import MaskCosts, label_prior
-from puzzlemix.mixing.graphcut import solve_mask
+from puzzlemix.mixing.cut import solve_mask
 
 HEADER = (
     "blocks",

@@ -6,9 +6,9 @@ script, it mixes scikit-learn's two photographs.
     line  step             function                         paper                  fast path: src/puzzlemix/mixing
     21    saliency         saliency                         section 3              saliency.py
     50    energy           shares, costs_and_weights        equation (3)           costs.py
-    91    mask             minimum_cut, solve_mask          equation (3)           mask_graph.py, graphcut.py
+    91    mask             minimum_cut, solve_mask          equation (3)           graph.py, cut.py
     140   transport        plan                             Algorithm 1            transport.py
-    155   mixed image      move, puzzle_mix                 mixup function h       assemble.py, puzzle_steps.py
+    155   mixed image      move, puzzle_mix                 mixup function h       assembly.py, puzzle.py
 """
 
 from math import comb

@@ -1,4 +1,4 @@
-r"""Set runs beside the published numbers, and list them.
+r"""Compare runs with the published numbers, and list them.
 
 python scripts/compare.py                                        # every table that has runs
 python scripts/compare.py table=cifar100_preactresnet18 output=table.tex
@@ -12,9 +12,9 @@ from omegaconf import DictConfig
 
 from puzzlemix.cli.config import plain
 from puzzlemix.cli.script import commands, script, warn
-from puzzlemix.reporting.listing import listing
+from puzzlemix.reporting.compare import as_tables, results_of
 from puzzlemix.reporting.measures import TOP1
-from puzzlemix.reporting.results import as_tables, results_of
+from puzzlemix.reporting.run_tables import listing
 from puzzlemix.reporting.runs import find_runs, short_commit
 from puzzlemix.reporting.tables import FORMATS, print_tables
 from puzzlemix.runtime.environment import git_commit

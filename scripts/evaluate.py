@@ -29,7 +29,7 @@ from puzzlemix.evaluation.corrupted import corruption_errors
 from puzzlemix.evaluation.evaluator import Evaluator, attack_errors, check_evaluation, clean_errors, train_error
 from puzzlemix.evaluation.results import check_seed, read_evaluation, results_path, with_earlier
 from puzzlemix.evaluation.self_checks import self_checks, zero_gradients
-from puzzlemix.reporting.robustness import failed_checks, summary
+from puzzlemix.reporting.run_tables import failed_checks, summary
 from puzzlemix.runtime import distributed
 from puzzlemix.runtime.environment import environment
 from puzzlemix.runtime.errors import printable, require, require_whole

@@ -22,13 +22,11 @@ from omegaconf import DictConfig, OmegaConf
 from puzzlemix.cli import overrides
 from puzzlemix.cli.config import build_part, plain
 from puzzlemix.cli.script import script
-from puzzlemix.data.arrays import ArrayData
+from puzzlemix.data.arrays import ArrayData, Arrays, write_arrays
 from puzzlemix.data.cifar import read_cifar
 from puzzlemix.data.first_classes import FirstClasses
-from puzzlemix.data.folders import ImageFolders
+from puzzlemix.data.folders import SHORT_SIDES, ImageFolders, resized_folder, write_resized_copies
 from puzzlemix.data.image_folder import channel_statistics, read_image_folder
-from puzzlemix.data.npz import Arrays, write_arrays
-from puzzlemix.data.resized_copies import SHORT_SIDES, resized_folder, write_resized_copies
 from puzzlemix.data.tiny_imagenet import read_tiny_imagenet
 from puzzlemix.runtime.errors import require
 from puzzlemix.runtime.files import make_folder, write_text
@@ -55,7 +53,7 @@ def main(config: DictConfig) -> None:
             prepare_arrays(data, lambda: read_cifar(name, raw, config["download"]), config["force"])
         case "tiny_imagenet":
             raw = source or data.folder.parent / "raw" / "tiny-imagenet-200.zip"
-            prepare_arrays(data, lambda: read_tiny_imagenet(raw, config["class_order"]), config["force"])
+            prepare_arrays(data, lambda: read_tiny_imagenet(raw), config["force"])
         case _:
             check_source(data, source, config["force"])
             train = prepare_arrays(data, lambda: read_own_images(data, source, config), config["force"], source)

@@ -9,8 +9,8 @@ from omegaconf import DictConfig
 
 from puzzlemix.cli.config import plain
 from puzzlemix.cli.script import script, warn
-from puzzlemix.reporting.report import report_page
-from puzzlemix.reporting.results import results_of
+from puzzlemix.reporting.compare import results_of
+from puzzlemix.reporting.page import report_page
 from puzzlemix.runtime.environment import git_commit
 from puzzlemix.runtime.files import output_file, write_text
 from startup import ROOT

@@ -14,9 +14,16 @@ from omegaconf import DictConfig
 from puzzlemix.cli.config import Experiment, build_part, load_experiment, plain
 from puzzlemix.cli.script import script
 from puzzlemix.mixing import PuzzleMix, puzzle_mix
-from puzzlemix.reporting.animation import FORMATS, draw_animation
-from puzzlemix.reporting.batch import Batch, as_seen, batch_of, read_images
-from puzzlemix.reporting.puzzles import draw_puzzles, most_moved
+from puzzlemix.reporting.pictures import (
+    FILMS,
+    Batch,
+    as_seen,
+    batch_of,
+    draw_film,
+    draw_puzzles,
+    most_moved,
+    read_images,
+)
 from puzzlemix.runtime import distributed
 from puzzlemix.runtime.errors import require, require_whole
 from puzzlemix.runtime.files import next_to, output_file
@@ -38,7 +45,7 @@ def main(config: DictConfig) -> None:
     experiment = load_experiment(config["checkpoint"], CONFIGS, device, with_data=its_own).experiment
     output = output_file(config["output"], next_to(config["checkpoint"], "puzzles.png"), (".png",))
     if animation is not None:
-        animation = output_file(animation, None, FORMATS, key="animation")
+        animation = output_file(animation, None, FILMS, key="animation")
     network, mixer = experiment.network, experiment.mixer
     if not isinstance(mixer, PuzzleMix):
         mixer = PuzzleMix(num_classes=experiment.data.num_classes)
@@ -55,7 +62,7 @@ def main(config: DictConfig) -> None:
     draw_puzzles(output, batch, saliency, [(puzzle, pair) for pair in shown for puzzle in puzzles])
     print(output)
     if animation is not None:
-        draw_animation(animation, batch, saliency, shown[0], {"blocks": grids[-1], **parameters})
+        draw_film(animation, batch, saliency, shown[0], {"blocks": grids[-1], **parameters})
         print(animation)
 
 

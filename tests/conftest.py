@@ -2,14 +2,20 @@
 
 import importlib.util
 import json
+import multiprocessing
 import os
 import pty
+import resource
 import shutil
+import signal
 import subprocess
 import sys
 import termios
-from contextlib import suppress
+from contextlib import contextmanager, redirect_stderr, suppress
+from functools import partial
+from itertools import count
 from pathlib import Path
+from threading import Thread
 from types import SimpleNamespace
 
 import hydra
@@ -23,8 +29,8 @@ os.environ.setdefault("TRITON_INTERPRET", "1")  # kernels for a GPU run on the C
 GOLDEN = Path(__file__).parent / "golden"
 
 
-# Made once by real processes, which takes long: all tests with one of them go to one of pytest-xdist's workers.
-COSTLY = ("trained", "one_node", "stopped", "sweep_of_jobs", "swept", "two_processes", "ranks")
+# Made once, which takes long: all tests with one of them go to one of pytest-xdist's workers.
+COSTLY = ("two_processes", "trained", "sweep_of_jobs")
 
 
 def pytest_itemcollected(item):
@@ -62,22 +68,23 @@ TINY = (
 )
 
 
+def run_script(patch, name, *arguments):
+    """Run a script's command in this process, with a `pytest.MonkeyPatch` that undoes what it changes."""
+    patch.setattr("sys.argv", [f"{name}.py", *arguments])
+    patch.setenv("HYDRA_FULL_ERROR", "1")
+    patch.syspath_prepend(SCRIPTS)  # as Python itself does
+    path = SCRIPTS.parent / "benchmarks" / "__main__.py" if name == "benchmarks" else SCRIPTS / f"{name}.py"
+    spec = importlib.util.spec_from_file_location(f"scripts_{name}", path)
+    module = importlib.util.module_from_spec(spec)
+    patch.setitem(sys.modules, spec.name, module)
+    spec.loader.exec_module(module)
+    module.main()
+
+
 @pytest.fixture
 def script(monkeypatch):
     """`script("train", "mixup=input")`: run a script's command in this process."""
-
-    def run(name, *arguments):
-        monkeypatch.setattr("sys.argv", [f"{name}.py", *arguments])
-        monkeypatch.setenv("HYDRA_FULL_ERROR", "1")
-        monkeypatch.syspath_prepend(SCRIPTS)  # as Python itself does
-        path = SCRIPTS.parent / "benchmarks" / "__main__.py" if name == "benchmarks" else SCRIPTS / f"{name}.py"
-        spec = importlib.util.spec_from_file_location(f"scripts_{name}", path)
-        module = importlib.util.module_from_spec(spec)
-        monkeypatch.setitem(sys.modules, spec.name, module)
-        spec.loader.exec_module(module)
-        module.main()
-
-    return run
+    return partial(run_script, monkeypatch)
 
 
 @pytest.fixture
@@ -91,27 +98,30 @@ def train(script, tmp_path):
     return run
 
 
-# Batch norm statistics differ between processes within an epoch, and the saliency pass uses them.
-OF_TWO_PROCESSES = (*TINY, "mixup=puzzlemix", "dataset.train_per_class=20", "recipe.epochs=3")
-
-
 @pytest.fixture(scope="session")
-def one_node(tmp_path_factory):
-    """A run by two processes of one node that nothing happened to: its folder, and what it told and showed."""
-    folder = tmp_path_factory.mktemp("one_node") / "run" / "seed0"
-    launcher = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node=2"]
-    script = [str(SCRIPTS / "train.py"), *OF_TWO_PROCESSES, f"results_dir={folder.parents[1]}", "name=run"]
-    told, shown = on_a_terminal([*launcher, *script])
-    return SimpleNamespace(folder=folder, told=told, shown=shown)
+def finished(tmp_path_factory):
+    """The folder of a tiny run, to read."""
+    folder = tmp_path_factory.mktemp("finished")
+    with pytest.MonkeyPatch.context() as patch:
+        run_script(patch, "train", *TINY, f"results_dir={folder}", "name=run")
+    return folder / "run" / "seed0"
+
+
+@pytest.fixture
+def copied(finished, tmp_path):
+    """A copy of that run, where `train()` would have made it, to do anything with."""
+    return shutil.copytree(finished, tmp_path / "run" / "seed0")
 
 
 @pytest.fixture(scope="session")
 def trained(tmp_path_factory):
     """The folder of four runs, of two methods with two seeds each."""
     folder = tmp_path_factory.mktemp("trained")
-    sweep = ["-m", "mixup=vanilla,puzzlemix", "seed=0,1", "attack=fgsm", f"results_dir={folder}"]
     overrides = [override for override in TINY if not override.startswith(("attack", "logger"))]
-    subprocess.run([sys.executable, str(SCRIPTS / "train.py"), *sweep, *overrides], check=True, stdout=subprocess.PIPE)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.chdir(folder)
+        sweep = ["-m", "mixup=vanilla,puzzlemix", "seed=0,1", "attack=fgsm", f"results_dir={folder}"]
+        run_script(patch, "train", *sweep, *overrides)
     return folder
 
 
@@ -119,6 +129,87 @@ def trained(tmp_path_factory):
 def runs(trained, tmp_path):
     """A copy of those runs, to do anything with."""
     return shutil.copytree(trained, tmp_path / "runs")
+
+
+# Batch norm statistics differ between processes within an epoch, and the saliency pass uses them.
+OF_TWO_PROCESSES = (
+    *(override for override in TINY if not override.startswith("attack=")),
+    *("attack=fgsm", "mixup=puzzlemix", "dataset.train_per_class=20", "recipe.epochs=3"),
+)
+TORCHRUN = (sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node=2")
+
+
+@pytest.fixture(scope="session")
+def two_processes(tmp_path_factory):
+    """The folder in which two processes have done all that `two_processes.py` says, and where they wrote to.
+
+    They are started a second time, since one of them is killed, and end in an error.
+    """
+    folder = tmp_path_factory.mktemp("two_processes")
+    launcher = [*TORCHRUN, "--max-restarts=1", f"--log-dir={folder}/logs", "--redirects=3"]
+    program = Path(__file__).with_name("two_processes.py")
+    done = subprocess.run([*launcher, program, folder], capture_output=True, text=True, timeout=280, check=False)
+    errors = [path.read_text()[-2000:] for path in sorted(folder.glob("logs/*/*/*/stderr.log"))]
+    assert (folder / "damaged_image").is_file(), "\n".join([*errors, done.stderr[-2000:]])
+    return folder
+
+
+@pytest.fixture(scope="session")
+def one_node(two_processes):
+    """The folder of a run by two processes of one node that nothing happened to."""
+    return two_processes / "one_node" / "seed0"
+
+
+def at_step(patch, number, act):
+    """Call `act` in a step of the next training, the first one's number being 1, when its weights are updated."""
+    from puzzlemix.training.state import EpochSums  # here, since triton looks at the environment when it is imported
+
+    add, steps = EpochSums.add, count(1)
+
+    def add_and_act(*given):
+        add(*given)
+        if next(steps) == number:
+            act()
+
+    patch.setattr(EpochSums, "add", add_and_act)
+
+
+def log_of(folder):
+    """The lines of a run's log."""
+    return [json.loads(line) for line in (folder / "log.jsonl").read_text().splitlines()]
+
+
+@contextmanager
+def held_by_another_process(folder):
+    """A process that has a run's folder, until it is killed."""
+    from puzzlemix.training.log import lock_folder
+
+    def hold(told):
+        lock = lock_folder(folder)
+        told.send("locked")
+        signal.pause()
+        lock.close()
+
+    asked, told = multiprocessing.Pipe()
+    process = multiprocessing.get_context("fork").Process(target=hold, args=(told,))
+    process.start()
+    assert asked.recv() == "locked"
+    try:
+        yield process
+    finally:
+        process.kill()
+        process.join()
+
+
+@contextmanager
+def full_disk(largest_bytes):
+    """No file grows beyond that: the system's write fails as on a disk that is full."""
+    before = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (largest_bytes, before[1]))
+    try:
+        yield
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, before)
 
 
 @pytest.fixture
@@ -180,16 +271,17 @@ def data(digits, tmp_path_factory):
     return data
 
 
-def on_a_terminal(command):
-    """Run a command to its good end; what it wrote to stdout, and what to stderr, a terminal."""
+@contextmanager
+def on_a_terminal():
+    """Make stderr a terminal; the list that this gives has what was sent there, once it has ended."""
     master, terminal = pty.openpty()
     termios.tcsetwinsize(terminal, (24, 150))
-    process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=terminal, text=True)
-    os.close(terminal)
-    shown = read_to_end(master)
-    told, _ = process.communicate()
-    assert process.returncode == 0, shown[-3000:]
-    return told, shown
+    shown = []
+    reader = Thread(target=lambda: shown.append(read_to_end(master)))
+    reader.start()
+    with os.fdopen(terminal, "w") as stderr, redirect_stderr(stderr):
+        yield shown
+    reader.join()
 
 
 def read_to_end(descriptor):

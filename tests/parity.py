@@ -1,11 +1,6 @@
-"""Twenty steps of training by each method, step by step: run by torchrun from `test_parity.py`, and called by it.
-
-Its argument is the folder for the runs and for `losses.json`, which the first process writes.
-"""
+"""Twenty steps of training by each method, step by step: by two processes in `two_processes.py`, and by one."""
 
 import json
-import sys
-from pathlib import Path
 
 import torch
 from test_experiments import compose
@@ -26,7 +21,6 @@ METHODS = {
     "puzzlemix": ("mixup=puzzlemix",),
     "puzzlemix_clean": ("mixup=puzzlemix", "mixup.clean_lam=1.0"),
     "puzzlemix_adversarial": ("mixup=puzzlemix_adversarial", "mixup.adv_p=0.5"),
-    "puzzlemix_adversarial_per_sample": ("mixup=puzzlemix", "mixup.adv_p=0.5", "mixup.adv_per_sample=true"),
     "pgd_training": ("mixup=pgd_training", "mixup.steps=2"),
     "puzzlemix_pgd": ("mixup=puzzlemix_pgd", "mixup.adv_steps=2"),
 }
@@ -65,15 +59,6 @@ class DrawsOfTwo(Draws):
             partner[rank::2] = rank + 2 * torch.from_numpy(own.permutation(length // 2))
         return partner
 
-    def coins(self, probability, count, device):
-        return self.uniforms(count, device) < probability
-
-    def uniforms(self, count, device):
-        numbers = torch.empty(count, dtype=torch.float64)
-        for rank, own in enumerate(self.own):
-            numbers[rank::2] = torch.from_numpy(own.random(count // 2))
-        return numbers
-
     def uniform_like(self, images, low, high):
         noise = torch.empty_like(images)
         for rank, own in enumerate(self.own):
@@ -108,13 +93,9 @@ def train(folder, overrides, draws=None):
     return means.tolist(), log.records
 
 
-def main(folder):
-    distributed.join("cpu")
+def train_all(folder):
+    """A run of each method, and `losses.json` with the losses and the log of each, in this folder."""
     runs = {method: train(folder / method, (*WITHOUT_BATCH_NORM, *options)) for method, options in METHODS.items()}
     runs["batch_norm"] = train(folder / "batch_norm", ())
     if distributed.is_main():
         (folder / "losses.json").write_text(json.dumps(runs))
-
-
-if __name__ == "__main__":
-    main(Path(sys.argv[1]))

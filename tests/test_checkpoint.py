@@ -2,12 +2,12 @@
 
 import io
 import random
-import resource
 import signal
 import zipfile
 
 import pytest
 import torch
+from conftest import full_disk
 
 from puzzlemix.runtime.errors import InputError, RunError
 from puzzlemix.training.checkpoint import load_checkpoint, load_newest, save_checkpoint
@@ -30,14 +30,6 @@ def interrupt_soon():
     signal.signal(signal.SIGALRM, before)
 
 
-@pytest.fixture
-def full_disk():
-    """`full_disk(bytes)`: no file grows beyond that; the system's write fails as on a disk that is full."""
-    before = resource.getrlimit(resource.RLIMIT_FSIZE)
-    yield lambda size: resource.setrlimit(resource.RLIMIT_FSIZE, (size, before[1]))
-    resource.setrlimit(resource.RLIMIT_FSIZE, before)
-
-
 def test_an_interrupted_save_leaves_the_last_checkpoint_and_is_an_interrupt(tmp_path, interrupt_soon):
     path = tmp_path / "last.pt"
     save_checkpoint(path, {"config": {}, "network": {}, "epoch": 1})
@@ -48,13 +40,13 @@ def test_an_interrupted_save_leaves_the_last_checkpoint_and_is_an_interrupt(tmp_
     assert load_checkpoint(path)["epoch"] == 1
 
 
-def test_a_full_disk_stops_the_save_and_leaves_all_files_as_they_were(tmp_path, full_disk):
+def test_a_full_disk_stops_the_save_and_leaves_all_files_as_they_were(tmp_path):
     last, previous = tmp_path / "last.pt", tmp_path / "previous.pt"
     for epoch in (1, 2):
         save_checkpoint(last, content(epoch), previous)
     before = {path.name: path.read_bytes() for path in tmp_path.iterdir()}
-    full_disk(2**20)
-    with pytest.raises(RunError, match=r"last\.pt cannot be written \(File too large\); it is as it was: make room"):
+    wanted = r"last\.pt cannot be written \(File too large\); it is as it was: make room"
+    with full_disk(2**20), pytest.raises(RunError, match=wanted):
         save_checkpoint(last, content(3, megabytes=2), previous)
     assert {path.name: path.read_bytes() for path in tmp_path.iterdir()} == before
 

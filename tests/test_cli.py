@@ -1,7 +1,6 @@
 """Bad input: one clear line with the remedy, before any training, and nothing written."""
 
 import ast
-import os
 import re
 import signal
 import subprocess
@@ -15,6 +14,7 @@ import torch
 from conftest import CONFIGS, SCRIPTS, TINY
 from omegaconf import OmegaConf
 
+from puzzlemix.cli import script as cli_script
 from puzzlemix.runtime import distributed
 
 BAD = {
@@ -111,6 +111,7 @@ def test_bad_input_in_a_sweep_is_told_before_it_starts(script, tmp_path, monkeyp
 
 def test_bad_input_is_told_once_a_machine(script, monkeypatch):
     """Of one that it is wrong on alone, no other machine would tell."""
+    monkeypatch.setattr(cli_script, "WAIT_FOR_FIRST_S", 0.0)
     monkeypatch.setenv("RANK", "2")
     for local_rank, told in (("0", "error: unknown mixup 'cutmx'; did you mean 'cutmix'?"), ("1", 1)):
         monkeypatch.setenv("LOCAL_RANK", local_rank)
@@ -192,18 +193,20 @@ def test_a_bug_keeps_its_traceback(script, tmp_path, monkeypatch):
         script("train", f"results_dir={tmp_path}")
 
 
-def test_a_torchvision_that_does_not_match_torch(tmp_path):
+def test_a_torchvision_that_does_not_match_torch(script, tmp_path, monkeypatch):
     """A torchvision built for another torch fails at its import, as this one does."""
     package = tmp_path / "path" / "torchvision"
     package.mkdir(parents=True)
     (package / "__init__.py").write_text('raise RuntimeError("operator torchvision::nms does not exist")\n')
-    command = [sys.executable, SCRIPTS / "train.py", *TINY, f"results_dir={tmp_path}/runs"]
-    environment = {**os.environ, "PYTHONPATH": str(package.parent)}
-    done = subprocess.run(command, capture_output=True, text=True, env=environment)
-    assert done.returncode == 1
-    assert done.stderr.startswith(f"error: torchvision does not load with torch {torch.__version__} (operator")
-    assert "pip install -r requirements.txt" in done.stderr
-    assert len(done.stderr.splitlines()) == 1
+    monkeypatch.syspath_prepend(package.parent)
+    for name in [name for name in sys.modules if name.partition(".")[0] == "torchvision"]:
+        monkeypatch.delitem(sys.modules, name)
+    with pytest.raises(SystemExit) as end:
+        script("train", *TINY, f"results_dir={tmp_path}/runs")
+    told = end.value.code
+    assert told.startswith(f"error: torchvision does not load with torch {torch.__version__} (operator")
+    assert "pip install -r requirements.txt" in told
+    assert len(told.splitlines()) == 1
     assert not (tmp_path / "runs").exists()
 
 
@@ -221,16 +224,16 @@ def test_a_torchvision_that_does_not_match_torch(tmp_path):
     ],
 )
 @pytest.mark.parametrize("name", ["evaluate", "visualize"])
-def test_checkpoints_that_cannot_be_read(train, script, damage, message, name):
-    path = train("recipe.epochs=1") / "checkpoints" / "last.pt"
+def test_checkpoints_that_cannot_be_read(copied, script, damage, message, name):
+    path = copied / "checkpoints" / "last.pt"
     damage(path)
     with pytest.raises(SystemExit, match=message):
         script(name, f"checkpoint={path}")
     assert not list(path.parent.glob("*.json"))
 
 
-def test_a_checkpoint_of_another_network(train, script):
-    path = train("recipe.epochs=1") / "checkpoints" / "last.pt"
+def test_a_checkpoint_of_another_network(copied, script):
+    path = copied / "checkpoints" / "last.pt"
     content = torch.load(path)
     content["config"]["network"]["initial_channels"] = 8
     torch.save(content, path)

@@ -7,7 +7,6 @@ import subprocess
 import sys
 import time
 from pathlib import Path
-from types import SimpleNamespace
 
 import hydra
 import pytest
@@ -20,9 +19,6 @@ from submitit.slurm.slurm import SlurmExecutor, _make_sbatch_string
 from benchmarks.soak import descendants, differences
 from puzzlemix.cli import jobs
 from puzzlemix.cli.jobs import JobLog
-
-SWEEP = (*TINY, "dataset.train_per_class=10", "recipe.epochs=10", "mixup=vanilla,input", "seed=0,1")
-RUNS = [f"digits_preactresnet18_narrow_{mixup}/seed{seed}" for mixup in ("vanilla", "input") for seed in (0, 1)]
 
 
 def launch(results_dir, *arguments):
@@ -41,41 +37,41 @@ def trainer_of(folder, launcher):
     return int(re.search(r"process (\d+)", lock.read_text())[1])
 
 
-@pytest.fixture(scope="module")
-def sweep_of_jobs(tmp_path_factory):
-    """A sweep of four jobs, the first of which was asked to stop at its first steps; its folder and its jobs' logs."""
-    folder = tmp_path_factory.mktemp("sweep")
-    launcher = launch(folder, "-m", *SWEEP)
-    trainer, begun = trainer_of(folder / RUNS[0], launcher), folder / RUNS[0] / "config.yaml"
-    while launcher.poll() is None and not begun.is_file():  # until then it has nothing to save
-        time.sleep(0.005)
-    os.kill(trainer, signal.SIGUSR2)
-    told, errors = launcher.communicate(timeout=200)
-    said = [f"each run is a job and writes to {folder}/.submitit/", "sweep: 4 of 4 runs finished"]
-    assert (launcher.returncode, told.splitlines(), errors) == (0, said, "")
-    return SimpleNamespace(folder=folder, logs=[log.read_text() for log in folder.glob(".submitit/*/*_log.out")])
+def test_of_two_jobs_one_fails_and_one_is_asked_to_stop_and_comes_back(script, tmp_path, monkeypatch):
+    """The one that fails does so in its second step."""
+    monkeypatch.setenv("PYTHONPATH", str(Path(__file__).parent), prepend=os.pathsep)  # for the network
+    monkeypatch.setenv("ASKED_TO_STOP", str(tmp_path / "asked"))
+    own = (*TINY, "network._target_=odd_networks.asked_to_stop", "name=${recipe.lr}")
+    output, errors = launch(tmp_path / "jobs", "-m", *own, "recipe.lr=1e20,0.05").communicate(timeout=200)
+    logs = {
+        kind: [log.read_text() for log in tmp_path.glob(f"jobs/.submitit/*/*_log.{kind}")] for kind in ("out", "err")
+    }
 
+    (failed,) = [log.strip() for log in logs["err"] if "error: " in log]
+    assert failed.startswith("error: the loss or a gradient is not finite in step")
+    first, *last = output.splitlines()
+    assert first == f"each run is a job and writes to {tmp_path}/jobs/.submitit/"
+    assert last[-2:] == ["sweep: 1 of 2 runs finished", f"  recipe.lr=1e+20: {failed}"]
+    assert errors.splitlines()[-1] == "error: 1 of 2 runs failed, see above: mend what they say, and start it again"
 
-def test_a_sweep_of_jobs_ends_as_the_runs_do_one_after_the_other(sweep_of_jobs, script, tmp_path):
-    script("train", "-m", *SWEEP, f"results_dir={tmp_path}")
-    assert [differences(sweep_of_jobs.folder / run, tmp_path / run) for run in RUNS] == [[]] * 4
-
-
-def test_a_job_asked_to_stop_saves_after_the_step_and_comes_back_by_itself(sweep_of_jobs):
-    (log,) = [log for log in sweep_of_jobs.logs if "asked to stop: " in log]
-    assert " mixup=vanilla seed=0 " in log
-    stop = log.index(f"asked to stop: {sweep_of_jobs.folder / RUNS[0]}/checkpoints/last.pt is of epoch ")
+    (log,) = [log for log in logs["out"] if "asked to stop: " in log]
+    folder = tmp_path / "jobs" / "0.05" / "seed0"
+    stop = log.index(f"asked to stop: {folder}/checkpoints/last.pt is of epoch 1 after 1 steps")
     assert log.index("Caught signal SIGUSR2") > stop
     assert log.index("Requeued job") > stop
     assert log.rindex("Starting with JobEnvironment") > stop
-    assert log.rindex(f"{sweep_of_jobs.folder / RUNS[0]}: top1_error") > stop
+    assert log.rindex(f"{folder}: top1_error") > stop
+    script("train", *own, "recipe.lr=0.05", f"results_dir={tmp_path}/here")
+    assert differences(folder, tmp_path / "here" / "0.05" / "seed0") == []
 
 
-def test_a_job_of_two_tasks_is_one_run_and_goes_on_where_it_was_killed(tmp_path, one_node):
+@pytest.mark.slow
+def test_a_job_of_two_tasks_is_one_run_and_goes_on_where_it_was_killed(tmp_path, one_node, monkeypatch):
     """SLURM runs the same script again, in the same environment, on jobs whose machine has failed."""
-    folder = tmp_path / "run" / "seed0"
-    launcher = launch(tmp_path, *OF_TWO_PROCESSES, "name=run", "hydra.launcher.tasks_per_node=2")
-    trainer_of(folder, launcher)
+    monkeypatch.setenv("PYTHONPATH", str(Path(__file__).parent), prepend=os.pathsep)  # for the network
+    monkeypatch.setenv("LET_GO", str(tmp_path / "let_go"))
+    folder, held = tmp_path / "run" / "seed0", "network._target_=odd_networks.held"
+    launcher = launch(tmp_path, *OF_TWO_PROCESSES, held, "name=run", "hydra.launcher.tasks_per_node=2")
     while launcher.poll() is None and not (folder / "checkpoints" / "last.pt").is_file():
         time.sleep(0.005)
     pids = descendants(launcher.pid)
@@ -85,24 +81,16 @@ def test_a_job_of_two_tasks_is_one_run_and_goes_on_where_it_was_killed(tmp_path,
     launcher.communicate()
     assert not (folder / "metrics.json").exists()
 
+    (tmp_path / "let_go").touch()
     again = [(command, env) for command, env in commands if "submitit.core._submit" in command]
     tasks = [subprocess.Popen(command, env=env) for command, env in again]
     assert [task.wait(timeout=200) for task in tasks] == [0, 0]
-    assert differences(folder, one_node.folder) == []
+    assert differences(folder, one_node) == []
 
 
-def test_a_job_that_fails_is_reported_as_a_run_of_any_sweep(tmp_path):
-    launcher = launch(tmp_path, "-m", *TINY, "recipe.lr=1e20,0.05", r"name=${recipe.lr}")
-    output, errors = launcher.communicate(timeout=200)
-    logs = [log.read_text().strip() for log in tmp_path.glob(".submitit/*/*_log.err")]
-    (diverged,) = [log for log in logs if log.startswith("error: the loss or a gradient is not finite in step")]
-    assert launcher.returncode == 1
-    assert output.splitlines()[-2:] == ["sweep: 1 of 2 runs finished", f"  recipe.lr=1e+20: {diverged}"]
-    assert errors.splitlines()[-1] == "error: 1 of 2 runs failed, see above: mend what they say, and start it again"
-
-
+@pytest.mark.slow
 def test_a_job_that_is_killed_ends_the_command_in_one_line_and_the_other_jobs_go_on(tmp_path):
-    launcher = launch(tmp_path, "-m", *TINY, "recipe.lr=0.1,0.05", r"name=${recipe.lr}", "recipe.epochs=50")
+    launcher = launch(tmp_path, "-m", *TINY, "recipe.lr=0.1,0.05", r"name=${recipe.lr}", "recipe.epochs=100")
     os.kill(trainer_of(tmp_path / "0.1" / "seed0", launcher), signal.SIGKILL)
     _, errors = launcher.communicate(timeout=200)
     assert launcher.returncode == 1

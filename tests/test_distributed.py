@@ -1,31 +1,32 @@
-"""Two real processes over gloo: equal draws, one gradient, one run."""
+"""Two real processes over gloo: equal draws, one gradient, one run, which survives what happens to one of them."""
 
 import json
+import os
+import re
+import shutil
+import signal
 import subprocess
-import sys
-from pathlib import Path
+import time
 
 import pytest
 import torch
-from conftest import SCRIPTS, TINY
-from pictures import write_class_folders
-from two_processes import METHODS
+from conftest import OF_TWO_PROCESSES, SCRIPTS, TORCHRUN, log_of
+from two_processes import METHODS, STOPPED_AT
 
-from puzzlemix.runtime.seeding import numpy_stream
+from benchmarks.soak import differences
+from puzzlemix.cli.script import ASKED_TO_STOP
 from puzzlemix.training.checkpoint import load_checkpoint
 
 
-def torchrun(*command):
-    launcher = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node=2"]
-    return subprocess.run([*launcher, *map(str, command)], capture_output=True, text=True, timeout=240)
-
-
 @pytest.fixture(scope="module")
-def ranks(tmp_path_factory):
-    folder = tmp_path_factory.mktemp("two")
-    done = torchrun(Path(__file__).with_name("two_processes.py"), folder)
-    assert done.returncode == 0, done.stderr[-3000:]
-    return [torch.load(folder / f"rank{rank}.pt") for rank in range(2)]
+def ranks(two_processes):
+    return [torch.load(two_processes / f"rank{rank}.pt") for rank in range(2)]
+
+
+def errors_of(two_processes, start, rank):
+    """The lines on errors that a process has written."""
+    (log,) = two_processes.glob(f"logs/*/attempt_{start}/{rank}/stderr.log")
+    return [line for line in log.read_text().splitlines() if line.startswith("error:")]
 
 
 @pytest.mark.parametrize("method", [m for m in METHODS if m != "vanilla"])
@@ -67,49 +68,86 @@ def test_the_clean_regulariser_adds_to_the_gradient(ranks):
     assert (plain - clean).abs().max() > 1e-4
 
 
-def test_two_processes_train_one_run_and_evaluate_every_image_once(tmp_path, script):
-    options = (f"results_dir={tmp_path}", "name=two", "mixup=puzzlemix")
-    done = torchrun(SCRIPTS / "train.py", *TINY, *options, "attack=fgsm")
-    assert done.returncode == 0, done.stderr[-3000:]
-    folder = tmp_path / "two" / "seed0"
-    assert [path.name for path in (tmp_path / "two").iterdir()] == ["seed0"]
-    metrics = json.loads((folder / "metrics.json").read_text())
+def test_two_processes_train_one_run_and_evaluate_every_image_once(one_node, ranks, script, tmp_path):
+    assert [path.name for path in one_node.parent.iterdir()] == ["seed0"]
+    metrics = json.loads((one_node / "metrics.json").read_text())
     assert metrics["machine"]["processes"] == 2
-    assert metrics["epochs"] == len((folder / "log.jsonl").read_text().splitlines()) == 2
-    assert json.loads((folder / "log.jsonl").read_text().splitlines()[0])["images"] == 40
+    assert metrics["epochs"] == len(log_of(one_node)) == 3
+    assert log_of(one_node)[0]["images"] == 200
 
-    checkpoint = folder / "checkpoints" / "last.pt"
-    script("evaluate", f"checkpoint={checkpoint}", "attack=fgsm", "device=cpu")
-    alone = json.loads((folder / "robustness.json").read_text())
+    checkpoint = one_node / "checkpoints" / "last.pt"
+    script("evaluate", f"checkpoint={checkpoint}", f"output={tmp_path}/alone.json", "attack=fgsm", "device=cpu")
+    alone = json.loads((tmp_path / "alone.json").read_text())
     assert alone["top1_error"] == pytest.approx(metrics["top1_error"]["last"])
     assert alone["top5_error"] == pytest.approx(metrics["top5_error"]["last"])
     assert alone["fgsm8_error"] == pytest.approx(metrics["fgsm8_error"], abs=0.41)  # two of 500 images
-    assert load_checkpoint(checkpoint)["epoch"] == 2
+    assert load_checkpoint(checkpoint)["epoch"] == 3
 
 
-def test_what_one_process_alone_meets_is_told(tmp_path):
-    """A damaged image that is the second process's to read."""
-    for split in ("train", "val"):
-        write_class_folders(tmp_path / "imagenet" / split, ["ant", "bee"], 4, (40, 40))
-    second = numpy_stream("order", 0, 0).permutation(8)[1]
-    damaged = sorted((tmp_path / "imagenet" / "train").glob("*/*.JPEG"))[second]
-    damaged.write_bytes(damaged.read_bytes()[:400])
-    counts = ("num_classes=2", "train_images=null", "test_images=null", "image_size=[32,32]", "test_resize=32")
-    data = ["dataset=imagenet", *(f"dataset.{count}" for count in counts), f"dataset.root={tmp_path}"]
-    options = ("network.initial_channels=4", "recipe.batch_size=8", "attack=none", "device=cpu", "dataset.workers=0")
-    done = torchrun(SCRIPTS / "train.py", *data, *options, f"results_dir={tmp_path}/runs")
-    assert done.returncode != 0
-    told = sorted(line for line in done.stderr.splitlines() if line.startswith("error:"))
-    assert told[0] == f"error: {damaged} cannot be read as an image (OSError): replace it, or delete it"
-    assert [line[:17] for line in told[1:]] in ([], ["error: process 0:"])  # that it has lost the other
+def test_two_processes_show_one_bar_and_one_result(ranks):
+    first, second = ranks
+    at = [float(percent) for percent in re.findall(r"one_node seed 0[^\r\n]*: ([\d.]+) % \|", first["shown"])]
+    assert at == sorted(at)
+    assert at.count(0) == 1  # a bar begins there, and goes on from step to step
+    assert at[-1] == 100
+    (status, told), (other_status, other) = first["one_node"], second["one_node"]
+    assert (status, other_status, second["shown"], other) == (0, 0, "", "")
+    assert told.count("top1_error") == len(told.splitlines()) == 1
 
 
-def test_bad_input_is_told_once(tmp_path):
-    done = torchrun(SCRIPTS / "train.py", *TINY, f"results_dir={tmp_path}", "recipe.batch_size=21")
-    assert done.returncode != 0
-    told = [line for line in done.stderr.splitlines() if line.startswith("error:")]
-    assert told == [
-        "error: a batch of 21 does not give each of 2 processes an equal share of 2 or more: "
-        "change recipe.batch_size or --nproc-per-node"
-    ]
-    assert not any(tmp_path.iterdir())
+def test_one_process_asked_to_stop_stops_both_and_they_go_on_to_the_same_numbers(two_processes, ranks, one_node):
+    (status, told), (other_status, other) = (rank["stopped"] for rank in ranks)
+    assert (status, other_status, other) == (ASKED_TO_STOP, ASKED_TO_STOP, "")
+    assert re.fullmatch(rf"asked to stop: .* epoch 0 after {STOPPED_AT} steps, .*\n", told)
+    content = load_checkpoint(two_processes / "stopped_early" / "seed0" / "checkpoints" / "last.pt")
+    assert (content["epoch"], content["steps_done"], len(content["processes"])) == (0, STOPPED_AT, 2)
+    assert [rank["went_on"][0] for rank in ranks] == [0, 0]
+    assert differences(two_processes / "stopped" / "seed0", one_node) == []
+
+
+def test_a_run_goes_on_with_another_number_of_processes(two_processes, script, tmp_path):
+    folder = shutil.copytree(two_processes / "stopped_early" / "seed0", tmp_path / "stopped" / "seed0")
+    script("train", *OF_TWO_PROCESSES, f"results_dir={tmp_path}", "name=stopped")
+    assert [record["epoch"] for record in log_of(folder)] == [0, 1, 2]
+    assert all(record["images"] == 200 for record in log_of(folder))
+
+
+def test_where_one_process_is_killed_the_other_says_so_and_both_go_on_to_the_same_numbers(two_processes, one_node):
+    """By SIGKILL, and torchrun starts both again."""
+    (told,) = errors_of(two_processes, start=0, rank=0)
+    assert told.startswith("error: process 0: another process of this run has ended")
+    assert errors_of(two_processes, start=0, rank=1) == []
+    assert differences(two_processes / "killed" / "seed0", one_node) == []
+
+
+def test_what_one_process_alone_meets_is_told(two_processes):
+    """A damaged image that is the second process's to read; the first one loses it."""
+    damaged = (two_processes / "damaged_image").read_text()
+    (told,) = errors_of(two_processes, start=1, rank=1)
+    assert told == f"error: {damaged} cannot be read as an image (OSError): replace it, or delete it"
+    assert [line[:17] for line in errors_of(two_processes, start=1, rank=0)] in ([], ["error: process 0:"])
+
+
+def test_a_batch_that_is_no_equal_share_is_told_once(two_processes, ranks):
+    told = "a batch of 21 does not give each of 2 processes an equal share of 2 or more"
+    remedy = "change recipe.batch_size or --nproc-per-node"
+    assert [rank["odd_batch"] for rank in ranks] == [(f"error: {told}: {remedy}", ""), (1, "")]
+    assert not (two_processes / "odd_batch").exists()
+
+
+@pytest.mark.slow
+def test_where_the_first_process_is_killed_the_other_says_so_and_ends(tmp_path):
+    """The first one is who writes the checkpoints, and it is killed from outside."""
+    folder = tmp_path / "run" / "seed0"
+    options = (*OF_TWO_PROCESSES, "recipe.epochs=1000")  # so many that the run cannot end before the kill
+    command = [*TORCHRUN, SCRIPTS / "train.py", *options, f"results_dir={tmp_path}", "name=run"]
+    process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+    while process.poll() is None and not (folder / "checkpoints" / "last.pt").is_file():
+        time.sleep(0.01)
+    holder = int(re.match(r"process (\d+) on", (folder / ".lock").read_text())[1])  # which is the first one
+    os.kill(holder, signal.SIGKILL)
+    _, errors = process.communicate(timeout=60)
+    assert process.returncode == 1
+    (told,) = [line for line in errors.splitlines() if line.startswith("error:")]
+    assert told.startswith("error: process 1: another process of this run has ended")
+    assert load_checkpoint(folder / "checkpoints" / "last.pt")["epoch"] >= 1

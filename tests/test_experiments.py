@@ -43,6 +43,7 @@ def write_folders(folder):
 def shrunk(experiment, root):
     """The experiment with few classes, few channels and batches of four, on data written below `root`."""
     config = compose(f"experiment={experiment}")
+    assert config.name == experiment
     OmegaConf.set_struct(config, False)
     folders = config.dataset.name == "imagenet"
     if folders:
@@ -82,8 +83,6 @@ def test_its_header_says_what_it_reproduces(experiment):
     assert f"# Run: python scripts/train.py experiment={experiment} seed=0" in text
     assert "# Table: " in text
     assert "# Expected: " in text
-    config = compose(f"experiment={experiment}")
-    assert config.name == experiment
 
 
 RECIPES = {  # epochs, lr, milestones: the rows of the release's README commands

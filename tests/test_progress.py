@@ -1,24 +1,20 @@
 """Bars show on a terminal, and leave files alone, however long what they show takes."""
 
-import os
-import pty
-import sys
-import termios
 from itertools import count
 from pathlib import Path
 
 import pytest
-from conftest import read_to_end
+from conftest import on_a_terminal
 from pictures import write_class_folders, write_tiny_imagenet
 
 import puzzlemix
+from puzzlemix.data.folders import write_resized_copies
 from puzzlemix.data.image_folder import read_image_folder
-from puzzlemix.data.resized_copies import write_resized_copies
 from puzzlemix.data.tiny_imagenet import read_tiny_imagenet
 from puzzlemix.evaluation.evaluator import Evaluator, clean_errors
 from puzzlemix.training.progress import ProgressBar
 
-MODULES = ("evaluator", "progress", "image_folder", "tiny_imagenet", "resized_copies")  # that have a bar
+MODULES = ("evaluator", "progress", "image_folder", "tiny_imagenet", "folders")  # that have a bar
 
 
 @pytest.fixture
@@ -31,8 +27,8 @@ def work(tmp_path, network, data):
         "evaluator": lambda: clean_errors(Evaluator(network, data, 100)),
         "progress": lambda: ProgressBar("run seed 0", 2, 0).__exit__(),
         "image_folder": lambda: read_image_folder(images, (32, 32), 0.5, 0),
-        "tiny_imagenet": lambda: read_tiny_imagenet(write_tiny_imagenet(tmp_path), "sorted"),
-        "resized_copies": lambda: write_resized_copies(images, tmp_path / "resized", 32),
+        "tiny_imagenet": lambda: read_tiny_imagenet(write_tiny_imagenet(tmp_path)),
+        "folders": lambda: write_resized_copies(images, tmp_path / "resized", 32),
     }.get
 
 
@@ -45,13 +41,10 @@ def test_in_a_file_there_is_no_bar(work, module, monkeypatch, capfd):
 
 
 @pytest.mark.parametrize("module", MODULES)
-def test_on_a_terminal_there_is_a_bar(work, module, monkeypatch):
-    master, terminal = pty.openpty()
-    termios.tcsetwinsize(terminal, (24, 150))
-    with os.fdopen(terminal, "w") as stderr, monkeypatch.context() as patched:
-        patched.setattr(sys, "stderr", stderr)
+def test_on_a_terminal_there_is_a_bar(work, module):
+    with on_a_terminal() as shown:
         work(module)()
-    assert "%" in read_to_end(master)
+    assert "%" in shown[0]
 
 
 def test_no_module_with_a_bar_is_left_out():

@@ -9,17 +9,18 @@ import signal
 import subprocess
 import sys
 import time
+from functools import cache
 from pathlib import Path
 
 import pytest
 import torch
-from conftest import SCRIPTS, TINY
+from conftest import SCRIPTS, TINY, at_step, full_disk, held_by_another_process, log_of, run_script
 from pictures import write_class_folders
 from torch import nn
 
 from benchmarks.soak import descendants, differences
 from puzzlemix.cli.script import ASKED_TO_STOP
-from puzzlemix.data.readers import LAST_READS_S
+from puzzlemix.data.image_files import LAST_READS_S
 from puzzlemix.evaluation.attacks import attack
 from puzzlemix.runtime import preemption
 from puzzlemix.training.checkpoint import load_checkpoint
@@ -27,27 +28,23 @@ from puzzlemix.training.checkpoint import load_checkpoint
 METHODS = {
     "input": ("mixup=input",),
     "manifold": ("mixup=manifold",),
-    "adversarial": ("mixup=puzzlemix_adversarial", "mixup.adv_p=0.5", "mixup.clean_lam=1.0"),
+    "adversarial": ("mixup=puzzlemix_adversarial", "mixup.adv_p=0.5", "mixup.clean_lam=1.0"),  # the most to restore
 }
 STOPPING = (signal.SIGTERM, signal.SIGUSR1, signal.SIGTERM)
 STOPPED = "asked to stop: the same command goes on from what was finished\n"
-STEPS = 10  # an epoch, of LONGER
-LONGER = ("dataset.train_per_class=20", "recipe.epochs=3")
+LONGER = ("dataset.train_per_class=20", "recipe.epochs=2")  # of ten steps
 
 
-@pytest.fixture
-def command(tmp_path):
-    """`command("a", "mixup=input")`: the command of a tiny run called a, and its folder."""
-
-    def build(name, *overrides):
-        arguments = [str(SCRIPTS / "train.py"), *TINY, f"results_dir={tmp_path}", f"name={name}", *overrides]
-        return [sys.executable, *arguments], tmp_path / name / "seed0"
-
-    return build
+class KilledError(BaseException):
+    """What ends a run at once, as a kill does."""
 
 
-def start(command, **options):
-    return subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, **options)
+def kill():
+    raise KilledError
+
+
+def start(command):
+    return subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
 
 
 def wait_for(happened, process):
@@ -56,39 +53,93 @@ def wait_for(happened, process):
     assert process.poll() is None, process.communicate()
 
 
-def log_of(folder):
-    return [json.loads(line) for line in (folder / "log.jsonl").read_text().splitlines()]
+@pytest.fixture(scope="module")
+def whole(tmp_path_factory):
+    """`whole("mixup=input")`: the folder of a tiny run that nothing happened to, made once."""
+
+    @cache
+    def run(*overrides):
+        folder = tmp_path_factory.mktemp("whole")
+        with pytest.MonkeyPatch.context() as patch:
+            run_script(patch, "train", *TINY, f"results_dir={folder}", "name=run", *overrides)
+        return folder / "run" / "seed0"
+
+    return run
 
 
-def test_a_killed_run_goes_on_to_the_same_numbers(command, train):
-    overrides = (*METHODS["adversarial"], "recipe.epochs=8")  # with the most to restore
-    killed, folder = command("killed", *overrides)
-    process = start(killed)
-    wait_for(lambda: (folder / "log.jsonl").is_file() and len(log_of(folder)) >= 2, process)
-    process.kill()
-    process.communicate()
-    assert 1 <= load_checkpoint(folder / "checkpoints" / "last.pt")["epoch"] < 8
-    subprocess.run(killed, check=True, capture_output=True)
-    assert differences(folder, train(*overrides)) == []
+@pytest.fixture
+def stopped(train, tmp_path):
+    """`stopped(4, "mixup=input")`: the folder of a tiny run that was asked to stop in that step; `train` goes on."""
+
+    def run(step, *overrides, number=signal.SIGTERM):
+        with pytest.MonkeyPatch.context() as patch:
+            at_step(patch, step, lambda: os.kill(os.getpid(), number))
+            with pytest.raises(SystemExit) as end:
+                train(*overrides)
+        assert end.value.code == ASKED_TO_STOP
+        return tmp_path / "run" / "seed0"
+
+    return run
+
+
+KILLED = """
+import os, signal, sys
+import pytest
+from conftest import at_step, run_script
+
+patch = pytest.MonkeyPatch()
+at_step(patch, 13, lambda: os.kill(os.getpid(), signal.SIGKILL))
+run_script(patch, "train", *sys.argv[1:])
+"""
+
+
+def test_a_killed_run_goes_on_to_the_same_numbers(train, whole, tmp_path):
+    """By SIGKILL, in its second epoch."""
+    overrides = (*METHODS["adversarial"], *LONGER)
+    command = [sys.executable, "-c", KILLED, *TINY, f"results_dir={tmp_path}", "name=run", *overrides]
+    killed = subprocess.run(command, cwd=Path(__file__).parent, capture_output=True, text=True, check=False)
+    assert killed.returncode == -signal.SIGKILL, killed.stderr[-3000:]
+    assert load_checkpoint(tmp_path / "run" / "seed0" / "checkpoints" / "last.pt")["epoch"] == 1
+    assert differences(train(*overrides), whole(*overrides)) == []
+
+
+@pytest.mark.parametrize("step", [1, 10, 15])
+def test_a_run_that_ends_in_any_step_goes_on_to_the_same_numbers(train, whole, monkeypatch, step):
+    with monkeypatch.context() as patch:
+        at_step(patch, step, kill)
+        with pytest.raises(KilledError):
+            train(*LONGER)
+    assert differences(train(*LONGER), whole(*LONGER)) == []
+
+
+@pytest.mark.parametrize(("name", "left"), [("previous.pt", ["last.pt"]), ("last.pt", ["previous.pt"])])
+def test_a_run_that_ends_in_a_write_goes_on_to_the_same_numbers(train, whole, tmp_path, monkeypatch, name, left):
+    """While the second checkpoint takes its place: before the first one is moved, or after."""
+    folder, replace = tmp_path / "run" / "seed0" / "checkpoints", os.replace
+
+    def replace_until(source, target):
+        if target == folder / name and (folder / "last.pt.unfinished").is_file() and log_of(folder.parent)[1:]:
+            raise KilledError
+        replace(source, target)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(os, "replace", replace_until)
+        with pytest.raises(KilledError):
+            train(*LONGER)
+    assert sorted(path.name for path in folder.iterdir()) == sorted([*left, "last.pt.unfinished"])
+    assert differences(train(*LONGER), whole(*LONGER)) == []
 
 
 @pytest.mark.parametrize(("method", "number"), [*zip(METHODS, STOPPING, strict=True)])
-def test_a_run_asked_to_stop_saves_after_the_step_and_goes_on_from_it(command, train, method, number):
+def test_a_run_asked_to_stop_saves_after_the_step_and_goes_on_from_it(train, stopped, whole, capsys, method, number):
     overrides = (*METHODS[method], *LONGER)
-    stopped, folder = command("stopped", *overrides)
-    process = start(stopped)
-    wait_for((folder / "log.jsonl").is_file, process)
-    process.send_signal(number)
-    told, errors = process.communicate()
+    folder = stopped(4, *overrides, number=number)
     path = folder / "checkpoints" / "last.pt"
-    assert (process.returncode, errors) == (ASKED_TO_STOP, "")
     content = load_checkpoint(path)
-    assert content["epoch"] == 0
-    assert 1 <= content["steps_done"] <= STEPS
-    where = f"epoch 0 after {content['steps_done']} steps"
-    assert told == f"asked to stop: {path} is of {where}, and the same command goes on from it\n"
-    subprocess.run(stopped, check=True, capture_output=True)
-    assert differences(folder, train(*overrides)) == []
+    assert (content["epoch"], content["steps_done"]) == (0, 4)
+    told = f"asked to stop: {path} is of epoch 0 after 4 steps, and the same command goes on from it\n"
+    assert capsys.readouterr() == (told, "")
+    assert differences(train(*overrides), whole(*overrides)) == []
 
 
 def test_a_signal_during_the_imports_is_answered(tmp_path):
@@ -106,26 +157,28 @@ def test_a_signal_during_the_imports_is_answered(tmp_path):
 ATTACKED = (*(override for override in TINY if not override.startswith("attack=")), "test_batch_size=50")
 
 
-def test_a_run_asked_to_stop_during_the_attacks_keeps_those_that_are_finished(tmp_path, script, monkeypatch):
-    overrides = (*ATTACKED, "attack=[fgsm,pgd]", "name=run")
+def test_a_run_asked_to_stop_during_the_attacks_keeps_those_that_are_finished(tmp_path, script, monkeypatch, capsys):
+    overrides = (*ATTACKED, "attack=[fgsm,pgd7_eps4]", "attack.pgd7_eps4.steps=2")
     run, kept = tmp_path / "stopped" / "run" / "seed0", tmp_path / "stopped" / "run" / "seed0" / "attacks.json"
-    process = start([sys.executable, str(SCRIPTS / "train.py"), *overrides, f"results_dir={tmp_path}/stopped"])
-    wait_for(kept.is_file, process)
-    process.send_signal(signal.SIGTERM)
-    assert (*process.communicate(), process.returncode) == (STOPPED, "", ASKED_TO_STOP)
-    assert [name.split()[0] for name in json.loads(kept.read_text())["totals"]] == ["fgsm8"]
-
     steps = []
 
     def recorded(*given, **options):
         steps.append(options["steps"])
+        if steps.count(2) == 1:
+            os.kill(os.getpid(), signal.SIGTERM)
         return attack(*given, **options)
 
     monkeypatch.setattr("puzzlemix.evaluation.evaluator.attack", recorded)
-    script("train", *overrides, f"results_dir={tmp_path}/stopped")
-    assert set(steps) == {20}  # PGD's
+    with pytest.raises(SystemExit) as end:
+        script("train", *overrides, f"results_dir={tmp_path}/stopped", "name=run")
+    assert (end.value.code, *capsys.readouterr()) == (ASKED_TO_STOP, STOPPED, "")
+    assert [name.split()[0] for name in json.loads(kept.read_text())["totals"]] == ["fgsm8"]
+
+    steps[:] = [2]
+    script("train", *overrides, f"results_dir={tmp_path}/stopped", "name=run")
+    assert set(steps) == {2}  # PGD's
     assert not kept.exists()
-    script("train", *overrides, f"results_dir={tmp_path}/whole")
+    script("train", *overrides, f"results_dir={tmp_path}/whole", "name=run")
     assert differences(run, tmp_path / "whole" / "run" / "seed0") == []
 
 
@@ -202,17 +255,13 @@ def test_readers_of_images_do_not_answer_signals():
     assert reader.exitcode == 0
 
 
-def test_a_run_goes_on_with_its_memory_laid_out_otherwise(command, train):
+def test_a_run_goes_on_with_its_memory_laid_out_otherwise(train, stopped, whole):
     """Its optimiser's too, else a fused update would give weights the momentum of others."""
     channels = "network.initial_channels=16"  # as many as channels_last needs on a CPU
-    overrides = (channels, "recipe.lr=0.02", *LONGER, "recipe.epochs=2")
-    stopped, folder = command("stopped", *overrides)
-    process = start(stopped)
-    wait_for(lambda: (folder / "log.jsonl").is_file() and len(log_of(folder)) == 1, process)
-    process.send_signal(signal.SIGTERM)
-    assert process.communicate()[1] == ""
-    subprocess.run([*stopped, "channels_last=false"], check=True, capture_output=True)
-    losses, wanted = ([record["train_loss"] for record in log_of(f)] for f in (folder, train(*overrides)))
+    overrides = (channels, "recipe.lr=0.02", *LONGER)
+    stopped(4, *overrides)
+    folders = train(*overrides, "channels_last=false"), whole(*overrides)
+    losses, wanted = ([record["train_loss"] for record in log_of(folder)] for folder in folders)
     assert losses == pytest.approx(wanted, rel=5e-3)
 
 
@@ -223,16 +272,15 @@ def run_of_files(tmp_path):
         write_class_folders(tmp_path / "data" / "imagenet" / split, ["ant", "bee"], 200, (40, 40))
     counts = ("num_classes=2", "train_images=null", "test_images=null", "image_size=[32,32]", "test_resize=32")
     data = ("dataset=imagenet", *(f"dataset.{count}" for count in counts), f"dataset.root={tmp_path}/data")
-    own = ("dataset.workers=2", "recipe.batch_size=4", "recipe.epochs=50")
-    arguments = [str(SCRIPTS / "train.py"), *data, *own, f"results_dir={tmp_path}", "name=run"]
-    arguments += ["network.initial_channels=4", "attack=none", "device=cpu"]
-    return [sys.executable, *arguments], tmp_path / "run" / "seed0"
+    own = ("dataset.workers=2", "recipe.batch_size=4")
+    tiny = ("network.initial_channels=4", "attack=none", "device=cpu")
+    return (*data, *own, *tiny, f"results_dir={tmp_path}", "name=run"), tmp_path / "run" / "seed0"
 
 
 def test_a_signal_to_all_processes_leaves_the_readers_of_images_at_work(run_of_files):
     """As `scancel` sends it. To the readers first: a step may end, and the run with it, before their end is noticed."""
-    run, folder = run_of_files
-    process = start(run)
+    arguments, folder = run_of_files
+    process = start([sys.executable, str(SCRIPTS / "train.py"), *arguments, "recipe.epochs=1000"])
     wait_for((folder / "checkpoints" / "last.pt").is_file, process)
     wait_for(lambda: len(descendants(process.pid)) == 2, process)  # an epoch begins
     epochs = len(log_of(folder))
@@ -262,72 +310,51 @@ class Breaks(nn.Module):
         return self.linear(pixels.mean((2, 3)))
 
 
-def test_a_run_that_fails_does_not_wait_for_its_readers_of_images(run_of_files, monkeypatch):
-    monkeypatch.setenv("PYTHONPATH", str(Path(__file__).parent), prepend=os.pathsep)
-    run, _ = run_of_files
-    process = start([*run, "network._target_=test_resume.Breaks"])
-    _, errors = process.communicate(timeout=LAST_READS_S / 2)
-    assert process.returncode == 1
-    assert errors.endswith("RuntimeError: broken\n")
+def test_a_run_that_fails_does_not_wait_for_its_readers_of_images(run_of_files, script):
+    arguments, _ = run_of_files
+    start_s = time.monotonic()
+    with pytest.raises(RuntimeError, match=r"^broken$"):
+        script("train", *arguments, "network._target_=test_resume.Breaks")
+    assert time.monotonic() - start_s < LAST_READS_S / 2
+    assert multiprocessing.active_children() == []
 
 
-@pytest.fixture
-def interrupted(command):
-    """A run of three epochs that was asked to stop in its first one; its command and its folder."""
-    stopped, folder = command("run", *LONGER)
-    process = start(stopped)
-    wait_for((folder / "log.jsonl").is_file, process)
-    process.send_signal(signal.SIGTERM)
-    assert process.communicate()[1] == ""
-    return stopped, folder
-
-
-def test_a_checkpoint_holds_all_that_a_run_is(interrupted):
+def test_a_checkpoint_holds_all_that_a_run_is(stopped):
     """The order of images, augmentation and draws follow from the seed, the epoch and the step."""
-    _, folder = interrupted
-    content = load_checkpoint(folder / "checkpoints" / "last.pt")
+    content = load_checkpoint(stopped(4, *LONGER) / "checkpoints" / "last.pt")
     assert content["config"]["seed"] == 0
     assert len(content["config_hash"]) == 64
-    assert (content["epoch"], content["log"]) == (0, [])
-    assert content["steps_done"] >= 1
+    assert (content["epoch"], content["steps_done"], content["log"]) == (0, 4, [])
     assert content["optimizer"]["state"][0]["momentum_buffer"].shape == (4, 3, 3, 3)
     (process,) = content["processes"]
     assert {"python", "numpy", "torch"} <= set(process["streams"])
-    assert process["sums"][2] == 20 * content["steps_done"]
+    assert process["sums"][2] == 4 * 20
 
 
-def test_what_users_draw_from_the_global_streams_goes_on_too(command, train, monkeypatch):
+def test_what_users_draw_from_the_global_streams_goes_on_too(train, stopped, whole):
     """A network with noise of Python's, NumPy's and PyTorch's generators."""
-    monkeypatch.setenv("PYTHONPATH", str(Path(__file__).parent), prepend=os.pathsep)
-    overrides = ("network._target_=noisy_network.NoisyNetwork", *LONGER)
-    stopped, folder = command("noisy", *overrides)
-    process = start(stopped)
-    wait_for((folder / "log.jsonl").is_file, process)
-    process.send_signal(signal.SIGTERM)
-    process.communicate()
-    subprocess.run(stopped, check=True, capture_output=True)
-    assert differences(folder, train(*overrides)) == []
+    overrides = ("network._target_=odd_networks.NoisyNetwork", *LONGER)
+    stopped(4, *overrides)
+    assert differences(train(*overrides), whole(*overrides)) == []
 
 
-def test_a_damaged_checkpoint_is_named_and_the_one_before_is_used(command, train):
-    overrides = ("recipe.epochs=3",)
-    again, folder = command("damaged", *overrides)
-    subprocess.run(again, check=True, capture_output=True)
-    (folder / "metrics.json").unlink()
-    last = folder / "checkpoints" / "last.pt"
+def test_a_damaged_checkpoint_is_named_and_the_one_before_is_used(train, copied, finished, capsys):
+    (copied / "metrics.json").unlink()
+    last = copied / "checkpoints" / "last.pt"
     content = bytearray(last.read_bytes())
     content[len(content) // 2] ^= 4
     last.write_bytes(content)
-    done = subprocess.run(again, check=True, capture_output=True, text=True)
+    train()
     previous = last.with_name("previous.pt")
-    assert done.stderr == f"warning: {last} is damaged: going on from {previous}; it is now last.damaged\n"
+    warning = f"warning: {last} is damaged: going on from {previous}; it is now last.damaged\n"
+    assert capsys.readouterr().err == warning
     assert last.with_suffix(".damaged").read_bytes() == content
-    assert load_checkpoint(previous)["epoch"] == 2
-    assert differences(folder, train(*overrides)) == []
+    assert load_checkpoint(previous)["epoch"] == 1
+    assert differences(copied, finished) == []
 
 
-def test_a_run_whose_checkpoints_are_all_damaged_is_refused_and_untouched(train):
-    folder = train()
+def test_a_run_whose_checkpoints_are_all_damaged_is_refused_and_untouched(train, copied):
+    folder = copied
     (folder / "metrics.json").unlink()
     for name in ("last.pt", "previous.pt"):
         path = folder / "checkpoints" / name
@@ -339,79 +366,65 @@ def test_a_run_whose_checkpoints_are_all_damaged_is_refused_and_untouched(train)
     assert all(len(path.read_bytes()) == 1000 for path in (folder / "checkpoints").iterdir())
 
 
-def test_a_checkpoint_with_a_wrong_part_ends_in_a_line(train):
-    path = train() / "checkpoints" / "last.pt"
+def test_a_checkpoint_with_a_wrong_part_ends_in_a_line(train, copied):
+    path = copied / "checkpoints" / "last.pt"
     (path.parents[1] / "metrics.json").unlink()
     content = load_checkpoint(path)
-    for part in ({"optimizer": None}, {"epoch": "a"}, {"log": 5}, {"processes": []}, {"network": 5}):
+    for part in ({"optimizer": None}, {"processes": []}, {"network": 5}):
         torch.save(content | part, path)
         with pytest.raises(SystemExit, match=r"^error: .*last\.pt does not work here \(.*\): give another checkpoint"):
             train()
 
 
-def test_a_lost_log_is_written_again_from_the_checkpoint(train):
-    folder = train()
+def test_a_lost_log_is_written_again_from_the_checkpoint(train, copied):
+    folder = copied
     log = (folder / "log.jsonl").read_bytes()
-    for rest in (b"", log[:-20], log + log):
+    for rest in (b"", log + log[:-20]):
         (folder / "metrics.json").unlink()
         (folder / "log.jsonl").write_bytes(rest)
         train()
         assert (folder / "log.jsonl").read_bytes() == log
 
 
-def limited_to(largest_bytes, command):
-    """Run a command that can write no larger file."""
-    shell = ["bash", "-c", f'ulimit -f {largest_bytes // 1024}; exec "$@"', "limited"]
-    return subprocess.run([*shell, *command], capture_output=True, text=True, check=False)
-
-
-def test_a_full_disk_stops_the_run_with_the_old_checkpoint_intact(interrupted):
-    again, folder = interrupted
+def test_a_full_disk_stops_the_run_with_the_old_checkpoint_intact(train, stopped, whole):
+    folder = stopped(4, *LONGER)
     path = folder / "checkpoints" / "last.pt"
     before = path.read_bytes()
-    done = limited_to(len(before) // 2, again)
-    assert done.returncode == 1
-    assert done.stderr == (
-        f"error: {path} cannot be written (File too large); it is as it was: make room, start again\n"
+    with full_disk(len(before) // 2), pytest.raises(SystemExit) as end:
+        train(*LONGER)
+    assert (
+        end.value.code == f"error: {path} cannot be written (File too large); it is as it was: make room, start again"
     )
     assert [p.name for p in path.parent.iterdir()] == ["last.pt"]
     assert path.read_bytes() == before
-    subprocess.run(again, check=True, capture_output=True)
+    assert differences(train(*LONGER), whole(*LONGER)) == []
 
 
-def test_a_disk_that_is_full_at_the_start_is_told_in_one_line(command):
-    first, folder = command("run")
-    done = limited_to(1024, first)
-    assert done.returncode == 1
-    wanted = f"error: {folder / 'config.yaml'} cannot be written (File too large): make room, start again\n"
-    assert done.stderr == wanted
+def test_a_disk_that_is_full_at_the_start_is_told_in_one_line(train, tmp_path):
+    with full_disk(1024), pytest.raises(SystemExit) as end:
+        train()
+    path = tmp_path / "run" / "seed0" / "config.yaml"
+    assert end.value.code == f"error: {path} cannot be written (File too large): make room, start again"
 
 
-def test_a_folder_whose_lock_cannot_be_written_is_told_in_one_line(command):
-    first, folder = command("run")
-    (folder / ".lock").mkdir(parents=True)  # what a folder of somebody else's comes to, also for root
-    done = subprocess.run(first, capture_output=True, text=True, check=False)
-    assert done.returncode == 1
-    assert done.stderr.startswith(f"error: {folder / '.lock'} cannot be written (Is a directory): ")
-    assert done.stderr.count("\n") == 1
+def test_a_folder_whose_lock_cannot_be_written_is_told_in_one_line(train, tmp_path):
+    lock = tmp_path / "run" / "seed0" / ".lock"
+    lock.mkdir(parents=True)  # what a folder of somebody else's comes to, also for root
+    with pytest.raises(SystemExit, match=r"^error: .*\.lock cannot be written \(Is a directory\): .*$"):
+        train()
 
 
-def test_a_second_run_in_the_same_folder_is_refused(command):
-    first, folder = command("run", "recipe.epochs=500")
-    process = start(first)
-    wait_for((folder / "checkpoints" / "last.pt").is_file, process)
-    (folder / "checkpoints" / "previous.pt").write_bytes(b"damaged")  # which is not for the second to see to
-    second = subprocess.run(first, capture_output=True, text=True, check=False)
-    assert process.poll() is None
-    assert second.returncode == 1
-    assert f"{folder} is being trained by process {process.pid} on " in second.stderr
-    assert second.stderr.count("\n") == 1
-    process.kill()  # which lets go of the folder
-    process.communicate()
-    third = start(first)
-    wait_for(lambda: f"process {third.pid} on" in (folder / ".lock").read_text(), third)
-    third.kill()
-    third.communicate()
+def test_a_second_run_in_the_same_folder_is_refused(train, copied):
+    (copied / "metrics.json").unlink()
+    (copied / "checkpoints" / "previous.pt").write_bytes(b"damaged")  # which is not for the second to see to
+    before = {path: path.read_bytes() for path in copied.rglob("*") if path.is_file() and path.name != ".lock"}
+    with held_by_another_process(copied) as first:
+        with pytest.raises(SystemExit, match=rf"^error: {copied} is being trained by process {first.pid} on [^\n]*$"):
+            train()
+        assert {path: path.read_bytes() for path in before} == before
+    train()  # its end, by a kill, lets go of the folder
+    assert (copied / ".lock").read_text().startswith(f"process {os.getpid()} on ")
+    assert (copied / "metrics.json").is_file()
 
 
 class InfiniteGradient(nn.Module):

@@ -5,24 +5,21 @@ import json
 import os
 import re
 import shlex
-import subprocess
-import sys
 import time
 from statistics import median
 
 import pytest
 import torch
 import yaml
-from conftest import SCRIPTS, TINY, on_a_terminal
+from conftest import log_of, on_a_terminal
 from matplotlib.image import imread
 from test_experiments import compose
-from test_resume import log_of
 from torch import nn
 
 from benchmarks.soak import differences
 from puzzlemix.cli.config import build, plain
-from puzzlemix.reporting.mixed import draw_mixed
 from puzzlemix.reporting.model_card import model_card
+from puzzlemix.reporting.pictures import draw_mixed
 from puzzlemix.reporting.runs import find_runs
 from puzzlemix.training.checkpoint import load_checkpoint
 from puzzlemix.training.log import summary
@@ -44,6 +41,8 @@ def test_every_method_trains_to_a_finished_run(train, method):
     assert seconds["network"] > 0
     assert (seconds["saliency"] > 0) == method.startswith("puzzlemix")
     assert seconds["total"] == pytest.approx(sum(v for k, v in seconds.items() if k != "total"))
+    if method.startswith("puzzlemix"):
+        assert [record["uniform_saliency"] for record in log] == [0, 0]
     assert (folder / "config.yaml").is_file()
     assert load_checkpoint(folder / "checkpoints" / "last.pt")["epoch"] == 2
 
@@ -57,15 +56,16 @@ def test_the_best_top5_error_is_of_the_epoch_with_the_best_top1_error():
 
 
 def test_training_learns(train):
-    """Ten images a class, 25 epochs: far below the 90 % error of chance."""
-    folder = train("dataset.train_per_class=10", "recipe.epochs=25")
+    """Twenty images a class, eight epochs: far below the 90 % error of chance."""
+    folder = train("dataset.train_per_class=20", "recipe.epochs=8")
     assert log_of(folder)[-1]["top1_error"] < 40
     assert log_of(folder)[-1]["train_loss"] < log_of(folder)[0]["train_loss"]
 
 
 def test_a_recipe_may_evaluate_seldom_and_always_evaluates_the_last_ten_epochs(train, tmp_path):
+    few = "dataset.validation_per_class=2"  # images to evaluate on
     for name, n in (("every", 1), ("seldom", 2)):
-        train(f"name={name}", "recipe.epochs=13", f"recipe.evaluate_every_epochs={n}")
+        train(f"name={name}", few, "recipe.epochs=13", f"recipe.evaluate_every_epochs={n}")
     every, seldom = (tmp_path / name / "seed0" for name in ("every", "seldom"))
     wanted = log_of(every)
     for epoch in (0, 2):
@@ -97,7 +97,7 @@ def test_frozen_weights_stay(train):
 
 
 def test_attacks_are_measured_after_training(train):
-    folder = train("attack=fgsm,pgd")
+    folder = train("attack=fgsm,pgd", "attack.pgd20_eps4.steps=2")
     metrics = json.loads((folder / "metrics.json").read_text())
     clean = metrics["top1_error"]["last"]
     assert metrics["fgsm8_error"] >= clean
@@ -125,39 +125,37 @@ def test_a_run_is_finished_without_git(train, monkeypatch, tmp_path):
 
 def test_a_finished_run_says_what_was_not_measured_and_keeps_its_weights(train, capsys, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
-    train("attack=fgsm", 'name="run (1)"')
+    train("attack=fgsm", 'name="run (1)"', "recipe.epochs=1")
     folder = tmp_path / "run (1)" / "seed0"
     metrics = (folder / "metrics.json").read_bytes()
     assert json.loads(metrics)["attacks"]["fgsm8"]["eps_255"] == 8
     capsys.readouterr()
-    train("attack=fgsm,pgd7_eps8", "attack.fgsm8.eps_255=4", "keep_weights=true", 'name="run (1)"')
+    train("attack=fgsm,pgd7_eps8", "attack.fgsm8.eps_255=4", "keep_weights=true", 'name="run (1)"', "recipe.epochs=1")
     told = capsys.readouterr().out
     assert "finished before" in told
     command = f"python scripts/evaluate.py 'checkpoint=\"{folder}/checkpoints/last.pt\"' attack=..."
     assert f"not attacked by fgsm8, pgd7_eps8 as asked for now: {command}\n" in told
     assert (tmp_path / "models" / "run (1)_seed0.pt").is_file()
-    train("attack=fgsm")
+    train("attack=fgsm", 'name="run (1)"', "recipe.epochs=1")
     assert "not attacked" not in capsys.readouterr().out
     assert (folder / "metrics.json").read_bytes() == metrics
 
 
-def test_a_finished_run_is_left_alone(train, capsys):
-    folder = train()
+def test_a_finished_run_is_left_alone(train, copied, capsys):
+    folder = copied
     before = {path: path.read_bytes() for path in folder.rglob("*") if path.is_file()}
     train()
     assert "finished before" in capsys.readouterr().out
     assert before == {path: path.read_bytes() for path in folder.rglob("*") if path.is_file()}
 
 
-def test_the_seed_decides_the_weights(train, tmp_path):
-    first = train("name=first")
-    train("name=second")
-    train("name=third", "seed=1")
+def test_the_seed_decides_the_weights(train, finished, tmp_path):
+    train()
+    train("seed=1")
     weights = [
-        load_checkpoint(tmp_path / name / "checkpoints" / "last.pt")["network"]["conv1.weight"]
-        for name in ("first/seed0", "second/seed0", "third/seed1")
+        load_checkpoint(folder / "checkpoints" / "last.pt")["network"]["conv1.weight"]
+        for folder in (finished, tmp_path / "run" / "seed0", tmp_path / "run" / "seed1")
     ]
-    assert first.name == "seed0"
     assert torch.equal(weights[0], weights[1])
     assert not torch.equal(weights[0], weights[2])
 
@@ -190,13 +188,8 @@ def test_input_that_turns_out_bad_while_training_stops_the_run(train, tmp_path):
     assert (tmp_path / "run" / "seed0" / "config.yaml").is_file()
 
 
-def test_degenerate_saliency_is_counted_in_the_log(train):
-    folder = train("mixup=puzzlemix")
-    assert all(record["uniform_saliency"] == 0 for record in log_of(folder))
-
-
-def test_a_folder_of_another_config_is_refused_and_untouched(train):
-    folder = train()
+def test_a_folder_of_another_config_is_refused_and_untouched(train, copied):
+    folder = copied
     before = {path: path.read_bytes() for path in folder.rglob("*") if path.is_file()}
     with pytest.raises(SystemExit, match=r"another config \(recipe\.lr: 0\.1 there, 0\.3 here\): give another name="):
         train("recipe.lr=0.3")
@@ -205,8 +198,8 @@ def test_a_folder_of_another_config_is_refused_and_untouched(train):
     assert before == {path: path.read_bytes() for path in folder.rglob("*") if path.is_file()}
 
 
-def test_results_without_their_config_are_not_taken_for_those_of_another(train):
-    folder = train()
+def test_results_without_their_config_are_not_taken_for_those_of_another(train, copied):
+    folder = copied
     (folder / "config.yaml").unlink()
     train()  # the same: finished before
     with pytest.raises(SystemExit, match=r"has results of another config, and no config\.yaml: give another name="):
@@ -214,8 +207,8 @@ def test_results_without_their_config_are_not_taken_for_those_of_another(train):
     assert (folder / "metrics.json").is_file()
 
 
-def test_a_checkpoint_without_its_config_file_still_knows_its_config(train):
-    folder = train()
+def test_a_checkpoint_without_its_config_file_still_knows_its_config(train, copied):
+    folder = copied
     (folder / "config.yaml").unlink()
     (folder / "metrics.json").unlink()
     checkpoint = (folder / "checkpoints" / "last.pt").read_bytes()
@@ -233,8 +226,8 @@ def test_names_may_be_numbers(train, tmp_path, monkeypatch):
     assert (stored["name"], stored["table"], stored["results_dir"]) == ("2024", "2025", "2026")
 
 
-def test_an_output_that_cannot_be_written_is_told_first(train, script, tmp_path):
-    checkpoint = train("recipe.epochs=1") / "checkpoints" / "last.pt"
+def test_an_output_that_cannot_be_written_is_told_first(finished, script, tmp_path):
+    checkpoint = finished / "checkpoints" / "last.pt"
     (tmp_path / "file").write_text("in the way")
     for name, key, output in (
         ("evaluate", f"checkpoint={checkpoint}", "x.json"),
@@ -246,11 +239,11 @@ def test_an_output_that_cannot_be_written_is_told_first(train, script, tmp_path)
             script(name, key, f"output={tmp_path}/file/{output}")
 
 
-def test_kept_weights_are_no_checkpoint_to_go_on_from(train, tmp_path, monkeypatch):
+def test_kept_weights_are_no_checkpoint_to_go_on_from(train, copied, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
-    folder = train("keep_weights=true")
-    (folder / "metrics.json").unlink()
-    (tmp_path / "models" / "run_seed0.pt").rename(folder / "checkpoints" / "last.pt")
+    train("keep_weights=true")
+    (copied / "metrics.json").unlink()
+    (tmp_path / "models" / "run_seed0.pt").rename(copied / "checkpoints" / "last.pt")
     with pytest.raises(SystemExit, match=r"last\.pt holds weights alone, as kept in models/"):
         train("keep_weights=true")
 
@@ -276,7 +269,7 @@ def test_kept_weights_go_to_models_with_their_card(train, script, tmp_path, monk
     assert find_runs(folder.parents[1]).runs[0].robustness == evaluation  # which is of the run's last network
 
 
-def test_kept_weights_of_another_config_are_not_written_over(train, tmp_path, monkeypatch):
+def test_kept_weights_of_another_config_are_not_written_over(train, copied, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     train("keep_weights=true")
     kept = {path.name: path.read_bytes() for path in (tmp_path / "models").iterdir()}
@@ -287,7 +280,7 @@ def test_kept_weights_of_another_config_are_not_written_over(train, tmp_path, mo
     assert not (tmp_path / "other").exists()
     assert {path.name: path.read_bytes() for path in (tmp_path / "models").iterdir()} == kept
     (tmp_path / "models" / "run_seed0.json").unlink()  # as in a clone
-    train("keep_weights=true", other)  # the same once more
+    train("keep_weights=true")  # the same once more
 
 
 def test_the_card_of_kept_weights_says_what_they_are_and_makes_them_again(train, script, tmp_path, monkeypatch):
@@ -310,9 +303,8 @@ def test_the_card_of_kept_weights_says_what_they_are_and_makes_them_again(train,
     assert all(torch.equal(value, first[key]) for key, value in load_checkpoint(weights)["network"].items())
 
 
-def test_a_card_says_what_was_trained_and_not_where(train, tmp_path, monkeypatch):
-    monkeypatch.chdir(tmp_path)
-    folder = train("mixup=augmix")
+def test_a_card_says_what_was_trained_and_not_where(train):
+    folder = train("mixup=augmix", "recipe.epochs=1")
     config = yaml.safe_load((folder / "config.yaml").read_text())
     config["overrides"] = ["launcher=slurm", "mixup=augmix", "dataset.workers=3", "logger.wandb=offline", "+seed=7"]
     card = model_card(folder / "checkpoints" / "last.pt", config, json.loads((folder / "metrics.json").read_text()))
@@ -329,12 +321,13 @@ def test_a_validation_split_replaces_the_test_images(train):
     assert log_of(folder)[0]["images"] == 30
 
 
-def test_progress_shows_on_a_terminal_and_nowhere_else(tmp_path):
-    command = [sys.executable, str(SCRIPTS / "train.py"), *TINY, f"results_dir={tmp_path}"]
-    silent = subprocess.run([*command, "name=silent"], capture_output=True, text=True, check=True)
-    assert silent.stderr == ""
+def test_progress_shows_on_a_terminal_and_nowhere_else(train, tmp_path, capsys):
+    train("name=silent")
+    assert capsys.readouterr().err == ""
 
-    _, shown = on_a_terminal([*command, "name=seen"])
+    with on_a_terminal() as shown:
+        train("name=seen")
+    (shown,) = shown
     assert re.search(r"seen seed 0.*100\.0 % .* left, loss \d\.\d+, \d+ images/s", shown)
     first, second = log_of(tmp_path / "seen" / "seed0")
     for record in (first, second):
@@ -357,19 +350,9 @@ def test_without_a_terminal_a_line_tells_now_and_then_how_far_it_is(train, scrip
     assert capsys.readouterr().out.splitlines()[0] == "run seed 0: goes on from epoch 1 of 2"
 
 
-def test_two_processes_show_one_bar_and_one_result(one_node):
-    at = [float(percent) for percent in re.findall(r"run seed 0[^\r\n]*: ([\d.]+) % \|", one_node.shown)]
-    assert at == sorted(at)
-    assert at.count(0) == 1  # a bar begins there, and goes on from step to step
-    assert at[-1] == 100
-    assert one_node.told.count("top1_error") == len(one_node.told.splitlines()) == 1
-
-
-def test_multirun_trains_methods_and_seeds(script, tmp_path, monkeypatch):
-    monkeypatch.chdir(tmp_path)
-    script("train", "-m", *TINY, f"results_dir={tmp_path}", "mixup=vanilla,cutmix", "seed=0,1", "recipe.epochs=1")
-    assert {(run.name, run.seed) for run in find_runs(tmp_path).runs if run.status == "finished"} == {
-        (f"digits_preactresnet18_narrow_{method}", seed) for method in ("vanilla", "cutmix") for seed in (0, 1)
+def test_multirun_trains_methods_and_seeds(trained):
+    assert {(run.name, run.seed) for run in find_runs(trained).runs if run.status == "finished"} == {
+        (f"digits_preactresnet18_narrow_{method}", seed) for method in ("vanilla", "puzzlemix") for seed in (0, 1)
     }
 
 

@@ -1,26 +1,37 @@
-"""What each of two processes draws and which gradient they come to: run by torchrun from `test_distributed.py`.
+"""All that tests want of two processes: run by torchrun from the fixture `two_processes` of `conftest.py`.
 
-Its argument is the folder for `rank0.pt` and `rank1.pt`.
+Its argument is the folder for what they draw, which gradient they come to, and runs of `scripts/train.py`. The second
+process kills itself in one of them, so that torchrun starts both again; then it meets a damaged image, which ends both.
 """
 
 import os
+import shutil
 import signal
 import sys
+from contextlib import redirect_stdout
+from io import StringIO
 from pathlib import Path
 
+import parity
+import pytest
 import torch
 import torch.nn.functional as F
+from conftest import OF_TWO_PROCESSES, TINY, at_step, on_a_terminal, run_script
+from pictures import write_class_folders
 from torch import nn
 from torch.nn.parallel import DistributedDataParallel
 
 from puzzlemix import CutMix, InputMixup, ManifoldMixup, Mixer, PuzzleMix
+from puzzlemix.cli import script
 from puzzlemix.evaluation.evaluator import Evaluator, Images
 from puzzlemix.mixing.losses import bce_on_softmax
 from puzzlemix.runtime import distributed, preemption
 from puzzlemix.runtime.errors import PreemptedError
+from puzzlemix.runtime.seeding import numpy_stream
 
 CLASSES = 5
 BATCH = 16  # of both processes together
+STOPPED_AT, KILLED_AT = 4, 13  # steps, of ten an epoch
 
 
 class PlainNetwork(nn.Module):
@@ -104,8 +115,8 @@ def evaluated(network, stop=False):
         return "stopped", seen
 
 
-def main(folder):
-    distributed.join("cpu")
+def exchanged():
+    """What this process draws, gradients with the other one and alone on the joined batch, counts, evaluations."""
     rank, half = distributed.rank(), BATCH // 2
     torch.manual_seed(rank)  # processes that are seeded apart still have to draw alike
     draws = {method: drawn(method) for method in METHODS}
@@ -123,9 +134,76 @@ def main(folder):
     mixer.count("seen", torch.tensor([True] * (rank + 1) + [False]))
     counts = mixer.pop_counts()
     evaluations = evaluated(network), evaluated(network, stop=True)
-    content = {"draws": draws, "together": together, "alone": alone, "counts": counts, "evaluations": evaluations}
-    torch.save(content, folder / f"rank{rank}.pt")
+    return {"draws": draws, "together": together, "alone": alone, "counts": counts, "evaluations": evaluations}
+
+
+def trained(folder, *overrides, at=None):
+    """Train with both processes; the status or the line with which this one ends, and what it prints.
+
+    Args:
+        folder: the run's.
+        overrides: of the config.
+        at: a step, and the signal that the second process gets in it.
+    """
+    status, printed = 0, StringIO()
+    with pytest.MonkeyPatch.context() as patch, redirect_stdout(printed):
+        patch.setattr(script, "WAIT_FOR_FIRST_S", 0.0)  # how long the other process waits, which torchrun would end
+        if at is not None and distributed.rank() == 1:
+            step, number = at
+            at_step(patch, step, lambda: os.kill(os.getpid(), number))
+        try:
+            run_script(patch, "train", *overrides, f"results_dir={folder.parents[1]}", f"name={folder.parent.name}")
+        except SystemExit as end:
+            status = end.code
+    return status, printed.getvalue()
+
+
+def of_damaged_images(folder):
+    """The arguments of a run on images of which one, that the second process is to read, is damaged."""
+    if distributed.is_main():
+        for split in ("train", "val"):
+            write_class_folders(folder / "imagenet" / split, ["ant", "bee"], 4, (40, 40))
+        second = numpy_stream("order", 0, 0).permutation(8)[1]
+        damaged = sorted((folder / "imagenet" / "train").glob("*/*.JPEG"))[second]
+        damaged.write_bytes(damaged.read_bytes()[:400])
+        (folder / "damaged_image").write_text(str(damaged))
+    distributed.wait_for_all()
+    counts = ("num_classes=2", "train_images=null", "test_images=null", "image_size=[32,32]", "test_resize=32")
+    data = ["dataset=imagenet", *(f"dataset.{count}" for count in counts), f"dataset.root={folder}"]
+    return (
+        *data,
+        "network.initial_channels=4",
+        "recipe.batch_size=8",
+        "attack=none",
+        "device=cpu",
+        "dataset.workers=0",
+    )
+
+
+def first_start(folder):
+    """All but what goes wrong, and then a run in which the second process is killed."""
+    parity.train_all(folder / "parity")
+    content = exchanged()
+    with on_a_terminal() as shown:
+        content["one_node"] = trained(folder / "one_node" / "seed0", *OF_TWO_PROCESSES)
+    content["shown"] = shown[0]
+    stopped = folder / "stopped" / "seed0"
+    content["stopped"] = trained(stopped, *OF_TWO_PROCESSES, at=(STOPPED_AT, signal.SIGTERM))
+    if distributed.is_main():
+        shutil.copytree(stopped, folder / "stopped_early" / "seed0")
+    content["went_on"] = trained(stopped, *OF_TWO_PROCESSES)
+    content["odd_batch"] = trained(folder / "odd_batch" / "seed0", *TINY, "recipe.batch_size=21")
+    torch.save(content, folder / f"rank{distributed.rank()}.pt")
+    sys.exit(trained(folder / "killed" / "seed0", *OF_TWO_PROCESSES, at=(KILLED_AT, signal.SIGKILL))[0])
+
+
+def second_start(folder):
+    """The run goes on in which a process was killed; then one that cannot."""
+    status, _ = trained(folder / "killed" / "seed0", *OF_TWO_PROCESSES)
+    sys.exit(status or trained(folder / "damaged" / "seed0", *of_damaged_images(folder))[0])
 
 
 if __name__ == "__main__":
-    main(Path(sys.argv[1]))
+    distributed.join("cpu")
+    start = {"0": first_start, "1": second_start}[os.environ["TORCHELASTIC_RESTART_COUNT"]]
+    start(Path(sys.argv[1]))

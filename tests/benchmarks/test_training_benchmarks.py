@@ -2,6 +2,7 @@
 
 import time
 
+import pytest
 import torch
 from PIL import Image
 from test_experiments import compose
@@ -57,12 +58,13 @@ def test_both_sides_of_the_comparison_of_loading_see_the_same_images(tmp_path):
     assert 0 < data._images_per_s(ours) < 1e9
 
 
-def test_scale_is_measured_on_real_runs_and_drawn(tmp_path):
+@pytest.mark.parametrize("processes", [1, pytest.param(2, marks=pytest.mark.slow)])
+def test_scale_is_measured_on_real_runs_and_drawn(tmp_path, processes):
     base = scale.Load(images=100, pixels=16, batch=50)
-    points = list(scale.benchmark("cpu", base, {"processes": (2,)}))
-    assert [point.load for point in points] == [base._replace(processes=2)]
+    points = list(scale.benchmark("cpu", base, {"processes": (processes,)}))
+    assert [point.load for point in points] == [base._replace(processes=processes)]
     assert all(seconds > 0 for point in points for seconds in point.seconds)
-    assert points[0].row()[:5] == ("processes", "100", "16", "50", "2")
+    assert points[0].row()[:5] == ("processes", "100", "16", "50", str(processes))
     picture = tmp_path / "scale.png"
     scale.plot(points, picture)
     with Image.open(picture) as image:

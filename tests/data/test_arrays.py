@@ -3,17 +3,14 @@
 import numpy as np
 import pytest
 import torch
+from batches import CPU, evaluated_batches, joined, ranks
 from pictures import crops
 
 from puzzlemix.data import arrays
-from puzzlemix.data.arrays import ArrayData
-from puzzlemix.data.npz import Arrays, write_arrays
-from puzzlemix.data.sharding import evaluation_shards
-from puzzlemix.runtime import distributed
+from puzzlemix.data.arrays import ArrayData, Arrays, write_arrays
 from puzzlemix.runtime.errors import InputError, RunError
 from puzzlemix.runtime.seeding import numpy_stream, torch_seed
 
-CPU = torch.device("cpu")
 CLASSES = np.array(["ant", "bee", "cat"])
 PREPARE = r"run `python scripts/prepare_data\.py dataset=things`"
 
@@ -46,24 +43,18 @@ def pixels(x):
     return torch.from_numpy(x).permute(0, 3, 1, 2).float() / 255
 
 
-def evaluated_batches(data, batch_size):
-    """This process's share of the test images."""
-    return data.test_batches(evaluation_shards(range(data.test_count), batch_size))
-
-
-def joined(batches):
-    images, labels = zip(*batches, strict=True)
-    return torch.cat(images), torch.cat(labels)
-
-
 def as_set(images):
     return {image.numpy().tobytes() for image in images}
 
 
-def test_test_images_are_as_they_were_written(tmp_path):
-    images, labels = joined(evaluated_batches(loaded(tmp_path), 5))
-    assert torch.equal(images, pixels(TEST.x))
-    assert labels.tolist() == TEST.y.tolist()
+def test_images_to_evaluate_on_are_as_they_were_written(tmp_path):
+    data = loaded(tmp_path)
+    for batches, split in ((data.test_batches, TEST), (data.plain_train_batches, TRAIN)):
+        for shards in ([range(5), range(5, 12)], [range(1, 12, 3), [4, 2]]):
+            images, labels = joined(batches(shards))
+            places = np.concatenate(shards)
+            assert torch.equal(images, pixels(split.x[places]))
+            assert labels.tolist() == split.y[places].tolist()
 
 
 def test_an_epoch_without_augmentation_is_every_image_once(tmp_path):
@@ -78,38 +69,13 @@ def test_an_epoch_without_augmentation_is_every_image_once(tmp_path):
     assert data.classes == ["ant", "bee", "cat"]
 
 
-def test_order_and_augmentation_follow_from_seed_and_epoch(tmp_path):
-    data = loaded(tmp_path, crop_padding=2, flip=True)
-    first = joined(data.train_batches(6, True, 0, 0))
-    torch.manual_seed(1)
-    again = joined(data.train_batches(6, True, 0, 0))
-    assert all(torch.equal(a, b) for a, b in zip(first, again, strict=True))
-    for seed, epoch in ((1, 0), (0, 1)):
-        assert not torch.equal(joined(data.train_batches(6, True, seed, epoch))[0], first[0])
-
-
-def test_processes_share_the_images(tmp_path, monkeypatch):
-    data = loaded(tmp_path)
-    monkeypatch.setattr(distributed, "world_size", lambda: 3)
-    shares = {"train": [], "test": []}
-    for rank in range(3):
-        monkeypatch.setattr(distributed, "rank", lambda rank=rank: rank)
-        shares["train"].append(joined(data.train_batches(21, True, 0, 0))[0])
-        shares["test"].append(joined(evaluated_batches(data, 2))[0])
-    for name, content in (("train", TRAIN), ("test", TEST)):
-        assert [len(share) for share in shares[name]] == [len(content.y) // 3] * 3
-        assert as_set(torch.cat(shares[name])) == as_set(pixels(content.x))
-
-
 def test_any_number_of_processes_see_the_same_images_of_a_step(tmp_path, monkeypatch):
-    """21 images in batches of 12: 9 are left, of which two processes share 8."""
+    """21 images in batches of 12: 9 are left, and two processes share 8 of them."""
     data = loaded(tmp_path, crop_padding=2, flip=True)
     alone = list(data.train_batches(12, False, 3, 4))
     assert [len(labels) for _, labels in alone] == [12, 9]
     for world in (1, 2, 3):
-        monkeypatch.setattr(distributed, "world_size", lambda world=world: world)
-        for rank in range(world):
-            monkeypatch.setattr(distributed, "rank", lambda rank=rank: rank)
+        for rank in ranks(monkeypatch, world):
             for own, whole in zip(data.train_batches(12, False, 3, 4), alone, strict=True):
                 places = [i for i in range(len(whole[1]) // world * world) if i % world == rank]
                 for part, all_of_it in zip(own, whole, strict=True):
@@ -128,12 +94,6 @@ def test_a_step_is_augmented_image_by_image_as_its_seed_says(tmp_path):
             wanted = padded[top[place] : top[place] + 12, left[place] : left[place] + 16]
             wanted = wanted[:, ::-1].copy() if mirrored[place] else wanted
             assert torch.equal(images[place], pixels(wanted[None])[0])
-
-
-def test_the_images_of_a_batch_are_cropped_apart(tmp_path):
-    alike = TRAIN._replace(x=np.repeat(TRAIN.x[:1], 21, axis=0))
-    ((images, _),) = loaded(tmp_path, train=alike, crop_padding=2).train_batches(20, True, 0, 0)
-    assert len(as_set(images)) > 10  # of 25 places
 
 
 def test_the_last_of_each_class_are_held_out_for_validation(tmp_path):

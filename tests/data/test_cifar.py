@@ -26,7 +26,7 @@ def entry(name, images, labels):
 
 @pytest.fixture(params=["cifar10", "cifar100"])
 def published(request, tmp_path, monkeypatch):
-    """The archive of one of both, of few images, with torchvision told its checksums, and what is in it."""
+    """An archive of few images in place of the published one, whose checksums torchvision expects, and its content."""
     name, source = request.param, CLASSES[request.param]
     x, y = crops(30, (32, 32)), np.random.default_rng(0).permutation(30) % 10
     classes = [f"thing {i}" for i in range(10)]

@@ -5,18 +5,16 @@ import re
 import numpy as np
 import pytest
 import torch
+from batches import CPU, joined, ranks
 from pictures import WNIDS, crops, pixels_of, write_class_folders, write_image
 from PIL import Image
 
-from puzzlemix.data.arrays import ArrayData
+from puzzlemix.data.arrays import ArrayData, Arrays, write_arrays
 from puzzlemix.data.corrupted import RELEASED, SEVERITIES, open_corrupted, released_folder
 from puzzlemix.data.folders import ImageFolders
-from puzzlemix.data.npz import Arrays, write_arrays
 from puzzlemix.data.sharding import evaluation_shards
-from puzzlemix.runtime import distributed
 from puzzlemix.runtime.errors import InputError, RunError
 
-CPU = torch.device("cpu")
 Y = np.array([2, 0, 1, 1, 0, 2, 2])  # of the test images
 FAMILIES = {"noise": ["gaussian_noise"], "weather": ["fog", "snow"]}
 NAMES = ["gaussian_noise", "snow", "fog"]  # in the released order
@@ -61,8 +59,7 @@ def all_of(images, name, severity, count, batch_size=4):
     """Every image, (N, C, H, W), and label."""
     batches = list(images.read(name, severity, evaluation_shards(range(count), batch_size)))
     assert all(len(labels) <= batch_size for _, labels in batches)
-    x, y = zip(*batches, strict=True)
-    return torch.cat(x), torch.cat(y)
+    return joined(batches)
 
 
 @pytest.fixture
@@ -149,9 +146,7 @@ def test_every_image_is_in_one_processs_share(tmp_path, monkeypatch, tiny, kind,
         data = tiny
     images = open_corrupted(released_folder(data), data)
     wanted, labels = all_of(images, "snow", 4, data.test_count)
-    monkeypatch.setattr(distributed, "world_size", lambda: world)
-    for rank in range(world):
-        monkeypatch.setattr(distributed, "rank", lambda rank=rank: rank)
+    for rank in ranks(monkeypatch, world):
         share, of_share = all_of(images, "snow", 4, data.test_count, batch_size=2)
         torch.testing.assert_close(share, wanted[rank::world], rtol=0, atol=0)
         assert of_share.tolist() == labels[rank::world].tolist()
@@ -173,7 +168,7 @@ def test_of_a_part_what_is_whole_is_read(tmp_path, tiny):
 
 
 def test_a_severity_is_whole_that_has_all_test_images(tmp_path, tiny):
-    """Also where all of them lack the same images: the dataset tells."""
+    """Also where all of them lack the same images: the dataset has the number."""
     for path in released_folder(tiny).rglob("n01/0.JPEG"):
         path.unlink()
     message = r"no severity of any corruption is whole .*gaussian_noise: severity 1 has 5 of 6 images"

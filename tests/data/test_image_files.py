@@ -13,7 +13,7 @@ from torchvision.datasets import ImageFolder
 from puzzlemix.data.folders import ImageFolders
 from puzzlemix.data.image_files import find_images, read_rgb
 from puzzlemix.data.image_folder import read_image_folder
-from puzzlemix.reporting.batch import read_images
+from puzzlemix.reporting.pictures import read_images
 from puzzlemix.runtime.errors import InputError
 
 CLASSES = ["bee", "cat"]
@@ -64,7 +64,7 @@ def test_hidden_and_system_files_are_left_out_of_ones_own_images(tmp_path, capsy
     assert capsys.readouterr().err == "".join(f"warning: {folder}: {what}\n" for folder in folders)
 
 
-def test_hidden_folders_make_no_split(tmp_path):
+def test_a_class_may_be_called_train(tmp_path):
     write_class_folders(tmp_path, ["bus", "train"], 2, (16, 16))
     (tmp_path / "train" / ".ipynb_checkpoints").mkdir()
     assert read_image_folder(tmp_path, (16, 16), 0.5, 0)[0].classes.tolist() == ["bus", "train"]
@@ -91,12 +91,11 @@ def test_every_ending_that_pillow_reads_is_an_image(tmp_path, capsys):
     for name in unread:
         (tmp_path / "cat" / name).write_bytes(b"\0")
     (tmp_path / "labels.csv").write_text("")
-    found = find_images(tmp_path, "remedy")
+    found = find_images(tmp_path, "remedy", warn=True)
     wanted = ["bee/0.JPEG", "cat/0.JPEG", *(f"bee/1{ending}" for ending in (*read, ".mpo"))]
     assert sorted(name.decode() for name in found.names) == sorted(wanted)
     for i in range(len(found.names)):
         assert read_rgb(found.path(i)).size == (8, 8)
-    found.warn_of_left_out()
     assert capsys.readouterr().err == (
         f"warning: {tmp_path}: left out 1 without an ending, 1 .h5, 2 .heic, 1 .mpg, 1 .txt (Pillow does not read "
         "these); 1 outside the class folders (labels.csv)\n"
@@ -124,7 +123,7 @@ def test_of_an_animation_the_first_frame(tmp_path):
 
 
 def png_of(rows, bit_depth, colour_type, transparent):
-    """A PNG file of grey levels or colours, (H, W) or (H, W, 3) in its own byte order, of which one is transparent."""
+    """A PNG file of grey levels (H, W) or colours (H, W, 3), in its own byte order, with one of them transparent."""
 
     def chunk(kind, data):
         return struct.pack(">I", len(data)) + kind + data + struct.pack(">I", zlib.crc32(kind + data))

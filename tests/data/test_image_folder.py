@@ -42,11 +42,6 @@ def test_a_split_that_is_drawn(tmp_path):
     assert any(other != as_bytes(test.x) for other in others)
 
 
-def test_a_class_may_be_called_train(tmp_path):
-    write_class_folders(tmp_path, ["bus", "train"], 2, (16, 16))
-    assert read_image_folder(tmp_path, (16, 16), 0.5, 0)[0].classes.tolist() == ["bus", "train"]
-
-
 @pytest.mark.parametrize("upright", [True, False])
 def test_images_are_resized_until_they_cover_the_size_and_their_centre_is_kept(tmp_path, upright):
     picture = crops(1, (90, 30) if upright else (30, 90))[0]
@@ -74,23 +69,11 @@ def test_every_mode_becomes_rgb(tmp_path):
     image.convert("P").save(tmp_path / "P.png")
     image.convert("CMYK").save(tmp_path / "CMYK.jpg", quality=95)
     image.save(tmp_path / "RGB.webp", lossless=True)
-    exif = Image.Exif()
-    exif[0x0112] = 6  # to be turned clockwise by a quarter to be seen upright
-    image.transpose(Image.Transpose.ROTATE_90).save(tmp_path / "sideways.png", exif=exif)
-    turned = np.rot90(grey.astype(np.uint16) * 257)
-    Image.fromarray(turned).save(tmp_path / "16 bits, sideways.png", exif=exif)
     Image.fromarray(grey.astype(np.uint16) * 257).save(tmp_path / "16 bits.tif")
-    of_16_bits = "16 bits.png", "16 bits, sideways.png", "16 bits.tif"
-    wanted = dict.fromkeys(("L.png", *of_16_bits), np.repeat(grey[..., None], 3, axis=-1))
-    wanted |= dict.fromkeys(("RGBA.png", "RGB.webp", "sideways.png", "P.png", "CMYK.jpg"), pixels)
+    wanted = dict.fromkeys(("L.png", "16 bits.png", "16 bits.tif"), np.repeat(grey[..., None], 3, axis=-1))
+    wanted |= dict.fromkeys(("RGBA.png", "RGB.webp", "P.png", "CMYK.jpg"), pixels)
     for name, expected in wanted.items():
-        for split in ("train", "test"):
-            for label in "ab":
-                folder = tmp_path / name.replace(".", "") / split / label
-                folder.mkdir(parents=True)
-                (folder / name).write_bytes((tmp_path / name).read_bytes())
-        read, _ = read_image_folder(tmp_path / name.replace(".", ""), (24, 24), 0.5, 0)
-        far = np.abs(read.x[0].astype(int) - expected).mean()
+        far = np.abs(np.asarray(read_rgb(tmp_path / name)).astype(int) - expected).mean()
         assert far <= {"P.png": 25, "CMYK.jpg": 12}.get(name, 0), name
 
 

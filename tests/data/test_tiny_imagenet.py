@@ -29,9 +29,9 @@ def rearrange(folder, images=""):
 
 
 @pytest.mark.parametrize("packed", [False, True])
-@pytest.mark.parametrize(("order", "classes"), [("sorted", sorted(WNIDS)), ("wnids", WNIDS)])
-def test_images_and_labels(folder, packed, order, classes):
-    train, test = read_tiny_imagenet(zipped(folder) if packed else folder, order)
+def test_images_and_labels(folder, packed):
+    classes = sorted(WNIDS)
+    train, test = read_tiny_imagenet(zipped(folder) if packed else folder)
     assert train.classes.tolist() == test.classes.tolist() == classes
     files = sorted(folder.glob("train/*/images/*.JPEG"))
     np.testing.assert_array_equal(train.x, [pixels_of(file) for file in files])
@@ -46,11 +46,11 @@ def test_images_and_labels(folder, packed, order, classes):
 @pytest.mark.parametrize("annotated", [False, True])
 @pytest.mark.parametrize("images", ["", "images"])
 def test_rearranged_validation_images_keep_their_labels(folder, images, annotated):
-    _, official = read_tiny_imagenet(folder, "sorted")
+    _, official = read_tiny_imagenet(folder)
     rearrange(folder, images)
     if not annotated:
         (folder / "val" / "val_annotations.txt").unlink()
-    _, test = read_tiny_imagenet(folder, "sorted")
+    _, test = read_tiny_imagenet(folder)
     order = np.argsort(official.y, kind="stable")
     np.testing.assert_array_equal(test.x, official.x[order])
     np.testing.assert_array_equal(test.y, official.y[order])
@@ -83,30 +83,21 @@ def test_what_is_not_the_dataset_is_refused_with_a_remedy(folder, message, packe
     MISLEADING[message](folder)
     source = zipped(folder) if packed else folder
     with pytest.raises(InputError, match=message) as refused:
-        read_tiny_imagenet(source, "sorted")
+        read_tiny_imagenet(source)
     assert str(source) in str(refused.value)
     assert "get the official tiny-imagenet-200.zip" in str(refused.value) or "replace it" in str(refused.value)
     assert "\n" not in str(refused.value)
-
-
-def test_the_order_of_wnids_needs_wnids(folder):
-    (folder / "wnids.txt").unlink()
-    assert read_tiny_imagenet(folder, "sorted")[0].classes.tolist() == sorted(WNIDS)
-    with pytest.raises(InputError, match=r"has no wnids\.txt"):
-        read_tiny_imagenet(folder, "wnids")
-    with pytest.raises(InputError, match=r"unknown class_order 'wnid'; did you mean 'wnids'\?"):
-        read_tiny_imagenet(folder, "wnid")
 
 
 def test_a_missing_or_damaged_zip(folder):
     path = zipped(folder)
     content = path.read_bytes()
     with pytest.raises(InputError, match=r"none\.zip is not there: put the official tiny-imagenet-200\.zip"):
-        read_tiny_imagenet(path.with_name("none.zip"), "sorted")
+        read_tiny_imagenet(path.with_name("none.zip"))
     cut_short(path, len(content) // 2)
     with pytest.raises(InputError, match=r"tiny-imagenet-200\.zip is damaged .*: get the official"):
-        read_tiny_imagenet(path, "sorted")
+        read_tiny_imagenet(path)
     position = content.index(b"\xff\xd8", len(content) // 3) + 200
     path.write_bytes(content[:position] + bytes([content[position] ^ 1]) + content[position + 1 :])
     with pytest.raises(InputError, match=r"tiny-imagenet-200\.zip is damaged \(Bad CRC-32"):
-        read_tiny_imagenet(path, "sorted")
+        read_tiny_imagenet(path)

@@ -73,7 +73,7 @@ def test_one_that_is_stopped_goes_on_with_the_measures_that_are_missing(network,
     """Of three batches there are 3 answers when nothing is done to them, 6 under FGSM, 12 under PGD-3."""
     with pytest.raises(GoneError):
         all_errors(evaluator(EndsAt(network, answers).eval()))
-    going_on = EndsAt(network, missing)
+    going_on = EndsAt(network, missing).eval()
     assert all_errors(evaluator(going_on)) == all_errors(Evaluator(network, data, 100, seed=1))
     assert going_on.left == 0
 

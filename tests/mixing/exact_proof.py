@@ -18,7 +18,7 @@ from scipy.stats import binom
 from tqdm import tqdm
 
 from puzzlemix.mixing.costs import MaskCosts
-from puzzlemix.mixing.graphcut import solve_mask
+from puzzlemix.mixing.cut import solve_mask
 
 BATCH = 50
 # (grid, m) with at most 262,144 masks, and how often each comes

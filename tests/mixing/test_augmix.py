@@ -9,10 +9,9 @@ from test_operations import by_pillow
 
 from benchmarks.photographs import crops
 from puzzlemix import Augmentation, AugMix, PuzzleAugMix, PuzzleMix
-from puzzlemix.mixing.augmentation import NONE
+from puzzlemix.mixing.augmix import NONE, OPERATIONS
 from puzzlemix.mixing.draws import Draws
 from puzzlemix.mixing.losses import LOSSES
-from puzzlemix.mixing.operations import OPERATIONS
 from puzzlemix.networks import preactresnet18
 from puzzlemix.runtime.errors import InputError
 

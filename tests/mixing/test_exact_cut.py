@@ -10,7 +10,7 @@ import torch
 from exact_proof import BY_FLOW, EXHAUSTED, KINDS, count_failures, energies, random_instances, unary_costs
 
 from puzzlemix.mixing.costs import MaskCosts
-from puzzlemix.mixing.graphcut import solve_mask
+from puzzlemix.mixing.cut import solve_mask
 from puzzlemix.runtime.errors import InputError
 
 
@@ -57,7 +57,7 @@ def test_swap_is_never_better_and_now_and_then_worse():
 
 @pytest.mark.parametrize(("cores", "images"), [(1, 7), (2, 7), (2, 1), (3, 100)])
 def test_every_image_is_solved_on_any_number_of_cores(cores, images, monkeypatch):
-    monkeypatch.setattr("puzzlemix.mixing.compiled.cores.STEPS_WORTH_THREADS", 0)
+    monkeypatch.setattr("puzzlemix.mixing.parallel.STEPS_WORTH_THREADS", 0)
     costs, lam, eta = random_instances("images", (4, 4), 3, np.random.default_rng(0), batch=100)
     some = MaskCosts(*(term[:images] for term in vars(costs).values()))
     before = torch.get_num_threads()
@@ -70,7 +70,7 @@ def test_every_image_is_solved_on_any_number_of_cores(cores, images, monkeypatch
 
 
 def test_several_threads_may_solve_at_once(monkeypatch):
-    monkeypatch.setattr("puzzlemix.mixing.compiled.cores.STEPS_WORTH_THREADS", 0)
+    monkeypatch.setattr("puzzlemix.mixing.parallel.STEPS_WORTH_THREADS", 0)
     costs, lam, eta = random_instances("images", (8, 8), 3, np.random.default_rng(0))
     wanted = solve_mask(costs, lam, eta, 3, "exact")
     with ThreadPoolExecutor(4) as threads:
@@ -117,4 +117,4 @@ except ValueError as error:
     print(type(error).__name__, error)
 """
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
-    assert done.stdout == "InputError mixing on a CPU, and blurring, need numba: pip install numba\n", done.stderr
+    assert done.stdout == "InputError mixing on a CPU needs numba: pip install numba\n", done.stderr

@@ -9,8 +9,8 @@ import pytest
 import torch
 
 from puzzlemix.mixing.costs import MaskCosts, label_prior
-from puzzlemix.mixing.graphcut import SOLVERS, solve_mask
-from puzzlemix.mixing.puzzle_steps import puzzle_mix
+from puzzlemix.mixing.cut import SOLVERS, solve_mask
+from puzzlemix.mixing.puzzle import puzzle_mix
 from puzzlemix.runtime.errors import InputError
 
 INSTANCES = 25
@@ -149,7 +149,7 @@ import sys
 import numpy as np
 import torch
 from puzzlemix.mixing.costs import MaskCosts
-from puzzlemix.mixing.graphcut import solve_mask
+from puzzlemix.mixing.cut import solve_mask
 
 def solve():
     costs = MaskCosts(torch.rand(1, 2, 2), torch.rand(1, 2, 2), torch.zeros(1, 1, 2), torch.zeros(1, 2, 1))

@@ -17,30 +17,27 @@ from torch._subclasses.fake_tensor import DataDependentOutputException, FakeTens
 from torch.utils._python_dispatch import TorchDispatchMode
 
 from puzzlemix import puzzle_mix
-from puzzlemix.mixing import backend
+from puzzlemix.mixing import assembly
+from puzzlemix.mixing import cut as cut_of_masks
+from puzzlemix.mixing import transport as transport_of_cells
 from puzzlemix.mixing.blocks import cell_of_pixel
 from puzzlemix.mixing.costs import _binomial
-from puzzlemix.mixing.graphcut import solve_mask
+from puzzlemix.mixing.cut import solve_mask
 from puzzlemix.mixing.transport import move_costs, transport_plan
 
 triton = pytest.importorskip("triton")
-from puzzlemix.mixing.kernels import assemble, costs, cut, transport  # noqa: E402
+from puzzlemix.mixing.kernels import cut, transport  # noqa: E402
 
-KERNELS = [
-    (cut, "_minimum_cuts"),
-    (transport, "_plan_images"),
-    (costs, "_pool_planes"),
-    (costs, "_border_costs"),
-    (assemble, "_assemble_images"),
-]
+KERNELS = [(cut, "_minimum_cuts"), (transport, "_plan_images")]
 
 
 @pytest.fixture
 def loops(monkeypatch):
-    """`loops("kernels")`: from then on, tensors on the CPU are worked on by these loops."""
+    """`loops()`: from then on, the loops for a GPU work on tensors on the CPU."""
 
-    def use(name):
-        monkeypatch.setattr(backend, "of", lambda values: name)
+    def use():
+        for module in (cut_of_masks, transport_of_cells, assembly):
+            monkeypatch.setattr(module, "backend_for", lambda values: "triton")
 
     return use
 
@@ -48,7 +45,7 @@ def loops(monkeypatch):
 @pytest.mark.parametrize("kind", KINDS)
 @pytest.mark.parametrize(("grid", "n_labels"), [((1, 1), 3), ((2, 2), 2), ((5, 1), 4), ((2, 4), 3)])
 def test_the_cut_is_the_minimum(loops, kind, grid, n_labels):
-    loops("kernels")
+    loops()
     assert count_failures(kind, grid, n_labels, np.random.default_rng(0), batch=20 if grid == (1, 1) else 2) == 0
 
 
@@ -56,7 +53,7 @@ def test_the_cut_takes_more_nodes_than_a_program_has_lanes(loops, monkeypatch):
     monkeypatch.setattr(cut, "MAX_LANES", 32)
     costs, lam, eta = random_instances("images", (4, 5), 3, np.random.default_rng(0), batch=2)  # 40 nodes
     wanted = solve_mask(costs, lam, eta, 3, "exact")
-    loops("kernels")
+    loops()
     assert torch.equal(solve_mask(costs, lam, eta, 3, "exact"), wanted)
 
 
@@ -75,7 +72,7 @@ def test_costs_that_are_not_finite_end_too(value):
 def test_the_auction_has_the_same_winners(loops, grid, t_eps, power):
     saliency, visible = random_case(grid, power, batch=3)
     wanted = transport_plan(saliency, visible, t_eps)
-    loops("kernels")
+    loops()
     assert torch.equal(transport_plan(saliency, visible, t_eps), wanted)
 
 
@@ -83,7 +80,7 @@ def test_the_auction_looks_at_few_costs_at_a_time(loops, monkeypatch):
     monkeypatch.setattr(transport, "TILE", 64)
     saliency, visible = random_case((5, 4), 3, batch=2)
     wanted = transport_plan(saliency, visible, 0.02)
-    loops("kernels")
+    loops()
     assert torch.equal(transport_plan(saliency, visible, 0.02), wanted)
 
 
@@ -92,7 +89,7 @@ def test_the_auction_looks_at_few_costs_at_a_time(loops, monkeypatch):
     [
         {"blocks": 4, "lam": 0.4},
         {"blocks": (3, 5), "lam": torch.tensor([0.2, 0.5, 0.9], dtype=torch.float64), "t_size": 3, "t_eps": 0.05},
-        {"blocks": torch.tensor([2, 4, 2]), "lam": 0.6, "gamma": 1.0},
+        {"blocks": 4, "lam": 0.6, "gamma": 1.0},
         {"blocks": 2, "lam": 0.3, "n_labels": 4, "transport": False},
         {"blocks": 1, "lam": torch.tensor([0.0, 0.5, 1.0], dtype=torch.float64)},
     ],
@@ -102,7 +99,7 @@ def test_pictures_are_the_same_wherever_they_are_made(loops, options):
     images, saliency = torch.rand(3, 2, 16, 20), torch.rand(3, 16, 20) ** 4
     partner = torch.tensor([1, 2, 0])
     wanted = puzzle_mix(images, saliency, partner, **options)
-    loops("kernels")
+    loops()
     made = puzzle_mix(images, saliency, partner, **options)
     torch.testing.assert_close(made, wanted, atol=1e-6, rtol=1e-6)
 
@@ -113,7 +110,7 @@ def test_views_and_memory_formats_mix_alike(loops, dtype):
     images, saliency = torch.rand(3, 3, 16, 20).to(dtype), torch.rand(3, 16, 20) ** 4
     partner = torch.tensor([1, 2, 0])
     wanted = puzzle_mix(images, saliency, partner, lam=0.5, blocks=4, t_eps=0.05)
-    loops("kernels")
+    loops()
     views = (
         images.transpose(2, 3).contiguous().transpose(2, 3),
         saliency.transpose(1, 2).contiguous().transpose(1, 2),
@@ -125,7 +122,7 @@ def test_views_and_memory_formats_mix_alike(loops, dtype):
 
 @pytest.mark.parametrize("name", ["mix_cifar100_b4_adv", "mix_tiny_b2"])
 def test_golden_costs_and_pictures(loops, golden, name):
-    loops("kernels")
+    loops()
     case = golden(name)
     test_puzzle_golden.test_costs_and_border_weights(case)
     test_puzzle_golden.test_mixed_images_and_shares(case)
@@ -169,11 +166,12 @@ def unlaunched(monkeypatch):
         tables.cache_clear()
 
 
+@pytest.mark.parametrize("size", [(32, 32), (30, 35)])
 @pytest.mark.parametrize("lam", [0.3, "one an image"])
-def test_a_gpu_is_not_waited_for(unlaunched, lam):
+def test_a_gpu_is_not_waited_for(unlaunched, lam, size):
     """On tensors that pretend to be on a GPU: to ask for a value of theirs is an error, and nothing is copied."""
     with FakeTensorMode():
-        images, saliency = torch.rand(8, 3, 32, 32, device="cuda"), torch.rand(8, 32, 32, device="cuda")
+        images, saliency = torch.rand(8, 3, *size, device="cuda"), torch.rand(8, *size, device="cuda")
         partner = torch.arange(8, device="cuda")
         lam = torch.rand(8, device="cuda") if lam != 0.3 else lam
         with Copies() as copies:
@@ -204,7 +202,7 @@ def test_a_gpu_needs_little_memory(unlaunched):
         given = len(made.storages)
         puzzle_mix(images, saliency, torch.arange(100, device="cuda"), lam=0.5, blocks=16)
     total = sum(storage.nbytes() for storage in list(made.storages.values())[given:])
-    assert total < 50e6
+    assert total < 80e6  # 16 times the images; costs of all moves of all cells would be 52e6 more
 
 
 # --- compiled for GPUs, none being here ---
@@ -213,7 +211,7 @@ COMPILE = """
 import sys, triton
 from triton.backends.compiler import GPUTarget
 from triton.compiler import ASTSource
-from puzzlemix.mixing.kernels import assemble, costs, cut, transport
+from puzzlemix.mixing.kernels import cut, transport
 
 def compile(kernel, warps, pointers, **constants):
     types = {name: "constexpr" for name in constants} | pointers
@@ -233,17 +231,10 @@ compile(cut._minimum_cuts, 16, graph, LAYERS=2, ROUNDS=16, LANES=512)
 auction = floats("saliency", "move_cost", "offers") | {"visible": "*i1", "bids": "*i32", "plan": "*i64"}
 compile(transport._plan_images, 8, auction, WIDTH=256, SOME=32)
 compile(transport._plan_images, 4, auction, n_h=1, WIDTH=16, SOME=16)
-compile(costs._pool_planes, 4, floats("planes", "means"), WIDTH=32, SOME=16)
-terms = floats("first", "second", "first_saliency", "second_saliency", "keep_first", "take_second", "down", "right")
-compile(costs._border_costs, 4, terms | {"smoothness": "fp32", "data": "fp32"}, LANES=128)
-compile(costs._border_costs, 4, terms | {"smoothness": "fp32", "data": "fp32"}, channels=1, k_h=1, k_w=1, LANES=128)
-picture = floats("first", "second", "mask", "mixed") | floats("partner", "sources", type="*i64")
-compile(assemble._assemble_images, 4, picture, MOVES=True, LANES=512)
-compile(assemble._assemble_images, 4, picture, cells_h=1, cells_w=1, MOVES=False, LANES=512)
 """
 
 
-@pytest.mark.parametrize("compute_capability", [80, 90])
+@pytest.mark.parametrize("compute_capability", [80, pytest.param(90, marks=pytest.mark.slow)])
 def test_the_kernels_compile_for_nvidia_gpus(compute_capability, tmp_path, monkeypatch):
     monkeypatch.setenv("TRITON_CACHE_DIR", str(tmp_path))
     monkeypatch.delenv("TRITON_INTERPRET")

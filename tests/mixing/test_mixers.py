@@ -9,7 +9,7 @@ from torch._subclasses.fake_tensor import DataDependentOutputException, FakeTens
 from torch.utils._python_dispatch import TorchDispatchMode
 
 from puzzlemix import AugMix, CutMix, InputMixup, ManifoldMixup, Mixer, PGDTraining, PuzzleAugMix, PuzzleMix, PuzzlePGD
-from puzzlemix.mixing.puzzle_steps import puzzle_mix
+from puzzlemix.mixing.puzzle import puzzle_mix
 from puzzlemix.networks import preactresnet18
 from puzzlemix.runtime.errors import InputError
 

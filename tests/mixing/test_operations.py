@@ -6,7 +6,7 @@ import torch
 from PIL import Image, ImageOps
 
 from benchmarks.photographs import crops
-from puzzlemix.mixing.operations import LEVELS, OPERATIONS, apply
+from puzzlemix.mixing.augmix import LEVELS, OPERATIONS, apply
 
 HEIGHT, WIDTH = 24, 33
 LEVELS_TRIED = (0.1, 0.7, 1.0, 2.3, 2.99, 5.5, 9.9)

@@ -7,7 +7,7 @@ import torch
 
 from puzzlemix import PGDTraining, PuzzleMix, PuzzlePGD
 from puzzlemix.evaluation.attacks import attack
-from puzzlemix.mixing.puzzle_steps import puzzle_mix
+from puzzlemix.mixing.puzzle import puzzle_mix
 from puzzlemix.mixing.saliency import input_gradient, saliency_of
 from puzzlemix.networks import preactresnet18
 from puzzlemix.runtime.errors import InputError

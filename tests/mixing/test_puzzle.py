@@ -4,8 +4,6 @@ import pickle
 import subprocess
 import sys
 from copy import deepcopy
-from dataclasses import fields
-from inspect import signature
 from pathlib import Path
 
 import numpy as np
@@ -21,8 +19,7 @@ from torchvision.transforms import v2
 
 from puzzlemix import PuzzleMix
 from puzzlemix.mixing.costs import MaskCosts
-from puzzlemix.mixing.puzzle_parameters import PuzzleParameters
-from puzzlemix.mixing.puzzle_steps import puzzle_mix
+from puzzlemix.mixing.puzzle import puzzle_mix
 from puzzlemix.mixing.saliency import input_gradient, saliency_of
 from puzzlemix.networks import preactresnet18
 from puzzlemix.runtime.errors import InputError
@@ -183,21 +180,23 @@ def test_images_of_unusable_saliency_are_counted_until_asked(images, labels, fir
     assert mixer.pop_counts() == {"uniform_saliency": 0}
 
 
-# --- lambda and blocks of each image's own ---
+# --- a lambda for each image ---
 
 
 @pytest.mark.parametrize("solver", ["exact", "swap"])
-@pytest.mark.parametrize("blocks", [[4, 2, 4, 8], [(4, 2), (1, 3), (4, 2), (2, 2)]])
-def test_each_image_may_have_its_own_lambda_and_blocks(images, blocks, solver):
+@pytest.mark.parametrize("blocks", [4, (1, 3)])
+def test_a_lambda_for_each_image_mixes_as_a_loop_over_single_images(images, blocks, solver):
     saliency, lam = torch.rand(4, 16, 16), [0.1, 0.9, 0.4, 0.6]
-    together = puzzle_mix(
-        images, saliency, PARTNER, lam=torch.tensor(lam), blocks=torch.tensor(blocks), t_eps=0.01, solver=solver
-    )
+    options = {"blocks": blocks, "t_eps": 0.01, "solver": solver}
+    together = puzzle_mix(images, saliency, PARTNER, lam=torch.tensor(lam), **options)
     for b in range(4):
-        alone = puzzle_mix(images, saliency, PARTNER, lam=lam[b], blocks=blocks[b], t_eps=0.01, solver=solver)
-        torch.testing.assert_close(together.images[b], alone.images[b])
-        torch.testing.assert_close(together.share[b], alone.share[b])
-        torch.testing.assert_close(together.mask[b].mean(), alone.share[b])
+        pair = torch.stack([torch.tensor(b), PARTNER[b]])
+        alone = puzzle_mix(images[pair], saliency[pair], torch.tensor([1, 0]), lam=lam[b], **options)
+        assert torch.equal(together.mask[b], alone.mask[0])
+        assert torch.equal(together.sources[:, b], alone.sources[:, 0])
+        torch.testing.assert_close(together.images[b], alone.images[0])
+        torch.testing.assert_close(together.share[b], alone.share[0])
+    assert len(together.share.unique()) > 2
 
 
 def test_per_sample_draws_differ_within_a_batch_and_mix_to_their_shares(network, images, labels):
@@ -205,7 +204,7 @@ def test_per_sample_draws_differ_within_a_batch_and_mix_to_their_shares(network,
     drawn = mixer.draw(images.repeat(50, 1, 1, 1), {})
     assert len(drawn["lam"].unique()) == 200
     assert drawn["lam"].mean() == pytest.approx(0.5, abs=0.1)
-    assert sorted(set(map(tuple, drawn["blocks"].tolist()))) == [(2, 2), (4, 1)]
+    assert drawn["blocks"] in mixer.blocks
     mixed, targets = mixer(network, images, labels)
     assert mixed.shape == images.shape
     torch.testing.assert_close(targets.sum(1), torch.ones(4))
@@ -218,15 +217,10 @@ def test_per_sample_draws_differ_within_a_batch_and_mix_to_their_shares(network,
             {"lam": torch.tensor([0.5, 0.5])},
             r"lam must be a number or \(4,\) floating point on cpu, not \(2,\) torch.float32",
         ),
-        (
-            {"blocks": torch.tensor([2.0, 2, 2, 2])},
-            r"blocks must be \(B,\) or \(B, 2\) torch.int64, not \(4,\) torch.float",
-        ),
-        ({"blocks": torch.tensor([2, 2, 2, 17])}, r"16 x 16 pixels are smaller than a grid of 17 x 17 blocks"),
         ({"lam": torch.tensor([0.5, 0.5, 0.5, 1.5])}, r"lam must lie in \[0, 1\], not from 0.5 to 1.5"),
         ({"lam": torch.tensor([0.5, 0.5, -1, torch.nan])}, r"lam must lie in \[0, 1\], not from nan to nan"),
         ({"lam": torch.tensor([0, 1, 0, 1])}, r"lam must be a number or .* floating point on cpu, not .* torch.int64"),
-        ({"blocks": torch.tensor([2, 2])}, r"blocks must have one row for each of 4 images, not 2"),
+        ({"blocks": torch.tensor([2, 2, 4, 4])}, r"blocks must be a number a side, such as 4, or a pair"),
     ],
 )
 def test_what_is_each_images_own_must_fit(images, bad, message):
@@ -456,7 +450,7 @@ def test_a_model_in_data_parallel_is_the_model_inside(network, images, labels):
 
 
 def test_a_default_device_elsewhere_changes_nothing(network, images, labels):
-    given = {"lam": torch.full((4,), 0.4), "partner": PARTNER, "blocks": torch.tensor([2, 4, 2, 4])}
+    given = {"lam": torch.full((4,), 0.4), "partner": PARTNER, "blocks": 4}
     with torch.device("meta"):
         mix = PuzzleMix(num_classes=K, mean=[0.0], std=[1.0])
         mixed, _ = mix(network, images, labels, **given)
@@ -636,41 +630,31 @@ def test_each_side_is_noisy_with_probability_adv_p_of_its_own(images):
     assert noisy.prod(1).mean() == pytest.approx(0.09, abs=0.025)
 
 
-def test_of_coins_and_scales_for_each_pair_it_is_that_of_each_pair_alone(network, images, labels):
-    """A loop over pairs: the coin of the first image as a first, that of its partner as a partner."""
-    mixer = PuzzleMix(num_classes=K, adv_p=0.5, adv_per_sample=True)
-    eps = 10 / 255
-    start, scale = torch.empty_like(images).uniform_(-eps, eps), torch.tensor([0.3, 0.6, 0.8, 1.0])
-    first, second = torch.tensor([True, False, True, False]), torch.tensor([True, False, False, True])
-    given = {"start_noise": start, "noise_scale": scale, "noisy": (first, second)}
-    mixed, targets = mixer(network, images, labels, lam=0.5, partner=PARTNER, blocks=4, **given)
-
-    begun = (images + start).clamp(0, 1)
-    begun[1] = images[1]  # whose coins are both down
-    gradient = plain_gradient(network, begun, labels)
-    noise = (begun - images + 12 / 255 * gradient.sign()).clamp(-eps, eps) * scale.view(-1, 1, 1, 1)
-    saliency = saliency_of(gradient, network)
-    for i in range(4):
-        pair = torch.tensor([i, int(PARTNER[i])])
-        coins = {"noise": noise[pair], "noisy": (bool(first[i]), bool(second[PARTNER[i]]))}
-        alone = puzzle_mix(images[pair], saliency[pair], torch.tensor([1, 0]), lam=0.5, blocks=4, **coins)
-        assert ((mixed[i] - alone.images[0]).abs() > 1e-5).double().mean() < 1e-2  # a sign near zero may flip
-        assert targets[i, labels[i]] == pytest.approx(float(alone.share[0]))
+def test_a_shared_coin_is_that_of_both_sides(images):
+    mixer = PuzzleMix(num_classes=K, adv_p=0.3, blocks=2, adv_shared_coin=True)
+    noisy = [mixer.draw(images[:2, :, :2, :2], {})["noisy"] for _ in range(3000)]
+    assert {first == second for first, second in noisy} == {True}
+    assert sum(first for first, _ in noisy) / 3000 == pytest.approx(0.3, abs=0.035)
 
 
-def test_coins_and_scales_of_each_pair_are_drawn_apart(images):
-    mixer = PuzzleMix(num_classes=K, adv_p=0.3, blocks=2, adv_per_sample=True)
-    drawn = [mixer.draw(images[:, :, :2, :2], {}) for _ in range(2000)]
-    noisy = torch.stack([torch.stack(one["noisy"], 1) for one in drawn]).double()  # (2000, B, 2)
-    torch.testing.assert_close(noisy.mean(0), torch.full((4, 2), 0.3).double(), atol=0.045, rtol=0)
-    assert (noisy[:, 0, 0] * noisy[:, 1, 0]).mean() == pytest.approx(0.09, abs=0.03)
-    scale = torch.stack([one["noise_scale"] for one in drawn])  # (2000, B)
-    assert scale.mean() == pytest.approx(0.5, abs=0.02)
-    assert torch.corrcoef(scale.T).fill_diagonal_(0).abs().max() < 0.1
-    assert mixer.draw(images, {})["noise_scale"].shape == (4,)
+@pytest.mark.parametrize("adv_decay", [True, False])
+def test_noise_shrinks_by_a_uniform_number_unless_it_does_not_decay(network, images, labels, adv_decay):
+    """With lam 1 the first image is shown whole; nearly all pixels lie at the bound of their noise."""
+    mixer, flat = PuzzleMix(num_classes=K, adv_p=1.0, adv_decay=adv_decay), (images + 1) / 3  # that none is clipped
+    scales = [mixer.draw(images, {})["noise_scale"] for _ in range(1000)]
+    given = {"lam": 1.0, "partner": PARTNER, "blocks": 2}
+    reached = [(mixer(network, flat, labels, **given)[0] - flat).abs().median() * 255 for _ in range(5)]
+    if adv_decay:
+        assert torch.tensor(scales).std() == pytest.approx(12**-0.5, rel=0.05)  # of U(0, 1)
+        assert len({round(float(noise), 2) for noise in reached}) == 5
+    else:
+        assert set(scales) == {1.0}
+        assert reached == [pytest.approx(10)] * 5
+    shrunk, _ = mixer(network, flat, labels, noise_scale=0.25, **given)  # what is drawn can be given
+    assert (shrunk - flat).abs().median() * 255 == pytest.approx(2.5, rel=1e-4)
 
 
-@pytest.mark.parametrize("scale", [50.0, -0.1, torch.full((4, 1, 1, 1), 0.5), torch.tensor([0.5, 0.5, 0.5, 2.0])])
+@pytest.mark.parametrize("scale", [50.0, -0.1, torch.full((4, 1, 1, 1), 0.5)])
 def test_scales_that_are_no_shares_are_named(network, images, labels, scale):
     with pytest.raises(InputError, match="noise_scale must"):
         PuzzleMix(num_classes=K, adv_p=1.0)(network, images, labels, noise_scale=scale)
@@ -680,14 +664,6 @@ def test_scales_that_are_no_shares_are_named(network, images, labels, scale):
 def test_coins_that_are_none_are_named(network, images, labels, noisy):
     with pytest.raises(InputError, match="noisy must"):
         PuzzleMix(num_classes=K)(network, images, labels, noisy=noisy)
-
-
-def test_a_coin_of_the_batch_beside_those_of_pairs(network, images, labels):
-    mixer = PuzzleMix(num_classes=K)
-    given = {"lam": 0.5, "partner": PARTNER, "blocks": 4, "noise_scale": 0.7}
-    given["start_noise"] = torch.empty_like(images).uniform_(-0.03, 0.03)
-    both, _ = mixer(network, images, labels, noisy=(True, torch.ones(4, dtype=torch.bool)), **given)
-    assert torch.equal(both, mixer(network, images, labels, noisy=(True, True), **given)[0])
 
 
 def test_start_noise_fills_its_range(images):
@@ -757,7 +733,8 @@ def test_a_parameter_out_of_range_is_named(images, bad):
         {"loss": "bce"},
         *({"adv_p": p} for p in (1.5, None, "1")),
         *({"adv_eps": eps} for eps in (-1, 256, None, (1, 2))),
-        *({"per_sample": value} for value in ("False", None, 1)),
+        *({name: "False"} for name in ("per_sample", "adv_shared_coin", "adv_decay")),
+        *({"per_sample": value} for value in (None, 1)),
         *({"blocks": blocks} for blocks in ((), "ab", torch.tensor(4), ("a",), (2.5,), ((2, 4, 8),))),
         *({"clean_until_epoch": epoch} for epoch in ("abc", -3)),
         *({"alpha": alpha} for alpha in (0, INF, "1")),
@@ -911,8 +888,8 @@ def test_no_grad_around_a_call_changes_nothing(network, images, labels, clean_la
 
 
 def test_blocks_below_one_are_named(images):
-    with pytest.raises(InputError, match="blocks must be at least 1 a side, not 0"):
-        puzzle_mix(images, torch.rand(4, 16, 16), PARTNER, lam=0.5, blocks=torch.tensor([2, 2, 0, 4]))
+    with pytest.raises(InputError, match=r"blocks must be a number a side, such as 4, or a pair.*not \(2, 0\)"):
+        puzzle_mix(images, torch.rand(4, 16, 16), PARTNER, lam=0.5, blocks=(2, 0))
 
 
 def test_an_error_is_one_line_whatever_was_given(images):
@@ -924,13 +901,6 @@ def test_an_error_is_one_line_whatever_was_given(images):
 def test_inference_mode_is_named(network, images, labels):
     with torch.inference_mode(), pytest.raises(InputError, match=r"outside torch\.inference_mode"):
         PuzzleMix(num_classes=K)(network, images, labels)
-
-
-def test_the_class_and_the_function_have_the_same_defaults():
-    defaults = {name: value.default for name, value in signature(PuzzleMix).parameters.items()}
-    for field in fields(PuzzleParameters):
-        assert defaults[field.name] == field.default, field.name
-    assert PuzzleMix(num_classes=K).parameters == PuzzleParameters()
 
 
 class Stretched(nn.Module):

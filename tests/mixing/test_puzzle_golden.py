@@ -6,8 +6,8 @@ from exact_proof import energies, unary_costs
 
 from puzzlemix.mixing.blocks import enlarge, pool_to_grid
 from puzzlemix.mixing.costs import MaskCosts, block_saliency, cells_of_blocks, mask_costs
-from puzzlemix.mixing.graphcut import solve_mask
-from puzzlemix.mixing.puzzle_steps import puzzle_mix
+from puzzlemix.mixing.cut import solve_mask
+from puzzlemix.mixing.puzzle import puzzle_mix
 from puzzlemix.mixing.transport import transport_plan
 
 CASES = [

@@ -8,9 +8,9 @@ import yaml
 from conftest import CONFIGS, SCRIPTS
 from omegaconf import OmegaConf
 
-from puzzlemix.reporting.experiments import experiment_files
+from puzzlemix.reporting import compare
 from puzzlemix.reporting.measures import FGSM8
-from puzzlemix.reporting.results import join_results
+from puzzlemix.reporting.paper import experiment_files
 from puzzlemix.training.log import STATISTICS
 from puzzlemix.training.settings import fingerprint
 
@@ -50,4 +50,5 @@ def make_run(runs, name, seed, error, *overrides):
 
 def results_of(runs, table=None, tolerance=0.2):
     """What there is to show of runs; inside the fixture `hydra_configs`."""
-    return join_results(runs, PAPER, experiment_files(EXPERIMENTS), tolerance, table)
+    asked = {"results_dir": runs, "published": PAPER, "tolerance": tolerance, "table": table}
+    return compare.results_of(asked, CONFIGS.parent)

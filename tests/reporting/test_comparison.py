@@ -12,12 +12,10 @@ import torch
 from made_runs import EXPERIMENTS, PAPER, change, make_run, results_of, run_of
 from PIL import Image, ImageColor
 
-from puzzlemix.reporting.comparison import compare_row
-from puzzlemix.reporting.experiments import ExperimentFile, experiment_files
+from puzzlemix.reporting.compare import as_tables, compare_row
 from puzzlemix.reporting.figures import COLOURS
 from puzzlemix.reporting.measures import FGSM8, PGD7_EPS8, TOP1
-from puzzlemix.reporting.published import read_published
-from puzzlemix.reporting.results import as_tables
+from puzzlemix.reporting.paper import ExperimentFile, experiment_files, read_published
 from puzzlemix.reporting.runs import find_runs, rows_of
 from puzzlemix.reporting.tables import Table, as_csv, as_latex, as_markdown, print_tables, spread
 from puzzlemix.runtime.errors import InputError

@@ -12,11 +12,9 @@ import pytest
 import yaml
 from made_runs import EXPERIMENTS, PAPER
 
-from puzzlemix.reporting.comparison import benchmarks_of, read_benchmarks
-from puzzlemix.reporting.experiments import experiment_files
-from puzzlemix.reporting.listing import COLUMNS, listing
-from puzzlemix.reporting.published import read_published
-from puzzlemix.reporting.results import TableResults, as_tables
+from puzzlemix.reporting.compare import TableResults, as_tables, benchmarks_of
+from puzzlemix.reporting.paper import experiment_files, read_benchmarks, read_published
+from puzzlemix.reporting.run_tables import COLUMNS, listing
 from puzzlemix.reporting.runs import find_runs, read_run, rows_of
 from puzzlemix.reporting.tables import FORMATS
 from puzzlemix.training.settings import fingerprint
@@ -54,7 +52,9 @@ def compare(folder):
     tables = [listing(runs, {}, sort) for sort in COLUMNS]
     for name in {run.table for run in runs}:
         rows = [row for row in rows_of(runs) if row.runs[0].table == name]
-        beside = {row.label: benchmarks_of(row.settings, row.runs[0].choices, NUMBERS, BENCHMARKS) for row in rows}
+        beside = {
+            row.label: benchmarks_of(row.settings, row.runs[0].config["choices"], NUMBERS, BENCHMARKS) for row in rows
+        }
         tables += as_tables([TableResults(name, rows, [], beside)], "abc")
     text = "".join(as_text(tables) for as_text in FORMATS.values())
     text.encode()  # which fails for half of a surrogate pair

@@ -7,9 +7,8 @@ import pytest
 import yaml
 from made_runs import EXPERIMENTS, PAPER
 
-from puzzlemix.reporting.experiments import experiment_files
 from puzzlemix.reporting.measures import MEASURES
-from puzzlemix.reporting.published import Published, read_published
+from puzzlemix.reporting.paper import Published, experiment_files, read_published
 from puzzlemix.runtime.errors import InputError
 
 

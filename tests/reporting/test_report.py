@@ -14,9 +14,8 @@ from matplotlib.image import imread
 from PIL import Image
 from selenium.webdriver.common.keys import Keys
 
-from puzzlemix.reporting import figures, robustness_figures
-from puzzlemix.reporting.ablations import find_ablations, order_of
-from puzzlemix.reporting.report import report_page
+from puzzlemix.reporting import figures
+from puzzlemix.reporting.page import find_ablations, order_of, report_page
 from puzzlemix.reporting.runs import find_runs, rows_of
 from puzzlemix.training.log import STATISTICS
 from puzzlemix.training.settings import fingerprint
@@ -194,16 +193,16 @@ def test_ablations_are_rows_that_differ_in_one_setting(runs):
     for folder in both.iterdir():
         config = yaml.safe_load((folder / "config.yaml").read_text())
         change(folder / "config.yaml", name="both", mixup={**config["mixup"], "eta": 0.7})
-    (beta, eta) = find_ablations(rows_of(find_runs(runs).runs))
-    assert (beta.method, beta.key, eta.key) == ("puzzlemix", "mixup.beta", "mixup.eta")
-    assert [value for value, _ in beta.points] == [0.3, 1.2, 2.4]
-    assert [errors for _, errors in beta.points][::2] == [[3.0, 4.0], [24.0, 25.0]]
-    assert [value for value, _ in eta.points] == [0.2, 0.7]  # of beta 0.3
+    (method, beta, of_beta), (_, eta, of_eta) = find_ablations(rows_of(find_runs(runs).runs))
+    assert (method, beta, eta) == ("puzzlemix", "mixup.beta", "mixup.eta")
+    assert [value for value, _ in of_beta] == [0.3, 1.2, 2.4]
+    assert [errors for _, errors in of_beta][::2] == [[3.0, 4.0], [24.0, 25.0]]
+    assert [value for value, _ in of_eta] == [0.2, 0.7]  # with beta 0.3
     change(
         shutil.copytree(runs / "beta0" / "seed0", runs / "another" / "seed5") / "config.yaml", name="another", seed=5
     )
-    beta, _ = find_ablations(rows_of(find_runs(runs).runs))
-    assert sorted(beta.points[0][1]) == [3.0, 3.0, 4.0]  # runs of another name count too
+    (_, _, of_beta), _ = find_ablations(rows_of(find_runs(runs).runs))
+    assert sorted(of_beta[0][1]) == [3.0, 3.0, 4.0]  # runs of another name count too
 
 
 def test_values_of_a_setting_are_in_their_order():
@@ -263,7 +262,7 @@ def test_a_curve_that_ends_early_is_told(runs, hydra_configs):
     log = run_of(runs) / "log.jsonl"
     log.write_text("{" + log.read_text())
     shown = report_page(results_of(runs), runs, commit=None)
-    assert "Of puzzlemix seed 0 log.jsonl has not all epochs whole" in shown
+    assert "In puzzlemix seed 0 log.jsonl has not all epochs whole" in shown
 
 
 def test_logarithmic_axes_are_labelled_in_numbers():
@@ -290,9 +289,9 @@ def test_a_row_has_one_colour_in_all_figures(runs):
     (curve,) = figures.curves_of(rows, "top1_error")  # of the second row
     lines = {label: {} for label in rows} | {curve.label: {0.0: [5.0], 8.0: [50.0]}}
     shown = (
-        robustness_figures.draw_lines(lines, "eps", "error"),
-        robustness_figures.draw_dots({"FGSM": {curve.label: [50.0]}}, rows, "error"),
-        robustness_figures.draw_reliability({label: [] for label in rows} | {curve.label: [(50.0, 40.0)]}),
+        figures.draw_lines(lines, "eps", "error"),
+        figures.draw_dots({"FGSM": {curve.label: [50.0]}}, rows, "error"),
+        figures.draw_reliability({label: [] for label in rows} | {curve.label: [(50.0, 40.0)]}),
     )
     assert curve.label.endswith("vanilla")
     assert curve.colour in figures.draw_curves([curve], "error")

@@ -1,32 +1,40 @@
 """What is shown of evaluations: the table, what to doubt, the figures; of runs that were really evaluated."""
 
 import json
+import shutil
 from statistics import mean, stdev
 
 import pytest
+from conftest import run_script
 from made_runs import change, results_of, run_of
 
 from puzzlemix.data.corrupted import RELEASED, STANDARD
 from puzzlemix.evaluation.corrupted import mean_error
 from puzzlemix.evaluation.self_checks import self_checks
-from puzzlemix.reporting import robustness_figures
-from puzzlemix.reporting.report import report_page
-from puzzlemix.reporting.results import as_tables
-from puzzlemix.reporting.robustness_figures import LEAST_IMAGES, family_of, pool
+from puzzlemix.reporting import page
+from puzzlemix.reporting.compare import as_tables
+from puzzlemix.reporting.page import LEAST_IMAGES, family_of, pool, report_page
 from puzzlemix.reporting.runs import find_runs, rows_of
 from puzzlemix.reporting.tables import as_latex, as_markdown
 
 METHOD = "puzzlemix"
 
 
-@pytest.fixture
-def evaluated(runs, script, request):
-    """The runs, of which both seeds of one method were evaluated; inside the fixture `hydra_configs`."""
+@pytest.fixture(scope="module")
+def evaluated_once(trained, tmp_path_factory):
+    """The runs, of which both seeds of one method were evaluated."""
+    runs = shutil.copytree(trained, tmp_path_factory.mktemp("evaluated") / "runs")
     for seed in (0, 1):
         checkpoint = run_of(runs, METHOD, seed) / "checkpoints" / "last.pt"
-        script("evaluate", f"checkpoint={checkpoint}", "attack=fgsm,fgsm_curve,pgd7_eps8", "device=cpu")
-    request.getfixturevalue("hydra_configs")  # a script starts Hydra itself
+        with pytest.MonkeyPatch.context() as patch:
+            run_script(patch, "evaluate", f"checkpoint={checkpoint}", "attack=fgsm,fgsm_curve,pgd7_eps8", "device=cpu")
     return runs
+
+
+@pytest.fixture
+def evaluated(evaluated_once, tmp_path, hydra_configs):
+    """A copy of those runs, to do anything with."""
+    return shutil.copytree(evaluated_once, tmp_path / "runs")
 
 
 def file_of(runs, seed):
@@ -154,36 +162,36 @@ def test_a_self_check_that_fired_is_a_warning_wherever_the_table_is(evaluated):
     assert f"all: {line}" in table.warnings
     assert f"- warning: all: {line}\n" in as_markdown([table])
     assert "warning: all: self-check failed" in as_latex([table])
-    page = report_page(results_of(evaluated), evaluated, commit=None)
-    assert f"<strong>To be doubted</strong>\n    <ul><li>all: {line}</li>" in page
+    text = report_page(results_of(evaluated), evaluated, commit=None)
+    assert f"<strong>To be doubted</strong>\n    <ul><li>all: {line}</li>" in text
 
 
 # --- the figures ---
 
 
-def test_figures_are_of_what_was_measured(evaluated, runs):
-    attacked = robustness_figures.under_attack(rows(evaluated))
+def test_figures_are_of_what_was_measured(evaluated):
+    attacked = page.under_attack(rows(evaluated))
     assert len(attacked) == 2  # all at 8/255, and FGSM against its bound
     assert all(text in attacked[0].content for text in ("not attacked", "FGSM 8/255", "PGD-7 8/255"))
     assert "eps of FGSM, 1/255" in attacked[1].content
     assert attacked[1].caption.startswith("FGSM. ")
-    assert len(robustness_figures.calibration(rows(evaluated))) == 2
-    assert robustness_figures.on_corrupted_images(rows(evaluated)) == []
+    assert len(page.calibration(rows(evaluated))) == 2
+    assert page.on_corrupted_images(rows(evaluated)) == []
     for seed in (0, 1):
         file_of(evaluated, seed).unlink()
-    assert robustness_figures.calibration(rows(evaluated)) == []
-    (attacked,) = robustness_figures.under_attack(rows(evaluated))  # of the training's own
+    assert page.calibration(rows(evaluated)) == []
+    (attacked,) = page.under_attack(rows(evaluated))  # of the training's own
     assert "FGSM 8/255" in attacked.content
     assert "PGD-7" not in attacked.content
 
 
 def test_figures_of_corruptions_show_each_and_the_severities(evaluated):
     with_corruptions(evaluated, RELEASED)
-    of_each, by_severity = robustness_figures.on_corrupted_images(rows(evaluated))
+    of_each, by_severity = page.on_corrupted_images(rows(evaluated))
     assert all(name.replace("_", " ") in of_each.content for name in RELEASED)
     assert "severity" in by_severity.content
     with_corruptions(evaluated, STANDARD[1:])
-    (of_each,) = robustness_figures.on_corrupted_images(rows(evaluated))  # without all 15 there is no mean
+    (of_each,) = page.on_corrupted_images(rows(evaluated))  # without all 15 there is no mean
     assert STANDARD[0].replace("_", " ") not in of_each.content
 
 
@@ -192,7 +200,7 @@ def test_runs_that_met_no_attack_have_no_figure(evaluated):
         change(path, attacks={})
     for seed in (0, 1):
         file_of(evaluated, seed).unlink()
-    assert robustness_figures.under_attack(rows(evaluated)) == []
+    assert page.under_attack(rows(evaluated)) == []
 
 
 def test_bins_of_seeds_are_pooled_as_the_images_in_them():

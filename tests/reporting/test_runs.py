@@ -1,17 +1,15 @@
 """Runs in every state: finished, at work, left, failed, damaged; what is wrong with some is said, the rest is shown."""
 
 import shutil
-import subprocess
-import sys
 from datetime import date
 
 import pytest
 import yaml
-from conftest import TINY
+from conftest import TINY, held_by_another_process
 from made_runs import change, run_of
 
-from puzzlemix.reporting.listing import listing
 from puzzlemix.reporting.measures import FGSM8, PGD7_EPS8
+from puzzlemix.reporting.run_tables import listing
 from puzzlemix.reporting.runs import find_runs, rows_of
 from puzzlemix.runtime.errors import InputError
 
@@ -45,25 +43,18 @@ def test_an_interrupted_and_a_failed_run_are_told_from_finished_ones(runs, scrip
     assert (run.status, run.state) == ("finished", "")
 
 
-def test_a_failure_is_forgotten_when_the_run_goes_on(train):
-    folder = train()
-    (folder / "metrics.json").unlink()
-    (folder / "failed.txt").write_text("error: no more room\n")
+def test_a_failure_is_forgotten_when_the_run_goes_on(train, copied):
+    (copied / "metrics.json").unlink()
+    (copied / "failed.txt").write_text("error: no more room\n")
     train()
-    assert not (folder / "failed.txt").exists()
+    assert not (copied / "failed.txt").exists()
 
 
 def test_a_run_at_work_is_seen(runs):
     folder = run_of(runs)
     (folder / "metrics.json").unlink()
-    hold = "import sys; from pathlib import Path; from puzzlemix.training.log import lock_folder\n"
-    hold += "lock = lock_folder(Path(sys.argv[1])); print('locked', flush=True); sys.stdin.read()"
-    process = subprocess.Popen(
-        [sys.executable, "-c", hold, str(folder)], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
-    )
-    process.stdout.readline()
-    (run,) = (run for run in find_runs(runs).runs if run.folder == folder)
-    process.communicate("")
+    with held_by_another_process(folder) as process:
+        (run,) = (run for run in find_runs(runs).runs if run.folder == folder)
     assert run.status == "running"
     assert run.state.startswith(f"process {process.pid} on ")
 
@@ -79,7 +70,7 @@ DAMAGE = {
     ),
     "top1_error.median10 is 120, no perc": lambda path: change(path, top1_error={"median10": 120}),
     "config.yaml is damaged": lambda path: path.with_name("config.yaml").write_text("name: [x\n"),
-    "has no config.yaml beside it": lambda path: path.with_name("config.yaml").unlink(),
+    "has no config.yaml next to it": lambda path: path.with_name("config.yaml").unlink(),
     "robustness.json is damaged: it is not shown": lambda path: (path.parent / "robustness.json").write_text("{"),
     "repeats seed 0 of": lambda path: shutil.copytree(path.parents[1], path.parents[2] / "copy"),
 }
@@ -219,9 +210,9 @@ def test_of_two_repetitions_the_finished_one_counts_and_the_other_is_named(runs)
 
 
 NOT_SHOWN = {
-    "not of the config beside it: epochs is 3": {"epochs": 3},
-    "not of the config beside it: seed is 5": {"seed": 5},
-    "not of the config beside it: config_hash is 0": {"config_hash": "0"},
+    "not of the config next to it: epochs is 3": {"epochs": 3},
+    "not of the config next to it: seed is 5": {"seed": 5},
+    "not of the config next to it: config_hash is 0": {"config_hash": "0"},
     "is damaged": {"seconds_per_epoch": None},
     "is damaged: it": {"evaluated_on": 3},
     "is damaged: it lacks": {"top1_error": {"last": 3.0}},

@@ -6,15 +6,15 @@ from statistics import mean, median
 import pytest
 from made_runs import change, results_of, run_of
 
+from puzzlemix.reporting.run_tables import SECONDS, seconds_table
 from puzzlemix.reporting.runs import find_runs
-from puzzlemix.reporting.seconds import HEADER, seconds_table
 from puzzlemix.training.loop import PARTS
 
 
 def cells(runs, label):
     (result,) = results_of(runs).tables
     rows = seconds_table("digits", result.short_rows).rows
-    return next(dict(zip(HEADER, row, strict=True)) for row in rows if row[0] == label)
+    return next(dict(zip(SECONDS, row, strict=True)) for row in rows if row[0] == label)
 
 
 def test_it_says_what_the_logs_say(runs, hydra_configs):

@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 from scipy import stats
 
-from puzzlemix.reporting.published import Published
+from puzzlemix.reporting.paper import Published
 from puzzlemix.reporting.verdict import WIDEST, half_interval, judge, welch_p
 
 

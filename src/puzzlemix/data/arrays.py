@@ -1,43 +1,72 @@
-"""Datasets that fit in memory: uint8 tensors on the training device, whole batches augmented.
+"""Datasets that fit in memory: uint8 tensors on the training device, augmented a whole batch at a time.
 
-On disk they are `<root>/<name>/{train,test}.npz` (`npz.py`), made by `scripts/prepare_data.py`.
+`scripts/prepare_data.py` writes each split to `<root>/<name>/{train,test}.npz`.
 """
 
 from __future__ import annotations
 
+import zipfile
+import zlib
 from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
+from typing import NamedTuple
 
 import numpy as np
 import torch
 from torch import Tensor
 
 from puzzlemix.data.augment import crop_and_flip, draw_crops
-from puzzlemix.data.checks import check_dataset, check_image_size, check_name
-from puzzlemix.data.npz import Arrays, read_arrays
+from puzzlemix.data.checks import check_image_size, check_labels, check_name
 from puzzlemix.data.sharding import epoch_shards, places_in_batch
-from puzzlemix.runtime.errors import require, require_whole
+from puzzlemix.runtime.errors import InputError, require, require_whole
+from puzzlemix.runtime.files import whole_file
 from puzzlemix.runtime.seeding import torch_seed
+
+
+class Arrays(NamedTuple):
+    """One split of a dataset, and what its npz file holds."""
+
+    x: np.ndarray  # (N, H, W, C) uint8
+    y: np.ndarray  # (N,) int64
+    classes: np.ndarray  # (K,) str
+
+
+def write_arrays(path: Path, arrays: Arrays) -> None:
+    """Write one split, whole or not at all.
+
+    Raises:
+        RunError: the file cannot be written.
+    """
+    with whole_file(path) as file:
+        np.savez(file, **arrays._asdict())
 
 
 class ArrayData:
     """A dataset in memory.
 
     Args:
-        name: of the dataset and of its folder.
+        name: name of the dataset and of its folder.
         num_classes: K.
         image_size: height and width in pixels.
-        mean, std: channel statistics for the network's first layer, pixels in [0, 1].
-        crop_padding: random crops are taken from images padded with this many zeros a side; 0 for none.
+        mean, std: channel statistics for the network's first layer, for pixels in [0, 1].
+        crop_padding: width in pixels of the border of zeros that random crops reach into; 0 for no crops.
         flip: mirror half of the training images.
-        train_images, test_images: how many the dataset must have; None where any number will do.
-        validation_per_class: hold out the last images of each class from training and evaluate on them instead of the
+        train_images, test_images: how many images the files must hold; None for any number.
+        validation_per_class: hold out the last images of each class from training, and evaluate on them instead of the
             test images; 0 as released.
         root: the folder that holds the datasets' folders.
+
+    Attributes:
+        evaluated_on: "test" or "validation", the images that errors are measured on.
+        classes: names of the K classes. This and what follows is there after `load`.
+        train_count, test_count: number of images to train on and to evaluate on.
+
+    Raises:
+        InputError: an argument is out of range.
     """
 
-    workers = 4  # processes that read what does not come in arrays: Tiny-ImageNet-C is files
-    unclipped = False  # values of training images lie in [0, 1]
+    workers = 4  # processes that read corrupted test images where these are files, as Tiny-ImageNet-C
+    unclipped = False  # whether values of training images leave [0, 1]
 
     def __init__(
         self,
@@ -62,15 +91,22 @@ class ArrayData:
         self.crop_padding, self.flip = crop_padding, flip
         self.expected_images = {"train": train_images, "test": test_images}
         self.validation_per_class = validation_per_class
+        self.evaluated_on = "validation" if validation_per_class else "test"
         self.folder = Path(root) / name
 
     def read(self, split: str) -> Arrays:
-        """One split as it stands on disk.
+        """The split "train" or "test" as its file holds it.
 
         Raises:
             InputError: the file is missing or damaged.
         """
-        return read_arrays(self.folder / f"{split}.npz", self._prepare)
+        path = self.folder / f"{split}.npz"
+        require(path.is_file(), f"{path} is not there: {self._prepare}")
+        try:
+            with np.load(path, allow_pickle=False) as arrays:
+                return Arrays(arrays["x"], arrays["y"], arrays["classes"])
+        except (OSError, ValueError, KeyError, EOFError, zipfile.BadZipFile, zlib.error) as error:
+            raise InputError(f"{path} is damaged ({error}): delete it and {self._prepare}") from error
 
     def load(self, device: torch.device) -> None:
         """Read both splits, check them, and put them on `device`.
@@ -82,37 +118,46 @@ class ArrayData:
         self.check(train, test, self._remedy)
         if self.validation_per_class:
             train, test = self._hold_out(train)
-        self.classes = [str(c) for c in train.classes]
         self.device = device
+        self.classes = [str(name) for name in train.classes]
+        self.train_count, self.test_count = len(train.y), len(test.y)
         self._train, self._test = (
-            (
-                torch.from_numpy(split.x).permute(0, 3, 1, 2).contiguous().to(device),
-                torch.from_numpy(split.y).to(device),
-            )
-            for split in (train, test)
+            (torch.from_numpy(x).permute(0, 3, 1, 2).contiguous().to(device), torch.from_numpy(y).to(device))
+            for x, y, _ in (train, test)
         )
 
     def check(self, train: Arrays, test: Arrays, remedy: str) -> None:
-        """Raise `InputError`, with the remedy, unless these two splits are what the config says."""
-        channels = len(self.mean)
-        check_dataset(self.name, train, test, self.num_classes, self.image_size, channels, self.expected_images, remedy)
-
-    @property
-    def evaluated_on(self) -> str:
-        """Which images the errors in the log are of."""
-        return "validation" if self.validation_per_class else "test"
-
-    @property
-    def test_count(self) -> int:
-        """How many images there are to evaluate on, of the loaded dataset."""
-        return len(self._test[1])
+        """Raise `InputError`, with the remedy, unless two splits are whole, alike, and what the config says."""
+        size = (*self.image_size, len(self.mean))
+        for split, (x, y, classes) in (("train", train), ("test", test)):
+            where, expected = f"{self.name} {split}", self.expected_images[split]
+            has_images = x.ndim == 4 and x.dtype == np.uint8 and len(x) > 0
+            has_labels = y.dtype == np.int64 and y.shape == x.shape[:1]
+            require(
+                has_images and has_labels,
+                f"{where}: x {x.dtype}{list(x.shape)}, y {y.dtype}{list(y.shape)} are not uint8 images (N, H, W, C) "
+                f"and int64 labels (N,): {remedy}",
+            )
+            require(
+                x.shape[1:] == size,
+                f"{where}: images are {x.shape[1:]} (H, W, C), the config says {size}: set dataset.image_size, "
+                "dataset.mean and dataset.std to fit",
+            )
+            require(expected in (None, len(y)), f"{where}: {len(y)} images instead of {expected}: {remedy}")
+            check_labels(where, y, self.num_classes, remedy)
+            require(
+                len(classes) == self.num_classes,
+                f"{where}: names of {len(classes)} classes instead of {self.num_classes}: {remedy}",
+            )
+        is_alike = np.array_equal(train.classes, test.classes)
+        require(is_alike, f"{self.name}: train and test number their classes differently: {remedy}")
 
     def steps(self, batch_size: int, drop_last: bool) -> int:
-        """Training steps an epoch."""
+        """Number of training steps in an epoch."""
         return len(epoch_shards(self.train_count, batch_size, drop_last, seed=0, epoch=0))
 
     def check_view(self, **view: object) -> None:
-        """Raise `InputError` where a recipe's phase wants images cut: arrays have one size."""
+        """Raise `InputError` if a phase of the recipe has a view, which is for folders of large images."""
         require(not view, f"{self.name} has images of one size: a recipe with phases ({sorted(view)}) needs ImageNet")
 
     def train_batches(
@@ -120,59 +165,61 @@ class ArrayData:
     ) -> Iterator[tuple[Tensor, Tensor]]:
         """This process's share of an epoch: images (B / P, C, H, W) in [0, 1], augmented, and labels (B / P,).
 
-        Order follows from seed and epoch alone, an image's augmentation from seed, epoch, step and its place in the
-        global batch, so that any number of processes, and a run that goes on from `first_step`, see the same images.
-        `view`, how a recipe's phase wants images cut, is for folders of large images: see `check_view`.
+        Seed and epoch fix the order; seed, epoch, step and place in the global batch fix an image's augmentation. So
+        any number of processes sees the same images, and so does a run that resumes at `first_step`.
+
+        Args:
+            batch_size: B, of all P processes together.
+            drop_last: leave out an incomplete last batch.
+            seed, epoch: fix order and augmentation.
+            first_step: the first batch to give, from 0.
+            view: must be empty, see `check_view`.
         """
         self.check_view(**view)
         x, y = self._train
         generator = torch.Generator(x.device)
         shards = epoch_shards(len(y), batch_size, drop_last, seed, epoch)
-        order = torch.from_numpy(np.concatenate(shards)).to(x.device)  # once an epoch: a GPU is waited for
+        order = torch.from_numpy(np.concatenate(shards)).to(x.device)  # a GPU is waited for only here, once an epoch
         indices = order.split([len(shard) for shard in shards])
+
         for step, index in enumerate(indices[first_step:], start=first_step):
-            generator.manual_seed(torch_seed("augmentation", seed, epoch, step, 0))  # all draw as the first process
+            generator.manual_seed(torch_seed("augmentation", seed, epoch, step, 0))  # equal on all processes
             crops = draw_crops(batch_size, self.crop_padding, self.flip, generator)[places_in_batch(len(index))]
             yield crop_and_flip(x[index], self.crop_padding, crops).float().div_(255), y[index]
 
     def test_batches(self, shards: Iterable[Sequence[int]]) -> Iterator[tuple[Tensor, Tensor]]:
-        """Test images, as they are, and labels, of the places in each shard."""
-        return _as_they_are(*self._test, shards)
-
-    @property
-    def train_count(self) -> int:
-        """How many training images there are, of the loaded dataset."""
-        return len(self._train[1])
+        """Images (B, C, H, W) to evaluate on, unchanged, and labels (B,), at the places in each shard."""
+        return _unchanged(*self._test, shards)
 
     def plain_train_batches(self, shards: Iterable[Sequence[int]]) -> Iterator[tuple[Tensor, Tensor]]:
-        """Training images, as they are, and labels, of the places in each shard: how well a network knows them."""
-        return _as_they_are(*self._train, shards)
+        """Training images (B, C, H, W), unchanged, and labels (B,), at the places in each shard."""
+        return _unchanged(*self._train, shards)
 
     @property
     def _remedy(self) -> str:
-        """Where the files are not what the config says."""
+        """What to do if the files are not what the config says."""
         return f"delete {self.folder} and {self._prepare}"
 
     @property
     def _prepare(self) -> str:
-        """What makes the files. The name alone does not say whether the images are the user's own."""
+        """How to make the files. The name does not say whether the images are the user's own."""
         script, name = "python scripts/prepare_data.py", self.folder.name
         own = f"dataset=image_folder dataset.name={name} source=FOLDER"
         return f"run `{script} dataset={name}`, for images of your own with `{own}`"
 
     def _hold_out(self, train: Arrays) -> tuple[Arrays, Arrays]:
-        k = self.validation_per_class
-        fewest = np.bincount(train.y).min()
-        require(0 < k < fewest, f"validation_per_class must lie between 1 and {fewest - 1}, not {k}")
-        held = np.zeros(len(train.y), bool)
+        """The training images in two parts: to train on, and the last of each class to evaluate on."""
+        k, fewest = self.validation_per_class, np.bincount(train.y).min()
+        require(k < fewest, f"validation_per_class must lie between 1 and {fewest - 1}, not {k}")
+        is_held = np.zeros(len(train.y), bool)
         for label in range(self.num_classes):
-            held[np.flatnonzero(train.y == label)[-k:]] = True
-        return tuple(Arrays(train.x[part], train.y[part], train.classes) for part in (~held, held))
+            is_held[np.flatnonzero(train.y == label)[-k:]] = True
+        return tuple(Arrays(train.x[part], train.y[part], train.classes) for part in (~is_held, is_held))
 
 
-def _as_they_are(x: Tensor, y: Tensor, shards: Iterable[Sequence[int]]) -> Iterator[tuple[Tensor, Tensor]]:
-    """Images (B, C, H, W) in [0, 1] and labels (B,), of the places in each shard."""
+def _unchanged(x: Tensor, y: Tensor, shards: Iterable[Sequence[int]]) -> Iterator[tuple[Tensor, Tensor]]:
+    """Images (B, C, H, W) in [0, 1] and labels (B,), at the places in each shard."""
     for shard in shards:
-        in_steps = isinstance(shard, range)  # then nothing is moved, for which a GPU would be waited for
-        own = slice(shard.start, shard.stop, shard.step) if in_steps else torch.tensor(shard, device=y.device)
+        is_even = isinstance(shard, range)  # then no index goes to the device, and a GPU is not waited for
+        own = slice(shard.start, shard.stop, shard.step) if is_even else torch.tensor(shard, device=y.device)
         yield x[own].float().div_(255), y[own]

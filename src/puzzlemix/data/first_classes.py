@@ -1,20 +1,20 @@
-"""Part of a dataset in memory, out of its files: what a machine without a GPU can train on."""
+"""Part of a dataset in memory, from its files: small enough to train on without a GPU."""
 
 from __future__ import annotations
 
 import numpy as np
 
-from puzzlemix.data.arrays import ArrayData
-from puzzlemix.data.npz import Arrays
+from puzzlemix.data.arrays import ArrayData, Arrays
 from puzzlemix.runtime.errors import require, require_whole
 
 
 class FirstClasses(ArrayData):
-    """Images of classes 0 to K - 1 of another dataset, in the order of their classes; arguments as `ArrayData`'s.
+    """Classes 0 to K - 1 of another dataset, ordered by class.
 
     Args:
         of: the dataset whose files are read.
-        train_per_class: training images of each class, the first in the files; None: all.
+        train_per_class: training images of each class, the first in the files; None for all.
+        options: the arguments of `ArrayData`.
     """
 
     def __init__(self, of: str, train_per_class: int | None = None, **options: object):
@@ -26,21 +26,21 @@ class FirstClasses(ArrayData):
         self.train_per_class = train_per_class
 
     def read(self, split: str) -> Arrays:
-        """The split's images of the first `num_classes` classes.
+        """The images of the first `num_classes` classes in the split "train" or "test".
 
         Raises:
             InputError: the file is missing or damaged, or has fewer classes or images.
         """
         x, y, classes = super().read(split)
-        few, there = self.num_classes, len(classes)
-        require(few <= there, f"dataset.num_classes is {few}, but {self.folder.name} has {there} classes: give fewer")
-        of_class = [np.flatnonzero(y == label) for label in range(few)]
+        k, there = self.num_classes, len(classes)
+        require(k <= there, f"dataset.num_classes is {k}, but {self.folder.name} has {there} classes: give fewer")
+        places = [np.flatnonzero(y == label) for label in range(k)]  # of each class
         if split == "train" and self.train_per_class is not None:
-            wanted, fewest = self.train_per_class, min(map(len, of_class))
+            wanted, fewest = self.train_per_class, min(map(len, places))
             require(wanted <= fewest, f"dataset.train_per_class is {wanted}, but a class has {fewest} images")
-            of_class = [places[:wanted] for places in of_class]
-        chosen = np.concatenate(of_class)
-        return Arrays(x[chosen], y[chosen], classes[:few])
+            places = [of_class[:wanted] for of_class in places]
+        chosen = np.concatenate(places)
+        return Arrays(x[chosen], y[chosen], classes[:k])
 
     @property
     def _remedy(self) -> str:

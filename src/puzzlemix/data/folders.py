@@ -1,47 +1,49 @@
-"""Datasets too large for memory: class folders of image files, read and augmented by worker processes."""
+"""Datasets too large for memory: class folders of image files, which worker processes read and augment."""
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
-from typing import Any
 
 import torch
 from PIL import Image
 from torch import Tensor
 from torch.utils.data import Dataset
 from torchvision.transforms import v2
+from tqdm import tqdm
 
-from puzzlemix.data.checks import check_image_size, check_labels, check_name
-from puzzlemix.data.colors import Colors, change_colors, draw_colors
-from puzzlemix.data.image_files import ImageFiles, find_images, read_rgb
-from puzzlemix.data.readers import read_batches
-from puzzlemix.data.resized_copies import SHORT_SIDES, resized_folder
+from puzzlemix.data.augment import Colors, change_colors, draw_colors
+from puzzlemix.data.checks import LONGEST_SIDE, check_image_size, check_labels, check_name
+from puzzlemix.data.image_files import ImageFiles, find_images, read_batches, read_rgb
 from puzzlemix.data.sharding import epoch_shards, places_in_batch
 from puzzlemix.runtime.errors import InputError, nearest, require, require_number, require_whole
+from puzzlemix.runtime.files import cannot_be_written, unfinished_of
 from puzzlemix.runtime.seeding import torch_seed
 
-VIEW = "crop_pixels", "min_scale", "resized_to"  # what a recipe's phase may say of its images
+VIEW = "crop_pixels", "min_scale", "resized_to"  # the keys of a view, which a phase of a recipe may have
+SHORT_SIDES = {"train": (352, 160), "val": (352,)}  # pixels, of each split's copies for the fast ImageNet recipe
+FILES_AT_ONCE = 1000  # that the threads copy before the progress bar moves on
 
 
 class ImageFolders:
     """A dataset in `<root>/<name>/train/<class>/` and `<root>/<name>/val/<class>/`, such as ImageNet.
 
     Args:
-        name: of the dataset and of its folder.
-        num_classes: K.
-        image_size: height and width in pixels of the test images, and of the training images unless a view says so.
-        mean, std: channel statistics for the network's first layer, pixels in [0, 1].
-        test_resize: short side in pixels to which test images are resized before their centre is cut out.
-        test_resized_to: evaluate on the test images' copies of this short side; None for the images themselves.
-        color_jitter: by up to which share brightness, contrast and saturation of training images change; 0 for none.
+        name, num_classes, mean, std, root: as for `ArrayData`.
+        image_size: height and width in pixels of test images, and of training images unless a view changes it.
+        test_resize: short side in pixels to which test images are resized before they are cropped to their centre.
+        test_resized_to: evaluate on copies of the test images with this short side; None for the images themselves.
+        color_jitter: largest change of brightness, contrast and saturation of training images, as a share; 0 for none.
         lighting: standard deviation of AlexNet's colour noise on training images; 0 for none.
         workers: processes that read images, for each process that trains; 0 for none.
-        train_images, test_images: how many the dataset must have; None where any number will do.
-        root: the folder that holds the datasets' folders.
+        train_images, test_images: how many images the folders must hold; None for any number.
+
+    Attributes are those of `ArrayData`; `unclipped` depends on `color_jitter` and `lighting`.
 
     Raises:
-        InputError: a parameter is out of range.
+        InputError: an argument is out of range.
     """
 
     evaluated_on = "test"
@@ -62,18 +64,21 @@ class ImageFolders:
         test_images: int | None = None,
         root: str = "data",
     ):
-        require_whole("dataset.workers", workers, least=0, most=256)
         check_name(name)
         check_image_size(image_size)
-        require_whole("dataset.test_resize", test_resize, least=1, most=4096)
-        fits = test_resize >= max(image_size)  # else the centre would be framed in black
-        require(fits, f"dataset.test_resize={test_resize} is less than dataset.image_size={list(image_size)}: raise it")
+        require_whole("dataset.workers", workers, least=0, most=256)
+        require_whole("dataset.test_resize", test_resize, least=1, most=LONGEST_SIDE)
+        require(
+            test_resize >= max(image_size),  # otherwise the centre would have a black frame
+            f"dataset.test_resize={test_resize} is less than dataset.image_size={list(image_size)}: raise it",
+        )
         require_number("dataset.color_jitter", color_jitter)
         require_number("dataset.lighting", lighting)
         self.name, self.num_classes, self.image_size = name, num_classes, tuple(image_size)
         self.mean, self.std = tuple(mean), tuple(std)
         self.test_resize, self.test_resized_to = test_resize, test_resized_to
         self.color_jitter, self.lighting = color_jitter, lighting
+        self.unclipped = color_jitter > 0 or lighting > 0
         self.workers = workers
         self.expected_images = {"train": train_images, "val": test_images}
         self.folder = Path(root) / name
@@ -90,23 +95,17 @@ class ImageFolders:
             copies = self._copies("val", "dataset.test_resized_to", self.test_resized_to)
             self._test = self._test._replace(folder=copies)
         self.classes = self._train.classes
-        require(
-            self._test.classes == self.classes,
-            f"{self.folder}: train/ and val/ do not have the same class folders: sort the images of val/ into those of "
-            "train/",
-        )
-
-    @property
-    def unclipped(self) -> bool:
-        """Whether values of training images leave [0, 1]."""
-        return self.color_jitter > 0 or self.lighting > 0
+        self.train_count, self.test_count = len(self._train.labels), len(self._test.labels)
+        is_alike = self._test.classes == self.classes
+        remedy = "sort the images of val/ into those of train/"
+        require(is_alike, f"{self.folder}: train/ and val/ do not have the same class folders: {remedy}")
 
     def steps(self, batch_size: int, drop_last: bool) -> int:
-        """Training steps an epoch."""
+        """Number of training steps in an epoch."""
         return len(epoch_shards(self.train_count, batch_size, drop_last, seed=0, epoch=0))
 
-    def check_view(self, **view: Any) -> None:
-        """Raise `InputError` where images cannot be cut as a recipe's phase wants them, or are not there."""
+    def check_view(self, **view: object) -> None:
+        """Raise `InputError` if a view in a recipe has wrong values, or copies of the images that are missing."""
         for key in sorted(set(view) - set(VIEW)):
             raise InputError(f"unknown '{key}' in the view of a recipe's phase{nearest(key, VIEW)}")
         if view.get("crop_pixels") is not None:
@@ -126,69 +125,52 @@ class ImageFolders:
         min_scale: float = 0.08,
         resized_to: int | None = None,
     ) -> Iterator[tuple[Tensor, Tensor]]:
-        """This process's share of an epoch: augmented images (B / P, 3, H, W) and labels (B / P,).
+        """This process's share of an epoch: images (B / P, 3, H, W), augmented, and labels (B / P,).
 
-        The images are pixels in [0, 1], and beyond where their colours change (`unclipped`). Order follows from seed
-        and epoch alone, each image's crop from seed, epoch and its place in the dataset, its colours from seed, epoch,
-        step and its place in the global batch. Nothing depends on the number of workers or processes, nor on what was
-        drawn before, so that a resumed run sees what it would have seen.
+        Images are pixels in [0, 1], and beyond if `unclipped`. Seed and epoch fix the order; seed, epoch and place in
+        the dataset fix an image's crop; seed, epoch, step and place in the global batch fix its colours. So any number
+        of workers and processes sees the same images, and so does a run that resumes at `first_step`.
 
         Args:
-            batch_size: of all processes together.
-            drop_last: leave out an incomplete last batch.
-            seed, epoch: fix order and augmentation.
-            first_step: the first batch that is wanted, from 0.
-            crop_pixels: a side of the images; None for the dataset's image size.
-            min_scale: least share of an image's area that is cut out.
-            resized_to: read the copies of this short side (`write_resized_copies`); None for the images themselves.
+            batch_size, drop_last, seed, epoch, first_step: as for `ArrayData`.
+            crop_pixels: height and width of the images; None for the dataset's image size.
+            min_scale: smallest share of an image's area that a crop has.
+            resized_to: read the copies with this short side (`write_resized_copies`); None for the images themselves.
 
         Raises:
             RunError: an image cannot be read.
-            InputError: the copies are not there.
+            InputError: the copies are missing.
         """
         files = self._train if resized_to is None else self._train_copies(resized_to)
         size = self.image_size if crop_pixels is None else (crop_pixels, crop_pixels)
-        shards = epoch_shards(len(files.labels), batch_size, drop_last, seed, epoch)
         crop = v2.RandomResizedCrop(size, scale=(min_scale, 1))
-        pixels = v2.Compose([crop, v2.RandomHorizontalFlip(), v2.PILToTensor()])
-        batches = read_batches(_Images(files, pixels, seed, epoch), shards[first_step:], self.workers, self.device)
+        images = _Images(files, v2.Compose([crop, v2.RandomHorizontalFlip(), v2.PILToTensor()]), seed, epoch)
+        shards = epoch_shards(len(files.labels), batch_size, drop_last, seed, epoch)[first_step:]
         generator = torch.Generator(self.device)
-        for step, (images, labels) in enumerate(batches, start=first_step):
-            if self.unclipped:  # here, for the whole batch: the workers' share would come as floats, 4 times as large
-                generator.manual_seed(torch_seed("colors", seed, epoch, step))  # all draw as the first process
-                colors = draw_colors(batch_size, self.color_jitter, self.lighting, generator)
-                change_colors(images, Colors(*(drawn[places_in_batch(len(labels))] for drawn in colors)))
-            yield images, labels
 
-    @property
-    def test_count(self) -> int:
-        """How many images there are to evaluate on, of the loaded dataset."""
-        return len(self._test.labels)
+        batches = read_batches(images, shards, self.workers, self.device)
+        for step, (pixels, labels) in enumerate(batches, start=first_step):
+            if self.unclipped:  # not in the workers, which would have to send floats, 4 times as many bytes
+                generator.manual_seed(torch_seed("colors", seed, epoch, step))  # equal on all processes
+                colors = draw_colors(batch_size, self.color_jitter, self.lighting, generator)
+                change_colors(pixels, Colors(*(drawn[places_in_batch(len(labels))] for drawn in colors)))
+            yield pixels, labels
 
     def test_batches(self, shards: Sequence[Sequence[int]]) -> Iterator[tuple[Tensor, Tensor]]:
-        """The centres of test images, and labels, of the places in each shard.
+        """The centres (B, 3, H, W) of test images, and labels (B,), at the places in each shard.
 
         Raises:
             RunError: an image cannot be read.
         """
         return self._centres(self._test, shards)
 
-    @property
-    def train_count(self) -> int:
-        """How many training images there are, of the loaded dataset."""
-        return len(self._train.labels)
-
     def plain_train_batches(self, shards: Sequence[Sequence[int]]) -> Iterator[tuple[Tensor, Tensor]]:
-        """The centres of training images, cut as those of test images: how well a network knows them.
-
-        Raises:
-            RunError: an image cannot be read.
-        """
+        """The centres (B, 3, H, W) of training images, and labels (B,), likewise."""
         return self._centres(self._train, shards)
 
     def _centres(self, files: ImageFiles, shards: Sequence[Sequence[int]]) -> Iterator[tuple[Tensor, Tensor]]:
-        pixels = v2.Compose([v2.Resize([self.test_resize]), v2.CenterCrop(self.image_size), v2.PILToTensor()])
-        images = _Images(files, pixels, seed=0, epoch=0)  # nothing is drawn
+        centre = v2.Compose([v2.Resize([self.test_resize]), v2.CenterCrop(self.image_size), v2.PILToTensor()])
+        images = _Images(files, centre, seed=0, epoch=0)  # nothing is random
         return read_batches(images, shards, self.workers, self.device)
 
     def _find(self, split: str) -> ImageFiles:
@@ -197,10 +179,9 @@ class ImageFolders:
             f"put or link the images of {self.name} into {self.folder}/train/<class>/ and {self.folder}/val/<class>/ "
             "(ImageNet: the ILSVRC 2012 archives of image-net.org, unpacked with torchvision.datasets.ImageNet)"
         )
-        files = find_images(folder, remedy)
-        files.warn_of_left_out()
+        files = find_images(folder, remedy, warn=True)
         count, expected = len(files.labels), self.expected_images[split]
-        require(expected is None or count == expected, f"{folder}: {count} images instead of {expected}: {remedy}")
+        require(expected in (None, count), f"{folder}: {count} images instead of {expected}: {remedy}")
         check_labels(str(folder), files.labels, self.num_classes, remedy)
         return files
 
@@ -208,7 +189,7 @@ class ImageFolders:
         return self._train._replace(folder=self._copies("train", "resized_to of a recipe's phase", short_side))
 
     def _copies(self, split: str, key: str, short_side: int) -> Path:
-        """The folder of a split's resized copies; `key` asked for them."""
+        """The folder of a split's copies; `key` is the config's key for their short side."""
         require_whole(key, short_side, least=1)
         folder, made = resized_folder(self.folder, split, short_side), list(SHORT_SIDES[split])
         remedy = f"`python scripts/prepare_data.py dataset={self.name}` makes copies of {made} pixels"
@@ -227,3 +208,52 @@ class _Images(Dataset):
         with torch.random.fork_rng(devices=[]):  # transforms draw from the global generator
             torch.default_generator.manual_seed(torch_seed("augmentation", self.seed, self.epoch, int(index)))
             return self.transform(image), int(self.files.labels[index])
+
+
+# --- resized copies, which take less time to read in every epoch ---
+
+
+def resized_folder(folder: Path, split: str, short_side: int) -> Path:
+    """The folder of a split's copies with this short side in pixels."""
+    return folder / f"{split}_{short_side}"
+
+
+def write_resized_copies(source: Path, destination: Path, short_side: int) -> None:
+    """Copy all images of `<source>/<class>/` to `<destination>/<class>/`, resized to a short side of so many pixels.
+
+    As released: bicubic, small images are enlarged, sides are rounded down (so a short side of 356 becomes 351, not
+    352), JPEG of Pillow's default quality under the same names. The copies lie in `<destination>.unfinished` until all
+    are written, and an interrupted call resumes there.
+
+    Raises:
+        InputError: the source has no class folders, or an image cannot be read.
+        RunError: a copy cannot be written.
+    """
+    files = find_images(source, "give the folder that holds <class>/ with images")
+    unfinished = unfinished_of(destination)
+    copies = files._replace(folder=unfinished)
+
+    def write(index: int) -> None:
+        if not copies.path(index).is_file():
+            _write_copy(files.path(index), copies.path(index), short_side)
+
+    count = len(files.names)
+    bar = tqdm(total=count, desc=destination.name, unit="image", disable=None)
+    with bar, ThreadPoolExecutor(os.cpu_count()) as threads:  # Pillow releases Python's lock while it works
+        for start in range(0, count, FILES_AT_ONCE):
+            for _ in threads.map(write, range(start, min(start + FILES_AT_ONCE, count))):
+                bar.update()
+    os.replace(unfinished, destination)
+
+
+def _write_copy(path: Path, copy: Path, short_side: int) -> None:
+    image = read_rgb(path)
+    ratio = min(image.size) / short_side
+    image = image.resize([int(side / ratio) for side in image.size], Image.Resampling.BICUBIC)
+    unfinished = unfinished_of(copy)
+    try:  # not a `whole_file`, which waits for the disk: a million of them would take hours
+        copy.parent.mkdir(parents=True, exist_ok=True)
+        image.save(unfinished, "JPEG")
+        os.replace(unfinished, copy)
+    except OSError as error:
+        raise cannot_be_written(copy, error) from error

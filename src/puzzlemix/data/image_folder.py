@@ -1,4 +1,4 @@
-"""Your own images, from a folder for each class, as arrays."""
+"""Your own images as arrays, from a folder for each class."""
 
 from __future__ import annotations
 
@@ -8,8 +8,8 @@ from pathlib import Path
 import numpy as np
 from tqdm import tqdm
 
+from puzzlemix.data.arrays import Arrays
 from puzzlemix.data.image_files import ImageFiles, find_images, is_hidden, read_fitted
-from puzzlemix.data.npz import Arrays
 from puzzlemix.runtime.errors import require
 from puzzlemix.runtime.seeding import numpy_stream
 
@@ -19,13 +19,13 @@ REMEDY = "give source=FOLDER that holds <class>/ or train/<class>/ and test/<cla
 def read_image_folder(source: Path, image_size: Sequence[int], test_share: float, seed: int) -> tuple[Arrays, Arrays]:
     """Training and test images, the classes in alphabetical order.
 
-    Images of any size and mode become RGB of one size: see `read_fitted`. A line on stderr says what is left out.
+    `read_fitted` brings images of any size and mode to RGB of one size. A line on stderr reports files left out.
 
     Args:
         source: holds `train/<class>/` and `test/<class>/` (or else `val/<class>/`), or just `<class>/`.
         image_size: height and width in pixels.
-        test_share: in (0, 1), of each class's images, the share to test on; for a source without `test/` or `val/`.
-        seed: of the choice of test images.
+        test_share: share of each class's images to test on, in (0, 1), for a source without `test/` or `val/`.
+        seed: seed of the choice of test images.
 
     Raises:
         InputError: the source is not such a folder, or an image cannot be read.
@@ -37,44 +37,38 @@ def read_image_folder(source: Path, image_size: Sequence[int], test_share: float
         require(
             test is not None, f"{source} has train/ but neither test/ nor val/: add one, or give source={source}/train"
         )
-        splits = [_find(source / "train"), _find(test)]
+        splits = [find_images(folder, REMEDY, warn=True) for folder in (source / "train", test)]
     else:
-        splits = _split(_find(source), test_share, seed)
+        splits = _split(find_images(source, REMEDY, warn=True), test_share, seed)
     require(len(splits[0].classes) >= 2, f"{splits[0].folder} holds one folder, so one class: {REMEDY}")
     return tuple(_arrays(files, image_size, split) for files, split in zip(splits, ("train", "test"), strict=True))
 
 
 def channel_statistics(x: np.ndarray) -> tuple[list[float], list[float]]:
-    """Mean and standard deviation of each channel of (N, H, W, C) uint8 images, pixels in [0, 1], to 3 digits.
+    """Mean and standard deviation of each channel of (N, H, W, C) uint8 images, for pixels in [0, 1], to 3 digits.
 
-    The deviation of a constant channel is given as 1, as in scikit-learn's `StandardScaler`: networks divide by it.
+    A constant channel has the deviation 1, as in scikit-learn's `StandardScaler`, since networks divide by it.
     """
     mean = x.mean((0, 1, 2))  # (C,)
-    variance = np.mean([((image - mean) ** 2).mean((0, 1)) for image in x], axis=0)
+    variance = np.mean([((image - mean) ** 2).mean((0, 1)) for image in x], axis=0)  # (C,)
     mean, std = ([round(float(value) / 255, 3) for value in channel] for channel in (mean, variance**0.5))
     return mean, [value or 1.0 for value in std]
 
 
 def _holds_folders(folder: Path) -> bool:
-    """Whether this is a folder of class folders, not a class that happens to be called `train`."""
+    """Whether this is a folder of class folders, not a class named `train`."""
     return folder.is_dir() and any(path.is_dir() and not is_hidden(path.name) for path in folder.iterdir())
 
 
-def _find(folder: Path) -> ImageFiles:
-    files = find_images(folder, REMEDY)
-    files.warn_of_left_out()
-    return files
-
-
 def _split(files: ImageFiles, test_share: float, seed: int) -> tuple[ImageFiles, ImageFiles]:
-    """Divide each class, at least one image to either side."""
+    """Divide each class at random into training and test images, at least one of each."""
     rng = numpy_stream("test images", seed)
-    tested = np.zeros(len(files.labels), bool)
+    is_test = np.zeros(len(files.labels), bool)
     for label, name in enumerate(files.classes):
         index = rng.permutation(np.flatnonzero(files.labels == label))
         require(len(index) >= 2, f"{files.folder / name} has {len(index)} image: 2 are needed, to train and to test on")
-        tested[index[: min(max(round(test_share * len(index)), 1), len(index) - 1)]] = True
-    return tuple(files._replace(names=files.names[part], labels=files.labels[part]) for part in (~tested, tested))
+        is_test[index[: min(max(round(test_share * len(index)), 1), len(index) - 1)]] = True
+    return tuple(files._replace(names=files.names[part], labels=files.labels[part]) for part in (~is_test, is_test))
 
 
 def _arrays(files: ImageFiles, image_size: Sequence[int], split: str) -> Arrays:

@@ -1,4 +1,4 @@
-"""Which images each process sees in an epoch."""
+"""Shards: the images that each process sees in an epoch or an evaluation."""
 
 from __future__ import annotations
 
@@ -11,15 +11,15 @@ from puzzlemix.runtime.seeding import numpy_stream
 
 
 def epoch_shards(images: int, batch_size: int, drop_last: bool, seed: int, epoch: int) -> list[np.ndarray]:
-    """This process's indices, batch by batch: equal shares of global batches in an order that all processes share.
+    """This process's indices for each batch of an epoch: equal shares of global batches, in an order that all share.
 
-    The last, incomplete batch is kept unless `drop_last`, less what does not divide among the processes, and left out
-    where it would leave a process fewer than the two images that mixing needs. The order is new each epoch, so no
-    image is left out for long.
+    The incomplete last batch is shortened until it divides among the processes. It is left out if `drop_last` or if a
+    process would get fewer than the two images that mixing needs. Each epoch has a new order, so no image is left out
+    for long.
 
     Args:
-        images: in the dataset.
-        batch_size: of the global batch; divisible by the number of processes.
+        images: number of images in the dataset.
+        batch_size: size of the global batch, divisible by the number of processes.
         drop_last: leave out the incomplete batch.
         seed, epoch: fix the order.
     """
@@ -35,17 +35,12 @@ def epoch_shards(images: int, batch_size: int, drop_last: bool, seed: int, epoch
 
 
 def places_in_batch(share: int) -> slice:
-    """Where this process's share, of so many images, stands in the global batch."""
+    """The places in the global batch that belong to this process; `share` is how many."""
     world = distributed.world_size()
     return slice(distributed.rank(), share * world, world)
 
 
 def evaluation_shards(places: Sequence[int], batch_size: int) -> list[Sequence[int]]:
-    """This process's share of images to evaluate on, batch by batch; every image is in one process's shards.
-
-    Args:
-        places: of the images in the dataset.
-        batch_size: of each process.
-    """
+    """This process's share of `places` in the dataset, in batches of `batch_size`. Each place is in one share."""
     own = places[distributed.rank() :: distributed.world_size()]
     return [own[start : start + batch_size] for start in range(0, len(own), batch_size)]

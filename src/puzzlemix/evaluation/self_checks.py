@@ -12,7 +12,7 @@ import torch
 from torch import Tensor
 
 from puzzlemix.evaluation.evaluator import Evaluator
-from puzzlemix.mixing.gradients import gradient_of_loss
+from puzzlemix.mixing.saliency import gradient_of_loss
 
 ONE_STEP_BETTER_POINTS = 5.0  # the error under one step may exceed the error under twenty by so much
 RANDOM_START_BETTER_POINTS = 1.0  # random starts scatter by less

@@ -1,14 +1,12 @@
 """Mixing methods, all with the contract of `base.Mixer`."""
 
-from puzzlemix.mixing.augmentation import Augmentation
-from puzzlemix.mixing.augmix import AugMix, PuzzleAugMix
+from puzzlemix.mixing.augmix import Augmentation, AugMix, PuzzleAugMix
 from puzzlemix.mixing.base import Mixer
 from puzzlemix.mixing.cutmix import CutMix
 from puzzlemix.mixing.input_mixup import InputMixup
 from puzzlemix.mixing.manifold_mixup import ManifoldMixup
 from puzzlemix.mixing.pgd import PGDTraining, PuzzlePGD
-from puzzlemix.mixing.puzzle import PuzzleMix
-from puzzlemix.mixing.puzzle_steps import Puzzle, puzzle_mix
+from puzzlemix.mixing.puzzle import Puzzle, PuzzleMix, puzzle_mix
 
 __all__ = [
     "AugMix",

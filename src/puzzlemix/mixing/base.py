@@ -12,7 +12,7 @@ Throughout, `lam` is the wanted share of the FIRST image, and the targets use th
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import AbstractContextManager
 from math import inf
 from numbers import Real
@@ -22,7 +22,6 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from puzzlemix.mixing.checks import check_images, check_partner, check_shares
 from puzzlemix.mixing.draws import Draws
 from puzzlemix.runtime import distributed
 from puzzlemix.runtime.errors import (
@@ -175,15 +174,7 @@ class PairMixer(Mixer):
     given_names = ("lam", "partner")
 
     def __init__(self, alpha: float = 1.0, *, num_classes: int, prob: float = 1.0):
-        """
-        Args:
-            alpha: lam ~ Beta(alpha, alpha), one a (global) batch.
-            num_classes: K of the targets.
-            prob: probability that a batch is mixed at all.
-
-        Raises:
-            InputError: (a ValueError) on a parameter out of range.
-        """
+        """As `Mixer`'s, and `alpha`: lam ~ Beta(alpha, alpha), one a (global) batch."""
         super().__init__(num_classes=num_classes, prob=prob)
         require(isinstance(alpha, Real) and 0 < alpha < inf, f"alpha must be a finite number above 0, not {alpha}")
         self.alpha = alpha
@@ -208,3 +199,91 @@ def blend(values: Tensor, partner: Tensor, share: float | Tensor) -> Tensor:
 def per_image(numbers: float | Tensor, images: Tensor) -> float | Tensor:
     """Numbers (B,), one an image, as (B, 1, ...), which multiply images of as many dimensions; one number as it is."""
     return numbers.to(images).view(-1, *[1] * (images.ndim - 1)) if isinstance(numbers, Tensor) else numbers
+
+
+def per_channel(mean: Sequence[float], std: Sequence[float]) -> tuple[Tensor, Tensor]:
+    """Both (C, 1, 1) float32.
+
+    Raises:
+        InputError: they are not a number a channel, those of std above 0.
+    """
+    try:
+        mean_c, std_c = (torch.as_tensor(v, dtype=torch.float32, device="cpu").view(-1, 1, 1) for v in (mean, std))
+        fits = len(mean_c) == len(std_c) > 0 and bool((std_c > 0).all() and mean_c.isfinite().all())
+    except (TypeError, ValueError, RuntimeError):  # what torch says of what is no list of numbers
+        fits = False
+    require(fits, f"mean and std must have a number a channel, std above 0, not {mean} and {std}")
+    return mean_c, std_c
+
+
+def check_shares(name: str, share: float | Tensor, images: Tensor) -> None:
+    """Raise `InputError` unless it is a number in [0, 1], or one an image; those only where values are looked at."""
+    if isinstance(share, Tensor):
+        fits = share.shape == images.shape[:1] and share.is_floating_point() and share.device == images.device
+        wanted, given = f"({len(images)},) floating point on {images.device}", f"{tuple(share.shape)} {share.dtype}"
+        require(fits, f"{name} must be a number or {wanted}, not {given} on {share.device}")
+        if values_are_looked_at(share.device.type) and len(share):
+            low, high = (float(end) for end in share.detach().aminmax())
+            require(0 <= low <= high <= 1, f"{name} must lie in [0, 1], not from {low} to {high}")
+    else:
+        require_number(name, share, 0, 1)
+
+
+def check_partner(partner: Tensor, images: Tensor) -> None:
+    """Raise `InputError` unless it names an image of the batch for each; their range where values are looked at."""
+    check_tensor("partner", partner, images, images.shape[:1], torch.int64)
+    if values_are_looked_at(images.device.type) and len(partner):
+        low, high = int(partner.min()), int(partner.max())
+        valid = 0 <= low <= high < len(images)
+        require(valid, f"partner must lie in [0, {len(images) - 1}], not from {low} to {high}")
+
+
+def check_images(images: Tensor) -> None:
+    """Raise `InputError` unless they are floating point, (B, C, H, W)."""
+    require(isinstance(images, Tensor), f"images must be a tensor, not {type(images).__name__}")
+    given = f"floating point, not {images.dtype}"
+    require(images.is_floating_point(), f"images must be {given}: convert them, and divide bytes by 255")
+    require(images.ndim == 4, f"images must have shape (B, C, H, W), not {tuple(images.shape)}")
+
+
+def check_saliency(saliency: Tensor, images: Tensor) -> None:
+    """Raise `InputError` unless it is that of images (B, C, H, W)."""
+    check_tensor("saliency", saliency, images, (len(images), *images.shape[2:]))
+    if values_are_looked_at(images.device.type):
+        least = float(saliency.detach().nan_to_num(0).min())
+        require(least >= 0, f"saliency must not be negative, not {least:.3g}: take its magnitude")
+
+
+def check_noisy(noisy: Sequence[bool]) -> None:
+    """Raise `InputError` unless it is two booleans, for the first image of each pair and for its partner."""
+    fits = isinstance(noisy, Sequence) and len(noisy) == 2 and all(isinstance(side, bool) for side in noisy)
+    require(fits, f"noisy must be two booleans, for the first and the second image, such as (True, False), not {noisy}")
+
+
+def check_pairs(
+    images: Tensor, saliency: Tensor, partner: Tensor, lam: float | Tensor, noise: Tensor | None, noisy: Sequence[bool]
+) -> None:
+    """Raise `InputError` unless these can be mixed by `puzzle_mix`."""
+    check_images(images)
+    require(images.numel() > 0, f"images of shape {tuple(images.shape)} hold no pixels")
+    if values_are_looked_at(images.device.type):
+        require_pixels(images, OVERSHOOT)
+    check_partner(partner, images)
+    check_shares("lam", lam, images)
+    check_saliency(saliency, images)
+    check_noisy(noisy)
+    if noise is not None:
+        check_tensor("noise", noise, images, images.shape)
+    require(noise is not None or not any(noisy), "noisy asks for noise: give noise=, of the images' shape")
+
+
+def check_tensor(
+    name: str, given: Tensor, images: Tensor, shape: Sequence[int], dtype: torch.dtype | None = None
+) -> None:
+    """Raise `InputError` unless it is a tensor of this shape on the images' device, of `dtype` or floating point."""
+    require(isinstance(given, Tensor), f"{name} must be a tensor, not {type(given).__name__}")
+    require(given.shape == tuple(shape), f"{name} must have shape {tuple(shape)}, not {tuple(given.shape)}")
+    same = given.device == images.device
+    require(same, f"{name} must be on the images' device, {images.device}, not {given.device}")
+    fits = given.is_floating_point() if dtype is None else given.dtype == dtype
+    require(fits, f"{name} must be {dtype or 'floating point'}, not {given.dtype}")

@@ -1,21 +1,38 @@
 """Images as grids of cells: pooling to cells, enlarging to pixels, and moving cells about.
 
 A grid of n cells over a side of L pixels cuts it at floor(i L / n), i = 0..n: equal cells where n divides L, sizes that
-differ by one pixel where it does not. The loops in `compiled/` and `kernels/` write this rule out, and are tested
-against these functions.
+differ by one pixel where it does not.
 """
 
 from __future__ import annotations
 
+from collections.abc import Iterable, Sequence
 from functools import lru_cache
+from numbers import Integral
 
-import numpy as np
 import torch
 from torch import Tensor
 
-from puzzlemix.mixing import backend
+from puzzlemix.runtime.errors import require
 
 Grid = tuple[int, int]  # cells (down, across)
+
+
+def as_grid(blocks: int | Sequence[int]) -> Grid:
+    """Blocks a side, or a pair, as a pair (down, across)."""
+    pair = (blocks, blocks) if isinstance(blocks, Integral) else blocks
+    fits = isinstance(pair, Sequence) and len(pair) == 2 and all(isinstance(n, Integral) and n >= 1 for n in pair)
+    require(fits, f"blocks must be a number a side, such as 4, or a pair (down, across), at least 1, not {blocks}")
+    return int(pair[0]), int(pair[1])
+
+
+def as_grids(blocks: int | Iterable[int | Grid]) -> tuple[Grid, ...]:
+    """Grids to draw from, each blocks a side or a pair; a single number of blocks a side as the only one."""
+    blocks = (blocks,) if isinstance(blocks, Integral) else blocks
+    several = isinstance(blocks, Iterable) and not isinstance(blocks, str | Tensor)
+    grids = tuple(as_grid(b) for b in blocks) if several else ()
+    require(len(grids) > 0, f"blocks must be a number, or grids to draw from such as (2, 4, (8, 16)), not {blocks}")
+    return grids
 
 
 def cell_edges(length: int, cells: int) -> list[int]:
@@ -24,25 +41,17 @@ def cell_edges(length: int, cells: int) -> list[int]:
 
 
 def pool_to_grid(pixels: Tensor, grid: Grid) -> Tensor:
-    """Mean of the pixels in each cell: (B, C, H, W) -> (B, C, n_h, n_w)."""
-    planes = pixels.detach().flatten(0, 1)  # (B C, H, W)
-    if backend.of(pixels) == "kernels":
-        from puzzlemix.mixing.kernels import costs  # here, so that importing this does not need triton
-
-        means = costs.pool_planes(planes, grid)
-    else:
-        means = _pool_on_cpu(planes, grid)
-    return means.view(*pixels.shape[:2], *grid)
+    """Mean of the pixels in each cell: (..., H, W) -> (..., n_h, n_w)."""
+    return _cell_means(_cell_means(pixels, grid[0], -2), grid[1], -1)
 
 
-def _pool_on_cpu(planes: Tensor, grid: Grid) -> Tensor:
-    from puzzlemix.mixing.compiled import costs, for_all_images  # here, so that importing this does not need numba
-
-    means = planes.new_empty(len(planes), *grid)
-    edges = [np.array(cell_edges(length, n)) for length, n in zip(planes.shape[1:], grid, strict=True)]
-    planes = planes.contiguous()
-    for_all_images(costs.pool_planes, len(planes), planes.numel(), planes.numpy(), *edges, means.numpy())
-    return means
+def _cell_means(values: Tensor, cells: int, dim: int) -> Tensor:
+    """Mean of each cell along one dimension, which is then of length `cells`."""
+    length = values.shape[dim]
+    if length % cells == 0:
+        return values.unflatten(dim, (cells, length // cells)).mean(dim)
+    inner_edges = cell_edges(length, cells)[1:-1]
+    return torch.stack([cell.mean(dim) for cell in values.tensor_split(inner_edges, dim)], dim)
 
 
 @lru_cache(maxsize=64)
@@ -70,9 +79,8 @@ def resample_grid(values: Tensor, grid: Grid) -> Tensor:
 
 
 def move_cells(images: Tensor, source: Tensor) -> Tensor:
-    """Fill every cell of the grid with the cell that `source` names: one gather over pixels.
+    """Fill every cell of the grid with the cell that `source` names.
 
-    The plain form of what `assemble` does inside its loops: for pictures of transport alone, and to test those against.
     Where cells differ in size by a pixel, a smaller source repeats its last row or column and a larger one loses it.
 
     Args:
@@ -82,19 +90,27 @@ def move_cells(images: Tensor, source: Tensor) -> Tensor:
     Returns:
         (B, C, H, W), a new tensor.
     """
-    batch, channels, height, width = images.shape
-    n_h, n_w = source.shape[-2:]
-    device = images.device
-    top, left = (
-        torch.arange(n + 1, device=device) * length // n for length, n in ((height, n_h), (width, n_w))
-    )  # cell_edges: (n_h + 1,), (n_w + 1,)
-    row_cell = cell_of_pixel(height, n_h, device)  # (H,)
-    column_cell = cell_of_pixel(width, n_w, device)  # (W,)
-    source = enlarge(source, (height, width))  # (B, H, W), cell from which each pixel comes
-    source_row, source_column = source // n_w, source % n_w
-    row_in_cell = (torch.arange(height, device=device) - top[row_cell])[:, None]  # (H, 1)
-    column_in_cell = torch.arange(width, device=device) - left[column_cell]  # (W,)
-    y = torch.minimum(top[source_row] + row_in_cell, top[source_row + 1] - 1)  # (B, H, W)
-    x = torch.minimum(left[source_column] + column_in_cell, left[source_column + 1] - 1)  # (B, H, W)
-    from_pixel = (y * width + x).view(batch, 1, height * width).expand(-1, channels, -1)
-    return images.reshape(batch, channels, height * width).gather(-1, from_pixel).view_as(images)
+    (height, width), (n_h, n_w) = images.shape[-2:], source.shape[-2:]
+    is_even = height % n_h == 0 and width % n_w == 0
+    if not is_even:
+        (rows, back_down), (columns, back_across) = (
+            _as_equal_cells(length, n, images.device) for length, n in ((height, n_h), (width, n_w))
+        )
+        images = images[..., rows[:, None], columns]
+    cells = images.unflatten(-1, (n_w, -1)).unflatten(-3, (n_h, -1))  # (B, C, n_h, k_h, n_w, k_w)
+    own = torch.arange(len(images), device=images.device)[:, None, None]
+    moved = cells[own, :, source // n_w, :, source % n_w]  # (B, n_h, n_w, C, k_h, k_w)
+    moved = moved.permute(0, 3, 1, 4, 2, 5).reshape(images.shape)
+    return moved if is_even else moved[..., back_down[:, None], back_across]
+
+
+def _as_equal_cells(length: int, cells: int, device: torch.device) -> tuple[Tensor, Tensor]:
+    """Cells along a side of `length` pixels made as long as the longest, k, by repeating the last pixel of the others.
+
+    Returns which pixel each of the cells' k places shows, (cells k,), and the place of each pixel, (length,).
+    """
+    longest = -(-length // cells)
+    edges = torch.arange(cells + 1, device=device) * length // cells  # as `cell_edges`
+    pixels = torch.minimum(edges[:-1, None] + torch.arange(longest, device=device), edges[1:, None] - 1)
+    cell = cell_of_pixel(length, cells, device)
+    return pixels.flatten(), cell * longest + torch.arange(length, device=device) - edges[cell]

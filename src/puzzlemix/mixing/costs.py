@@ -16,7 +16,6 @@ from math import lgamma
 import torch
 from torch import Tensor
 
-from puzzlemix.mixing import backend
 from puzzlemix.mixing.blocks import Grid, pool_to_grid
 
 
@@ -42,7 +41,7 @@ def block_saliency(saliency: Tensor, grid: Grid) -> tuple[Tensor, Tensor]:
     Returns:
         Shares (B, n_h, n_w), each image's summing to 1, and which images fell back to uniform, (B,) bool.
     """
-    pooled = pool_to_grid(saliency[:, None], grid)[:, 0]  # (B, n_h, n_w)
+    pooled = pool_to_grid(saliency, grid)  # (B, n_h, n_w)
     total = pooled.sum((1, 2), keepdim=True)
     usable = (total > 0) & (total < torch.inf)  # neither for NaN
     share = torch.where(usable, pooled, 1.0) / torch.where(usable, total, grid[0] * grid[1])
@@ -79,35 +78,33 @@ def mask_costs(
 
     Source: the paper's data and smoothness terms; `mixup_graph` of the authors' release.
     """
-    grid = tuple(first_saliency.shape[-2:])
-    smoothness = border_smoothness(beta, grid)
+    smoothness = border_smoothness(beta, tuple(first_saliency.shape[-2:]))
     data = smoothness * gamma / 2
-    terms = (first, second, first_saliency, second_saliency, smoothness, data)
-    if backend.of(first) == "kernels":
-        from puzzlemix.mixing.kernels import costs  # here, so that importing this does not need triton
-
-        return MaskCosts(*costs.border_costs(*terms))
-    return _costs_on_cpu(*terms)
-
-
-def _costs_on_cpu(
-    first: Tensor, second: Tensor, first_saliency: Tensor, second_saliency: Tensor, smoothness: float, data: float
-) -> MaskCosts:
-    """Each side costs what it covers of the other's saliency; the terms of both kinds of borders are added."""
-    from puzzlemix.mixing.compiled import costs, for_all_images  # here, so that importing this does not need numba
-
-    keep_first, take_second = (
+    keep_first, take_second = (  # each side costs what it covers of the other's saliency
         s.clone(memory_format=torch.contiguous_format) for s in (second_saliency, first_saliency)
     )
-    batch, n_h, n_w = keep_first.shape
-    weights = keep_first.new_empty(batch, n_h - 1, n_w), keep_first.new_empty(batch, n_h, n_w - 1)
-    first, second = first.contiguous().numpy(), second.contiguous().numpy()
-    terms = keep_first.numpy(), take_second.numpy()
-    for below, weight in zip((True, False), weights, strict=True):
-        for_all_images(
-            costs.add_borders, batch, 4 * first.size, first, second, smoothness, data, below, *terms, weight.numpy()
-        )
+    weights = []
+    for to_the_right in (False, True):  # borders with the block below, then with the block to the right
+        x0, x1, keep, take = first, second, keep_first, take_second
+        if to_the_right:  # views, by which `keep_first` and `take_second` are changed
+            x0, x1, keep, take = x0.permute(0, 1, 4, 5, 2, 3), x1.permute(0, 1, 4, 5, 2, 3), keep.mT, take.mT
+        d00, d01, d10, d11 = (data * _border_differences(a, b) for a in (x0, x1) for b in (x0, x1))
+        keep[:, :-1] += d00 + d01  # blocks as the first side
+        take[:, :-1] += d10 + d11
+        keep[:, 1:] += d00 + d10  # blocks as the second side
+        take[:, 1:] += d01 + d11
+        weight = smoothness + (d01 + d10 - d00 - d11)
+        weights.append(weight.mT if to_the_right else weight)
     return MaskCosts(keep_first, take_second, *weights)
+
+
+def _border_differences(first: Tensor, second: Tensor) -> Tensor:
+    """Mean difference between the last row of cells of a block in `first` and the first row of the next in `second`.
+
+    Both (B, C, n_h, k_h, n_w, k_w) -> (B, n_h - 1, n_w).
+    """
+    last, following = first[:, :, :-1, -1], second[:, :, 1:, 0]  # (B, C, n_h - 1, n_w, k_w)
+    return (last - following).abs().mean(1).mean(-1)
 
 
 def border_smoothness(beta: float, grid: Grid) -> float:

@@ -58,22 +58,9 @@ class Draws:
         """The stream of this process alone, for methods with draws of their own kind: see `on_device`."""
         return self._streams()[1]
 
-    def coins(self, probability: float, count: int, device: torch.device) -> Tensor:
-        """True with this probability, (count,) bool; own."""
-        return on_device(device, torch.from_numpy(self.own_stream.random(count) < probability))
-
-    def uniforms(self, count: int, device: torch.device) -> Tensor:
-        """Numbers from U(0, 1), (count,) float64; own."""
-        return on_device(device, torch.from_numpy(self.own_stream.random(count)))
-
     def betas(self, alpha: float, count: int, device: torch.device) -> Tensor:
         """Shares from Beta(alpha, alpha), (count,) float64; own."""
         return on_device(device, torch.from_numpy(self.own_stream.beta(alpha, alpha, count)))
-
-    def choices(self, options: Sequence[Any], count: int, device: torch.device) -> Tensor:
-        """Some of the options, numbers or tuples of numbers, as a tensor, the first dimension (count,); own."""
-        which = torch.from_numpy(self.own_stream.integers(len(options), size=count))
-        return on_device(device, torch.tensor(options, device="cpu")[which])
 
     def permutation(self, length: int, device: torch.device) -> Tensor:
         """A permutation of 0..length - 1, (length,) int64; own."""

@@ -11,10 +11,9 @@ from typing import Any
 
 from torch import Tensor, nn
 
-from puzzlemix.mixing.base import Mixer
-from puzzlemix.mixing.checks import check_tensor
-from puzzlemix.mixing.gradients import ascend, frozen, network_of
+from puzzlemix.mixing.base import Mixer, check_tensor
 from puzzlemix.mixing.puzzle import PuzzleMix
+from puzzlemix.mixing.saliency import ascend, frozen, network_of
 from puzzlemix.runtime.errors import require, require_number, require_whole
 
 
@@ -60,7 +59,7 @@ class PuzzlePGD(PuzzleMix):
         adv_eps: bound of the noise, in 1/255 of the pixel range.
         adv_step: of a step, likewise.
         adv_steps: how many.
-        **options: `PuzzleMix`'s.
+        **options: `PuzzleMix`'s; `adv_decay` has no effect.
     """
 
     given_names = ("lam", "partner", "blocks", "noisy", "start_noise")

@@ -1,4 +1,4 @@
-"""Normalisation as the first layer, so that a network takes pixels in [0, 1] and attacks work in pixels."""
+"""Normalisation as a network's first layer: networks take pixels in [0, 1], and attacks work in pixels."""
 
 from __future__ import annotations
 
@@ -11,11 +11,10 @@ from puzzlemix.runtime.errors import require
 
 
 class Normalize(nn.Module):
-    """(x - mean) / std, channel by channel. Its buffers are constants and not in the state dict.
+    """(x - mean) / std, channel by channel. The state dict does not hold its constants.
 
     Args:
-        mean: of each channel, pixels in [0, 1].
-        std: likewise, above 0.
+        mean, std: one value for each channel, for pixels in [0, 1]; std above 0.
     """
 
     mean: Tensor  # (C, 1, 1)

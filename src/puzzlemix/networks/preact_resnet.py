@@ -1,6 +1,6 @@
-"""PreActResNet (He et al., 2016) as the Puzzle Mix release has it: no batch norm or ReLU after the last block.
+"""PreActResNet (He et al., 2016) as in the Puzzle Mix release, without batch norm and ReLU after the last block.
 
-State-dict names are the release's, so that the authors' checkpoints load.
+The names in the state dict are the release's, so the authors' checkpoints load.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ from puzzlemix.networks.normalize import Normalize
 
 
 class PreActBlock(nn.Module):
-    """Two 3 x 3 convolutions, each after batch norm and ReLU; the shortcut starts behind the first of them."""
+    """Two 3 x 3 convolutions, each after batch norm and ReLU. The shortcut starts after the first ReLU."""
 
     def __init__(self, in_channels: int, channels: int, stride: int):
         super().__init__()
@@ -37,11 +37,11 @@ class PreActResNet(nn.Module):
     """Pixels in [0, 1] to logits, through stages `layer1` to `layer4`.
 
     Args:
-        blocks: residual blocks of each of the four stages.
+        blocks: number of residual blocks in each of the four stages.
         num_classes: K.
-        initial_channels: channels of the first stage; each later one doubles them.
-        stride: of the stem; 2 for 64 x 64 pixels (Tiny-ImageNet).
-        mean, std: channel statistics that the first layer normalises with; their length is the number of channels.
+        initial_channels: channels of the first stage; each later stage doubles them.
+        stride: of the first convolution; 2 for 64 x 64 pixels (Tiny-ImageNet).
+        mean, std: statistics of the C channels, for `Normalize`.
     """
 
     def __init__(

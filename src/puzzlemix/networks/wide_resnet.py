@@ -1,7 +1,7 @@
-"""Wide ResNet (Zagoruyko, Komodakis, 2016) as the Puzzle Mix release has it.
+"""Wide ResNet (Zagoruyko, Komodakis, 2016) as in the Puzzle Mix release.
 
-Its peculiarities are kept, since published numbers depend on them: convolutions with biases, momentum 0.9 in the last
-batch norm, default initialisation. State-dict names are the release's, so that the authors' checkpoints load.
+Published numbers depend on what is unusual in it: convolutions with biases, momentum 0.9 in the last batch norm, and
+default initialisation. The names in the state dict are the release's, so the authors' checkpoints load.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ from puzzlemix.runtime.errors import require
 
 
 class WideBlock(nn.Module):
-    """Two 3 x 3 convolutions, each after batch norm and ReLU; the second one strides."""
+    """Two 3 x 3 convolutions, each after batch norm and ReLU. The second one has the stride."""
 
     def __init__(self, in_channels: int, channels: int, stride: int):
         super().__init__()
@@ -35,16 +35,21 @@ class WideBlock(nn.Module):
 
 
 class WideResNet(nn.Module):
-    """Pixels in [0, 1] to logits, through stages `layer1` to `layer3`. See `wide_resnet` for the arguments."""
+    """Pixels in [0, 1] to logits, through stages `layer1` to `layer3`.
+
+    Args:
+        depth: 6 n + 4, for n blocks in each stage.
+        widen_factor: the stages have 16, 32 and 64 times as many channels.
+        num_classes: K.
+        stride: of the first convolution; 2 for 64 x 64 pixels (Tiny-ImageNet).
+        mean, std: statistics of the C channels, for `Normalize`.
+
+    Raises:
+        InputError: the depth is not 6 n + 4.
+    """
 
     def __init__(
-        self,
-        depth: int,
-        widen_factor: int,
-        num_classes: int,
-        stride: int,
-        mean: Sequence[float],
-        std: Sequence[float],
+        self, depth: int, widen_factor: int, num_classes: int, stride: int, mean: Sequence[float], std: Sequence[float]
     ):
         super().__init__()
         require(depth >= 10 and (depth - 4) % 6 == 0, f"a wide ResNet has depth 6 n + 4 (10, 16, 28), not {depth}")
@@ -71,24 +76,7 @@ class WideResNet(nn.Module):
 
 
 def wide_resnet(
-    depth: int,
-    widen_factor: int,
-    num_classes: int,
-    stride: int = 1,
-    *,
-    mean: Sequence[float],
-    std: Sequence[float],
+    depth: int, widen_factor: int, num_classes: int, stride: int = 1, *, mean: Sequence[float], std: Sequence[float]
 ) -> WideResNet:
-    """WRN-depth-widen_factor.
-
-    Args:
-        depth: 6 n + 4, n blocks a stage.
-        widen_factor: channels of the stages in units of 16, 32 and 64.
-        num_classes: K.
-        stride: of the stem; 2 for 64 x 64 pixels.
-        mean, std: channel statistics that the first layer normalises with; their length is the number of channels.
-
-    Raises:
-        InputError: (a ValueError) on a depth that is not 6 n + 4.
-    """
+    """WRN-depth-widen_factor; see `WideResNet` for the arguments."""
     return WideResNet(depth, widen_factor, num_classes, stride, mean, std)

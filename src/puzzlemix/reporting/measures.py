@@ -1,4 +1,4 @@
-"""What runs measure: errors, clean, under the attacks that published numbers are of, and on corrupted images."""
+"""What runs measure: errors, clean, under the attacks that published numbers name, and on corrupted images."""
 
 from __future__ import annotations
 
@@ -9,23 +9,13 @@ from puzzlemix.data.corrupted import RELEASED, STANDARD
 
 
 class Measure(NamedTuple):
-    """An error in percent.
+    """An error in percent; a clean one has `STATISTICS` over epochs, the others come from the last epoch's network."""
 
-    Attributes:
-        key: what `metrics.json` calls it.
-        title: of its column.
-        published_as: what sources call it.
-        attack: the settings of the attack, as in `configs/attack/`; None: there is none.
-        corruptions: those that it is a mean over; empty: it is not of corrupted images.
-
-    An error of neither has `STATISTICS`; the others are of the last epoch.
-    """
-
-    key: str
-    title: str
-    published_as: str
-    attack: Mapping[str, Any] | None = None
-    corruptions: tuple[str, ...] = ()
+    key: str  # in `metrics.json`
+    title: str  # of its column
+    published_as: str  # by the sources
+    attack: Mapping[str, Any] | None = None  # its settings, as in `configs/attack/`; None: there is none
+    corruptions: tuple[str, ...] = ()  # that it is a mean over; empty: images are not corrupted
 
 
 def _attack(eps_255: float, step_255: float, steps: int) -> dict[str, Any]:

@@ -21,14 +21,9 @@ SAID_ELSEWHERE = ("_target_", "name", "root", "workers")
 WHERE_IT_RAN = ("results_dir", "resume", "device", "launcher", "keep_weights", "log_every", *WITHOUT_EFFECT)
 
 
-def kept_path(run: Mapping[str, Any]) -> Path:
-    """Where weights are kept of a run with this `name` and `seed`."""
-    return Path("models") / f"{run['name']}_seed{run['seed']}.pt"
-
-
 def check_kept(config: Mapping[str, Any]) -> None:
-    """Raise `InputError` where weights of another config, or what is none, are kept in the place of this run's."""
-    path = kept_path(config)
+    """Raise `InputError` where weights of another config, or another file, lie in the place of this run's."""
+    path = _kept_path(config)
     if not path.exists():
         return
     theirs = load_checkpoint(path)["config"]
@@ -37,24 +32,16 @@ def check_kept(config: Mapping[str, Any]) -> None:
     require(ours, f"{path} holds weights of another config: give another name=, or move it, its .json and its .md")
 
 
-def keep_weights(checkpoint: Path, metrics: Mapping[str, Any]) -> Path:
-    """Copy a run's network, without what only training needs, to `models/`, its metrics and a card beside it."""
-    content = load_checkpoint(checkpoint)
-    path = kept_path(metrics)
+def keep_weights(checkpoint: Path, metrics: Mapping[str, Any]) -> None:
+    """Copy a run's network, without what only training needs, to `models/`, with its metrics and a card."""
+    content, path = load_checkpoint(checkpoint), _kept_path(metrics)
     save_checkpoint(path, {"config": content["config"], "network": content["network"]})
     write_text(path.with_suffix(".json"), json.dumps(dict(metrics), indent=2) + "\n")
     write_text(path.with_suffix(".md"), model_card(path, content["config"], metrics))
-    return path
 
 
 def model_card(weights: Path, config: Mapping[str, Any], metrics: Mapping[str, Any]) -> str:
-    """A card in Markdown.
-
-    Args:
-        weights: the file.
-        config: of the run that it came from.
-        metrics: of that run.
-    """
+    """A card in Markdown of a file of weights, with the config and the metrics of its run."""
     on, of = metrics["evaluated_on"], config["dataset"]["name"]
     rows = "".join(f"| {what} | {value} |\n" for what, value in _lines(weights, config, metrics).items())
     evaluation = command("evaluate", {"checkpoint": weights, "suite": "full"})
@@ -67,6 +54,11 @@ def model_card(weights: Path, config: Mapping[str, Any], metrics: Mapping[str, A
     )
 
 
+def _kept_path(run: Mapping[str, Any]) -> Path:
+    """The place of the weights of a run with this `name` and `seed`."""
+    return Path("models") / f"{run['name']}_seed{run['seed']}.pt"
+
+
 def _lines(weights: Path, config: Mapping[str, Any], metrics: Mapping[str, Any]) -> dict[str, str]:
     machine, versions, file = metrics["machine"], metrics["versions"], weights.read_bytes()
     clean = {key: metrics[f"{key}_error"]["last"] for key in ("top1", "top5")}
@@ -75,7 +67,7 @@ def _lines(weights: Path, config: Mapping[str, Any], metrics: Mapping[str, Any])
     return {
         "file": f"`{weights.name}`, {len(file) / 1e6:.1f} MB, SHA-256 `{hashlib.sha256(file).hexdigest()}`",
         "dataset": _in_words(config["dataset"]),
-        **{part: _in_words(config[part], besides=config["dataset"]) for part in ("network", "mixup", "recipe")},
+        **{part: _in_words(config[part], without=config["dataset"]) for part in ("network", "mixup", "recipe")},
         "precision": config["precision"],
         "errors, last epoch": ", ".join(f"{name} {error:.2f} %" for name, error in (clean | attacked).items()),
         "top1, other epochs": f"median of the last ten {top1['median10']:.2f} %, best {top1['best']:.2f} %",
@@ -85,7 +77,7 @@ def _lines(weights: Path, config: Mapping[str, Any], metrics: Mapping[str, Any])
 
 
 def _to_make_again(config: Mapping[str, Any], metrics: Mapping[str, Any]) -> str:
-    """The command, without what only where and how it ran depends on."""
+    """The command, without the keys that only say where and how it ran."""
     typed = {override: key_of(override) for override in config["overrides"]}
     kept = [override for override, key in typed.items() if key not in WHERE_IT_RAN and not key.startswith("logger.")]
     processes = metrics["machine"]["processes"]
@@ -99,8 +91,8 @@ def _kind(part: Mapping[str, Any]) -> str:
     return part["_target_"].rpartition(".")[2]
 
 
-def _in_words(part: Mapping[str, Any], besides: Mapping[str, Any] = MappingProxyType({})) -> str:
-    """Settings as `alpha 1.0, beta 1.2`, without those that another part has too, and without empty lists."""
-    said = {*SAID_ELSEWHERE, *besides}
+def _in_words(part: Mapping[str, Any], without: Mapping[str, Any] = MappingProxyType({})) -> str:
+    """Settings as `alpha 1.0, beta 1.2`, without those of another part, and without empty lists."""
+    said = {*SAID_ELSEWHERE, *without}
     kept = {key: value for key, value in flatten(part).items() if not {key, key.rpartition(".")[2]} & said}
     return ", ".join(f"{key} {value}" for key, value in kept.items() if value != [])

@@ -1,4 +1,7 @@
-"""The runs below a folder, whatever state they are in, and a line on each that cannot be read."""
+"""The runs below a folder, whatever state they are in, and a line on each that cannot be read.
+
+Somebody else may have written or damaged their files, and a run that is at work may have written half of one.
+"""
 
 from __future__ import annotations
 
@@ -8,47 +11,66 @@ from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
 from statistics import mean, median
+from types import NoneType
 from typing import Any, NamedTuple
 
 from puzzlemix.evaluation import results as robustness_file
 from puzzlemix.evaluation.corrupted import mean_error
-from puzzlemix.reporting.measures import Measure
-from puzzlemix.reporting.run_files import has_seconds, read_config, read_log, read_run_metrics
-from puzzlemix.runtime.errors import InputError
-from puzzlemix.runtime.nested import is_number, read_text
-from puzzlemix.runtime.stopwatch import by_part
-from puzzlemix.training.log import holder_of
+from puzzlemix.reporting.measures import TOP1, TOP5, Measure
+from puzzlemix.runtime.errors import InputError, require
+from puzzlemix.runtime.nested import flatten, has_shape, is_number, is_percentage, parse_nested, read_nested, read_text
+from puzzlemix.runtime.stopwatch import PARTS, by_part
+from puzzlemix.training.log import STATISTICS, holder_of, read_metrics
 from puzzlemix.training.settings import fingerprint, settings
 
 STATUSES = ("finished", "running", "unfinished", "failed")
 
+# The shape of those parts of each file that are used.
+CONFIG = {
+    "name": str,
+    "seed": int,
+    "table": (str, int),
+    "choices": {"network": str, "mixup": str},
+    "dataset": {"name": (str, int)},
+    "network": dict,
+    "mixup": dict,
+    "recipe": {"epochs": int, "phases": list, "schedule": str},
+    "precision": str,
+}
+SECONDS = dict.fromkeys((*PARTS, "total"), is_number)
+METRICS = {
+    **dict.fromkeys((TOP1.key, TOP5.key), dict.fromkeys(STATISTICS, is_percentage)),
+    "weights": (str, NoneType),  # None: not recorded; likewise the threads
+    "evaluated_on": str,
+    "seconds_per_epoch": SECONDS,
+    "versions": {"torch": str},
+    "git_commit": (str, NoneType),
+    "machine": {
+        "processor": str,
+        "cores": (int, NoneType),
+        "threads": (int, NoneType),
+        "gpu": (str, NoneType),
+        "processes": int,
+    },
+}
+
 
 @dataclass(frozen=True)
 class Run:
-    """One run's folder, as it was read.
+    """One run's folder, as it was read."""
 
-    Attributes:
-        folder: `<results_dir>/<name>/seed<k>`.
-        config: the resolved config.
-        status: of `STATUSES`.
-        state: what there is to say of a run that is not finished: its error, its process, how far it came.
-        metrics: of a finished run, else empty.
-    """
-
-    folder: Path
-    config: Mapping[str, Any]
-    status: str
-    state: str
-    metrics: Mapping[str, Any]
+    folder: Path  # <results_dir>/<name>/seed<k>
+    config: Mapping[str, Any]  # resolved
+    status: str  # one of `STATUSES`
+    state: str  # the error of a failed run, the process of one at work, how far an unfinished one came
+    metrics: Mapping[str, Any]  # empty unless it is finished
 
     @property
     def name(self) -> str:
-        """As its config has it."""
         return str(self.config["name"])
 
     @property
     def seed(self) -> int:
-        """As its config has it."""
         return self.config["seed"]
 
     @property
@@ -57,14 +79,8 @@ class Run:
         return str(self.config["table"])
 
     @property
-    def choices(self) -> Mapping[str, str]:
-        """The options of `network` and `mixup`."""
-        return self.config["choices"]
-
-    @property
     def method(self) -> str:
-        """The option of `mixup`."""
-        return self.choices["mixup"]
+        return self.config["choices"]["mixup"]
 
     @cached_property
     def config_hash(self) -> str:
@@ -73,12 +89,10 @@ class Run:
 
     @property
     def commit(self) -> str:
-        """Of the code that finished it, in 7 digits, `-dirty` where files differed; empty where that is not known."""
         return short_commit(self.metrics.get("git_commit"))
 
     @property
     def machine(self) -> str:
-        """On which it ended, with torch's version."""
         machine = self.metrics["machine"]
         of_processor = (("cores", "cores"), ("threads", "thread(s)"))  # None: not known
         counts = [f"{machine[key]} {what}" for key, what in of_processor if machine[key] is not None]
@@ -88,7 +102,7 @@ class Run:
     @cached_property
     def log(self) -> list[dict[str, Any]]:
         """Its epochs' records, as far as they are whole."""
-        return read_log(self.folder / "log.jsonl")
+        return _read_log(self.folder)
 
     def logged(self, key: str) -> dict[int, float]:
         """A number of the log by epoch, from 1; most epochs of a recipe may have no errors."""
@@ -97,16 +111,16 @@ class Run:
 
     @cached_property
     def seconds(self) -> dict[str, float]:
-        """Of a finished run's epochs, by part and in `total`, the median, which does not see an epoch that stood still.
+        """Seconds of an epoch, by part and in `total`: the median, which ignores an epoch that stood still.
 
-        Where the log is damaged, the mean that its metrics have.
+        Where the log is damaged, the mean that the metrics of the finished run have.
         """
-        epochs = [record["seconds"] for record in self.log if has_seconds(record)]
+        epochs = [record["seconds"] for record in self.log if has_shape(record, {"seconds": SECONDS})]
         return by_part(median, epochs) if epochs else self.metrics["seconds_per_epoch"]
 
     @cached_property
     def robustness(self) -> dict[str, Any]:
-        """What `evaluate.py` found of its last network; empty where it did not, or of another network."""
+        """What `evaluate.py` measured of its last network; empty where it measured another one, or none."""
         results = robustness_file.read_evaluation(self.folder / robustness_file.NAME)
         return results if robustness_file.is_of_run(results, self.metrics) else {}
 
@@ -121,62 +135,46 @@ class Run:
         return found
 
     def error(self, measure: Measure, statistic: str = "last") -> float | None:
-        """In percent; under attack and on corrupted images that of the last epoch. None where it was not measured."""
+        """An error in percent, on attacked and corrupted images that of the last epoch; None if it was not measured."""
         if measure.corruptions:
             return mean_error(self.robustness.get("corruptions", {}).get("errors", {}), measure.corruptions)
         if measure.attack is None:
-            return self.metrics[measure.key][statistic] if measure.key in self.metrics else None
+            return self.metrics[measure.key][statistic] if self.metrics else None
         return next((error for attack, error in self.under_attack if attack == measure.attack), None)
 
 
-class Found(NamedTuple):
-    """What lies below a folder: its runs, in the order of their folders, and a line on each that cannot be used."""
-
-    runs: list[Run]
-    problems: list[str]
-
-
 class Row(NamedTuple):
-    """Runs that differ in nothing but the seed, in the order of their seeds.
+    """Runs that differ in nothing but the seed, in the order of their seeds."""
 
-    Attributes:
-        label: their name, and where runs of one name have several configs, the beginning of the config's hash.
-        runs: all of them.
-    """
-
-    label: str
+    label: str  # their name, and where runs of one name have several configs, the beginning of the config's hash
     runs: list[Run]
 
     @property
     def finished(self) -> list[Run]:
-        """Those that have results."""
+        """The runs that have results."""
         return [run for run in self.runs if run.status == "finished"]
 
     @property
     def settings(self) -> dict[str, Any]:
-        """What their results depend on, flat."""
+        """The settings that their results depend on, flat."""
         return settings(self.runs[0].config)
 
     @property
     def seconds(self) -> dict[str, float]:
-        """Of an epoch, by part and in `total`, mean over the finished runs; empty where there is none."""
-        of_runs = [run.seconds for run in self.finished]
-        return by_part(mean, of_runs) if of_runs else {}
+        """Seconds of an epoch, by part and in `total`: the mean over the finished runs, one or more."""
+        return by_part(mean, [run.seconds for run in self.finished])
 
     def errors(self, measure: Measure, statistic: str = "last") -> list[float]:
-        """Of each finished run that has it, in percent."""
+        """The error in percent of each finished run that has it."""
         found = [run.error(measure, statistic) for run in self.finished]
         return [error for error in found if error is not None]
 
 
-def by_name(rows: Mapping[str, Row]) -> dict[str, Run]:
-    """The runs of rows, called after the row's label and the seed."""
-    return {f"{label} seed {run.seed}": run for label, row in rows.items() for run in row.runs}
+class Found(NamedTuple):
+    """The runs below a folder, in the order of their folders, and a line on each that cannot be used."""
 
-
-def short_commit(commit: str | None) -> str:
-    """`0d05fe8` or `0d05fe8-dirty`; empty of None."""
-    return (commit or "")[:7] + ("-dirty" if (commit or "").endswith("-dirty") else "")
+    runs: list[Run]
+    problems: list[str]
 
 
 def find_runs(results_dir: Path) -> Found:
@@ -193,31 +191,32 @@ def find_runs(results_dir: Path) -> Found:
         problems += _problem_of_evaluation(runs[-1])
     for path in sorted(results_dir.rglob("seed*/metrics.json")):
         if not path.with_name("config.yaml").exists():
-            problems.append(f"{path} has no config.yaml beside it: not shown")
-    return _without_repetitions(runs, problems)
+            problems.append(f"{path} has no config.yaml next to it: not shown")
 
-
-def _problem_of_evaluation(run: Run) -> list[str]:
-    """A line on a run's evaluation, where there is one and it cannot be shown."""
-    path = run.folder / robustness_file.NAME
-    if not path.is_file() or run.robustness:
-        return []
-    if not robustness_file.read_evaluation(path):
-        return [f"{path} is damaged: it is not shown; evaluate.py writes it again"]
-    of = "another network than the run's last" if run.metrics else "a run that is not finished"
-    return [f"{path} is of {of}: it is not shown"]
+    kept: dict[tuple[str, str, int], Run] = {}  # two runs of one config, name and seed are not two samples
+    for run in sorted(runs, key=lambda run: run.status != "finished"):
+        other = kept.setdefault((run.name, run.config_hash, run.seed), run)
+        if other is not run:
+            problems.append(f"{run.folder} repeats seed {run.seed} of {other.folder}: not counted")
+    folders = {run.folder for run in kept.values()}
+    return Found([run for run in runs if run.folder in folders], problems)
 
 
 def read_run(folder: Path) -> Run:
-    """One run's folder.
-
-    Raises:
-        InputError: its config or its results cannot be used, see `read_config` and `read_run_metrics`.
-    """
-    config = read_config(folder / "config.yaml")
-    if not (folder / "metrics.json").is_file():
-        return Run(folder, config, *_state(folder, config), {})
-    return Run(folder, config, "finished", "", read_run_metrics(folder / "metrics.json", config))
+    """One run's folder; `InputError` if its config or its results cannot be used."""
+    path = folder / "config.yaml"
+    config = read_nested(path)
+    require(has_shape(config, CONFIG), f"{path} is damaged: its run is not shown")
+    if (folder / "metrics.json").is_file():
+        return Run(folder, config, "finished", "", _read_results(folder / "metrics.json", config))
+    if holder := holder_of(folder):
+        return Run(folder, config, "running", holder, {})
+    failure = folder / "failed.txt"
+    if failure.is_file():
+        text = read_text(failure)
+        state = f"{failure.name} is damaged" if text is None else " ".join(text.split())
+        return Run(folder, config, "failed", state, {})
+    return Run(folder, config, "unfinished", f"{len(_read_log(folder))} of {config['recipe']['epochs']} epochs", {})
 
 
 def rows_of(runs: Iterable[Run]) -> list[Row]:
@@ -232,24 +231,48 @@ def rows_of(runs: Iterable[Run]) -> list[Row]:
     ]
 
 
-def _state(folder: Path, config: Mapping[str, Any]) -> tuple[str, str]:
-    """Status and state of a run that has no results."""
-    if holder := holder_of(folder):
-        return "running", holder
-    failure = folder / "failed.txt"
-    if failure.is_file():
-        text = read_text(failure)
-        return "failed", f"{failure.name} is damaged" if text is None else " ".join(text.split())
-    done = len(read_log(folder / "log.jsonl"))
-    return "unfinished", f"{done} of {config['recipe']['epochs']} epochs"
+def by_name(rows: Mapping[str, Row]) -> dict[str, Run]:
+    """The runs of rows, by the row's label and the seed."""
+    return {f"{label} seed {run.seed}": run for label, row in rows.items() for run in row.runs}
 
 
-def _without_repetitions(runs: list[Run], problems: list[str]) -> Found:
-    """Leave out a run whose config, name and seed another has too, elsewhere: they are not two samples."""
-    kept: dict[tuple[str, str, int], Run] = {}
-    for run in sorted(runs, key=lambda run: run.status != "finished"):
-        other = kept.setdefault((run.name, run.config_hash, run.seed), run)
-        if other is not run:
-            problems.append(f"{run.folder} repeats seed {run.seed} of {other.folder}: not counted")
-    folders = {run.folder for run in kept.values()}
-    return Found([run for run in runs if run.folder in folders], problems)
+def short_commit(commit: str | None) -> str:
+    """`0d05fe8`, or `0d05fe8-dirty` where files differed from the commit; empty of None."""
+    return (commit or "")[:7] + ("-dirty" if (commit or "").endswith("-dirty") else "")
+
+
+def _read_results(path: Path, config: Mapping[str, Any]) -> dict[str, Any]:
+    """A run's `metrics.json`; `InputError` if it is damaged, has no numbers, or belongs to another config."""
+    metrics = read_metrics(path)
+    errors = {key: value for key, value in flatten(metrics).items() if "_error" in key}
+    require(bool(errors), f"{path} holds no errors: delete it and start the same run again")
+    wrong = next((key for key, value in errors.items() if not is_percentage(value)), None)
+    require(wrong is None, f"{path}: {wrong} is {errors.get(wrong)!s:.40}, no percentage: its run is not shown")
+    wanted = {**config, "epochs": config["recipe"]["epochs"], "config_hash": fingerprint(config)}
+    other = next((key for key in ("name", "seed", "epochs", "config_hash") if metrics.get(key) != wanted[key]), None)
+    of_what = f"not of the config next to it: {other} is {metrics.get(other)!s:.40}"
+    require(other is None, f"{path} is {of_what}; its run is not shown")
+    whole = has_shape(metrics, METRICS) and robustness_file.attacks_are_whole(metrics)
+    require(whole, f"{path} is damaged: it lacks what is shown of a run, so its run is not shown")
+    return metrics
+
+
+def _read_log(folder: Path) -> list[dict[str, Any]]:
+    records: list[dict[str, Any]] = []
+    for line in (read_text(folder / "log.jsonl") or "").splitlines():
+        record = parse_nested(line)
+        if not isinstance(record, dict):
+            break
+        records.append(record)
+    return records
+
+
+def _problem_of_evaluation(run: Run) -> list[str]:
+    """A line on a run's evaluation, where there is one and it cannot be shown."""
+    path = run.folder / robustness_file.NAME
+    if not path.is_file() or run.robustness:
+        return []
+    if not robustness_file.read_evaluation(path):
+        return [f"{path} is damaged: it is not shown; evaluate.py writes it again"]
+    of = "another network than the run's last" if run.metrics else "a run that is not finished"
+    return [f"{path} is of {of}: it is not shown"]

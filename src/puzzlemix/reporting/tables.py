@@ -4,36 +4,30 @@ from __future__ import annotations
 
 import csv
 import io
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Callable, Iterable, Sequence
 from statistics import mean, stdev
 
 from puzzlemix.runtime.errors import printable
 
 
-@dataclass(frozen=True)
 class Table:
-    """A table of text, which may come from files: signs that cannot be printed are replaced.
+    """A table of text, with notes below it and warnings of what in it is doubtful.
 
-    Attributes:
-        title: above it.
-        header: of its columns.
-        rows: as many cells each as the header.
-        notes: lines below it.
-        warnings: likewise, of what in it is to be doubted.
+    The text may come from anybody's files, so characters that a terminal obeys are replaced.
     """
 
-    title: str
-    header: Sequence[str]
-    rows: Sequence[Sequence[str]]
-    notes: Sequence[str] = field(default=())
-    warnings: Sequence[str] = field(default=())
-
-    def __post_init__(self) -> None:
-        clean = {name: tuple(map(printable, getattr(self, name))) for name in ("header", "notes", "warnings")}
-        clean |= {"title": printable(self.title), "rows": [tuple(map(printable, row)) for row in self.rows]}
-        for name, value in clean.items():
-            object.__setattr__(self, name, value)
+    def __init__(
+        self,
+        title: str,
+        header: Sequence[str],
+        rows: Iterable[Sequence[str]],
+        notes: Sequence[str] = (),
+        warnings: Sequence[str] = (),
+    ):
+        self.title = printable(title)
+        self.header = tuple(map(printable, header))
+        self.rows = [tuple(map(printable, row)) for row in rows]
+        self.notes, self.warnings = list(map(printable, notes)), list(map(printable, warnings))
 
     @property
     def marked_notes(self) -> list[str]:
@@ -41,12 +35,12 @@ class Table:
         return [*(f"warning: {warning}" for warning in self.warnings), *self.notes]
 
     def is_of_numbers(self, column: int) -> bool:
-        """Whether a column is one of numbers, which stand to the right."""
-        return all(row[column][:1] in "+-0123456789" for row in self.rows) if self.rows else False
+        """Whether a column has numbers, which stand to the right."""
+        return bool(self.rows) and all(row[column][:1] in "+-0123456789" for row in self.rows)
 
 
 def spread(values: Sequence[float], of: int | None = None) -> str:
-    """`mean ± standard deviation`; of one value that value alone, of none a dash; how many where not all, `of`."""
+    """`mean ± standard deviation`, or the only value, or a dash; with the count where `of` says that there are more."""
     if not values:
         return "-"
     some = f" ({len(values)} of {of})" if of not in (None, len(values)) else ""
@@ -66,10 +60,10 @@ def as_markdown(tables: Sequence[Table]) -> str:
 
 
 def as_csv(tables: Sequence[Table]) -> str:
-    """The rows of all tables, each after its table's title, without notes; an empty line before each other header."""
+    """The rows of all tables, each after its table's title, without notes; an empty line before each new header."""
     by_header: dict[tuple[str, ...], list[tuple[str, ...]]] = {}
     for table in tables:
-        by_header.setdefault(tuple(table.header), []).extend((table.title, *row) for row in table.rows)
+        by_header.setdefault(table.header, []).extend((table.title, *row) for row in table.rows)
     text = io.StringIO()
     writer = csv.writer(text, lineterminator="\n")
     for i, (header, rows) in enumerate(by_header.items()):
@@ -79,8 +73,8 @@ def as_csv(tables: Sequence[Table]) -> str:
     return text.getvalue()
 
 
-LATEX = {"\\": r"\textbackslash{}", "±": r"$\pm$", "~": r"\textasciitilde{}", "^": r"\textasciicircum{}"}
-LATEX |= {sign: "\\" + sign for sign in "&%$#_{}"}
+ESCAPES = {"\\": r"\textbackslash{}", "±": r"$\pm$", "~": r"\textasciitilde{}", "^": r"\textasciicircum{}"}
+LATEX = str.maketrans(ESCAPES | {sign: "\\" + sign for sign in "&%$#_{}"})
 
 
 def as_latex(tables: Sequence[Table]) -> str:
@@ -88,29 +82,22 @@ def as_latex(tables: Sequence[Table]) -> str:
     parts = []
     for table in tables:
         sides = "".join("r" if table.is_of_numbers(i) else "l" for i in range(len(table.header)))
-        head, *body = (" & ".join(map(latex, line)) + r" \\" for line in (table.header, *table.rows))
-        lines = [
-            r"\begin{table}",
-            r"\centering",
-            rf"\caption{{{latex(table.title)}}}",
-            rf"\begin{{tabular}}{{{sides}}}",
-        ]
+        head, *body = (
+            " & ".join(cell.translate(LATEX) for cell in line) + r" \\" for line in (table.header, *table.rows)
+        )
+        title, notes = table.title.translate(LATEX), [note.translate(LATEX) for note in table.marked_notes]
+        lines = [r"\begin{table}", r"\centering", rf"\caption{{{title}}}", rf"\begin{{tabular}}{{{sides}}}"]
         lines += [r"\toprule", head, r"\midrule", *body, r"\bottomrule", r"\end{tabular}"]
-        lines += [rf"\par\footnotesize {latex(note)}" for note in table.marked_notes] + [r"\end{table}"]
+        lines += [*(rf"\par\footnotesize {note}" for note in notes), r"\end{table}"]
         parts.append("\n".join(lines) + "\n")
     return "\n".join(parts)
-
-
-def latex(text: str) -> str:
-    """Text with LaTeX's own signs escaped."""
-    return "".join(LATEX.get(sign, sign) for sign in text)
 
 
 FORMATS: dict[str, Callable[[Sequence[Table]], str]] = {".md": as_markdown, ".csv": as_csv, ".tex": as_latex}
 
 
 def print_tables(tables: Sequence[Table]) -> None:
-    """Tables in the terminal."""
+    """Show tables in the terminal."""
     from rich import box  # here, so that reading results needs no library
     from rich.console import Console
     from rich.table import Table as Grid

@@ -7,16 +7,17 @@ from math import sqrt
 from statistics import mean, stdev
 from typing import NamedTuple
 
-from puzzlemix.reporting.published import NOT_STATED, Published
+from puzzlemix.reporting.paper import NOT_STATED, Published
 
 CONFIDENCE = 0.95
 WIDEST = 1.0  # half an interval in percentage points: a wider one holds the numbers of other methods too
 
 
 class Verdict(NamedTuple):
-    """`word` of: reproduced, better, not reproduced, undecided, one seed only, recipe differs, statistic not stated.
+    """A word, and perhaps a reason.
 
-    And where one of the two numbers is missing: no run, not measured, not available.
+    The words: reproduced, better, not reproduced, undecided, one seed only, recipe differs, statistic not stated; and
+    where one of the two numbers is missing: no run, not measured, not available.
     """
 
     word: str
@@ -27,10 +28,10 @@ class Verdict(NamedTuple):
 
 
 def judge(values: Sequence[float], published: Published, differences: Sequence[str], tolerance: float) -> Verdict:
-    """Set errors of several seeds beside a published one.
+    """Compare the errors of several seeds with a published one.
 
     Args:
-        values: in percent, one a seed, of the statistic that was published.
+        values: in percent, one a seed, by the statistic that was published.
         published: the number; it may stand for anything that is printed so.
         differences: between the run's settings and the published one's, in words; with any, it is no reproduction.
         tolerance: in percentage points; a smaller difference of the mean is none, unless it is `undecided`.
@@ -41,9 +42,9 @@ def judge(values: Sequence[float], published: Published, differences: Sequence[s
         return Verdict("statistic not stated")
     if len(values) == 1:
         return Verdict("one seed only")
-    difference, half_width = mean(values) - published.number, half_interval(values, published.one_run)
+    difference, half_width = mean(values) - published.number, half_interval(values, published.is_one_run)
     within = f"{published.number:g} in {mean(values):.2f} ± {half_width:.2f}"
-    of_what = "one more run" if published.one_run else "the mean"
+    of_what = "one more run" if published.is_one_run else "the mean"
     if abs(difference) <= half_width + published.half_unit:
         if half_width > WIDEST:
             return Verdict("undecided", f"{within}, too wide an interval: add seeds")
@@ -54,7 +55,7 @@ def judge(values: Sequence[float], published: Published, differences: Sequence[s
 
 
 def half_interval(values: Sequence[float], of_one_run: bool = False) -> float:
-    """Half of the 95 % interval by Student's t: of the mean of two values or more, or in which one further value lies.
+    """Half of the 95 % interval by Student's t, of the mean of two values or more, or of one further value.
 
     A published number of a single run has a spread of its own, however many runs there are here.
     """

@@ -1,8 +1,8 @@
-"""The minimum cut of `mask_graph.py`, all images and all nodes at once: synchronous push-relabel.
+"""The minimum cut of `graph.py`, all images and all nodes at once: synchronous push-relabel.
 
 In every round each node pushes what it has too much of along its open arcs, then takes in what came and looks at its
 neighbours' distances to the sink anew. Before the first round and after every few, distances are made exact, so that
-what can reach the sink no more drops out at once. As in `compiled/cut.py`, each push empties a node or fills an arc to
+what can reach the sink no more drops out at once. As in `cut.py`, each push empties a node or fills an arc to
 exactly zero. Of a batch of 100, the slowest mask of 16 x 16 blocks takes some 80 rounds, and as many steps towards
 exact distances.
 """
@@ -20,7 +20,7 @@ from torch import Tensor
 
 from puzzlemix.mixing.blocks import Grid
 from puzzlemix.mixing.costs import MaskCosts
-from puzzlemix.mixing.mask_graph import arcs
+from puzzlemix.mixing.graph import arcs
 
 ROUNDS = 16  # between exact distances
 MAX_LANES = 512
@@ -43,7 +43,7 @@ def solve_images(costs: MaskCosts, prior: Tensor) -> Tensor:
     down, right = costs.weight_down, costs.weight_right
     weights = torch.stack(
         [F.pad(down, (0, 0, 1, 0)), F.pad(right, (0, 1)), F.pad(down, (0, 0, 0, 1)), F.pad(right, (1, 0))], dim=1
-    )  # (B, 4, n_h, n_w), as `mask_graph.STEPS`
+    )  # (B, 4, n_h, n_w), as `graph.STEPS`
     keep_first, take_second = costs.keep_first.contiguous(), costs.take_second.contiguous()
     flows = prior.new_empty(batch, 2 * slots + 1, nodes)  # of arcs what they can take and what was pushed; surplus
     distance = torch.empty(batch, 2, nodes, dtype=torch.int32, device=prior.device)
@@ -58,7 +58,7 @@ def solve_images(costs: MaskCosts, prior: Tensor) -> Tensor:
 
 @lru_cache(maxsize=64)
 def _arcs_on(grid: Grid, layers: int, device: torch.device) -> tuple[Tensor, Tensor]:
-    """`mask_graph.arcs`, an arc of all nodes side by side, (slots, N) int32."""
+    """`graph.arcs`, an arc of all nodes side by side, (slots, N) int32."""
     return tuple(torch.from_numpy(np.ascontiguousarray(table.T, np.int32)).to(device) for table in arcs(grid, layers))
 
 
