@@ -5,7 +5,7 @@ import torch
 from torch import nn
 
 from puzzlemix.evaluation.evaluator import Evaluator, attack_errors, clean_errors
-from puzzlemix.evaluation.self_checks import self_checks, words, zero_gradients
+from puzzlemix.evaluation.self_checks import attack_name, self_checks, zero_gradients
 
 FGSM8 = {"eps_255": 8, "step_255": 8, "steps": 1, "random_start": False}
 FGSM8_RANDOM = {**FGSM8, "random_start": True}
@@ -78,7 +78,7 @@ def test_the_worst_is_told():
     ],
 )
 def test_attacks_have_names(settings, name):
-    assert words(settings) == name
+    assert attack_name(settings) == name
 
 
 class HidesGradients(nn.Module):

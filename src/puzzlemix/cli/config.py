@@ -1,4 +1,4 @@
-"""The objects that a run is made of, built from a resolved config or from a checkpoint's."""
+"""The objects that a run is made of, built from a config or from a checkpoint, which may be anybody's."""
 
 import importlib
 import json
@@ -25,7 +25,7 @@ from puzzlemix.training.recipe import Recipe
 from puzzlemix.training.settings import RESULT_DEPENDS_ON, settings
 
 NAMES = ("name", "table", "results_dir", "root")  # keys with text, which YAML may read as a number, such as 2024
-MOST_WEIGHTS_PER_BYTE = 5  # of a checkpoint, which is 20 times what it holds, since some networks first build more
+MOST_WEIGHTS_PER_BYTE = 5  # of a checkpoint: 20 times what it holds, since some networks build more at first
 
 
 class Experiment(NamedTuple):
@@ -172,14 +172,10 @@ def build_part(config: Mapping[str, Any]) -> Any:
         if isinstance(cause, InputError):
             raise cause from error
         if isinstance(cause, TypeError | ValueError):
-            values = ", ".join(f"{key}={_in_yaml(value)}" for key, value in config.items() if key != "_target_")
-            raise InputError(f"{config['_target_']} does not take these values ({values}): {cause}") from error
+            values = ", ".join(f"{key}={json.dumps(value)}" for key, value in config.items() if key != "_target_")
+            shown = values.replace('"', "")  # as in a config: null, true, [1, 2]
+            raise InputError(f"{config['_target_']} does not take these values ({shown}): {cause}") from error
         raise
-
-
-def _in_yaml(value: Any) -> str:
-    """The value as in a config: null, true, [1, 2]."""
-    return json.dumps(value).replace('"', "")
 
 
 def plain(config: DictConfig) -> dict[str, Any]:

@@ -49,14 +49,14 @@ def script(
     def decorate(main: Callable[[DictConfig], None]) -> Callable[[], None]:
         configs = Path(inspect.getfile(main)).resolve().parents[1] / "configs"
 
-        def run(config: DictConfig) -> sweep.Failure | None:
+        def run(config: DictConfig) -> str | None:
             with stopped_by_signals() if jobs.is_job() else nullcontext():  # elsewhere `command` does it
                 try:
                     jobs.join_tasks()
                     main(config)
                 except Exception as error:
                     if sweep.goes_on_after_errors():
-                        return sweep.failure_of(error)
+                        return sweep.note_failure(error)
                     _end(error)
                 return None
 

@@ -18,23 +18,17 @@ from puzzlemix.runtime import distributed
 from puzzlemix.runtime.errors import InputError, RunError, error_line, require
 
 
-class Failure(NamedTuple):
-    """The error line of a failed run of a sweep, which the run returns instead of raising, so that the others go on."""
-
-    line: str
-
-
 def goes_on_after_errors() -> bool:
     """Whether this is a run of a sweep that can go on without it; other processes of the run would wait for it."""
     return HydraConfig.get().mode == RunMode.MULTIRUN and distributed.world_size() == 1
 
 
-def failure_of(error: Exception) -> Failure:
-    """The failure for a run's error, which is also written to stderr, with the traceback of a bug."""
-    failure = Failure(error_line(error))
+def note_failure(error: Exception) -> str:
+    """Write a run's error to stderr, with the traceback of a bug, and return its line for `report`."""
+    line = error_line(error)
     is_bug = not isinstance(error, InputError | RunError)
-    sys.stderr.write(traceback.format_exc() if is_bug else failure.line + "\n")
-    return failure
+    sys.stderr.write(traceback.format_exc() if is_bug else line + "\n")
+    return line
 
 
 def check_runs(configs: Iterable[DictConfig], check: Callable[[DictConfig], Path | None]) -> None:
@@ -100,18 +94,18 @@ def _name_for(runs: Sequence[_Planned], references: Sequence[str]) -> str:
 
 
 def report(runs: Sequence[JobReturn]) -> None:
-    """Print how many runs of a sweep finished, and the error of each failed one.
+    """Print how many runs of a sweep finished, and the error line that each failed one has returned.
 
     Raises:
         InputError: the sweep has no runs.
         RunError: a run failed.
     """
     require(bool(runs), "the sweep has no runs: give each key at least one value")
-    failed = [(run.overrides, run.return_value) for run in runs if isinstance(run.return_value, Failure)]
+    failed = [(run.overrides, run.return_value) for run in runs if run.return_value is not None]
     distributed.print_once(f"sweep: {len(runs) - len(failed)} of {len(runs)} runs finished")
     common = set.intersection(*(set(run.overrides) for run in runs))
-    for overrides, failure in failed:
+    for overrides, line in failed:
         own = " ".join(override for override in overrides if override not in common) or "the only run"
-        distributed.print_once(f"  {own}: {failure.line}")
+        distributed.print_once(f"  {own}: {line}")
     if failed:
         raise RunError(f"{len(failed)} of {len(runs)} runs failed, see above: mend what they say, and start it again")

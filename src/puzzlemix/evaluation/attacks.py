@@ -65,11 +65,11 @@ def attack(
     found = ascend(network, images, labels, start_noise, **ball)
     for _ in range(restarts - 1):
         with torch.no_grad(), torch.autocast(images.device.type, enabled=False):
-            known = network(found).argmax(1) == labels  # (B,)
-        if not known.any():
+            is_correct = network(found).argmax(1) == labels  # (B,)
+        if not is_correct.any():
             break
-        left = images[known]
-        found[known] = ascend(network, left, labels[known], start(left), **ball)
+        left = images[is_correct]
+        found[is_correct] = ascend(network, left, labels[is_correct], start(left), **ball)
     return found
 
 

@@ -60,11 +60,11 @@ def auto_attack(evaluator: Evaluator, eps_255: float, every: int = 1) -> dict[st
     adversary = _adversary(evaluator, eps_255 / 255)
     places = range(0, evaluator.data.test_count, every)
     bound = f"AutoAttack {eps_255:g}/255"
-    known = _still_known(evaluator, f"{bound}, clean", places, lambda images, labels: images)
-    left = [len(known)]
+    correct = _still_correct(evaluator, f"{bound}, clean", places, lambda images, labels: images)
+    left = [len(correct)]
     for attack in ATTACKS:
-        known = _still_known(evaluator, f"{bound}, {attack}", known, partial(_attacked, adversary, attack))
-        left.append(len(known))
+        correct = _still_correct(evaluator, f"{bound}, {attack}", correct, partial(_attacked, adversary, attack))
+        left.append(len(correct))
     clean, *after = (100 * (1 - count / len(places)) for count in left)
     return {
         "eps_255": eps_255,
@@ -76,20 +76,20 @@ def auto_attack(evaluator: Evaluator, eps_255: float, every: int = 1) -> dict[st
     }
 
 
-def _still_known(evaluator: Evaluator, title: str, places: Sequence[int], perturb: Perturb) -> list[int]:
+def _still_correct(evaluator: Evaluator, title: str, places: Sequence[int], perturb: Perturb) -> list[int]:
     """The places among these whose test images, once perturbed, the network classifies correctly; on all processes."""
     positions = evaluation_shards(range(len(places)), evaluator.batch_size)  # in `places`, of each batch
 
     def measure(batch: int, images: Tensor, labels: Tensor) -> Tensor:
         with torch.no_grad():
             right = evaluator.network(perturb(images, labels)).argmax(1) == labels  # (B,)
-        known = torch.zeros(len(places), dtype=torch.float64, device=right.device)
-        known[torch.tensor(positions[batch], device=right.device)] = right.double()
-        return known
+        correct = torch.zeros(len(places), dtype=torch.float64, device=right.device)
+        correct[torch.tensor(positions[batch], device=right.device)] = right.double()
+        return correct
 
     images, checksum = Images(places, evaluator.data.test_batches), zlib.crc32(str(list(places)).encode())
-    known = evaluator.total(title, len(places), measure, images, variant=f"{checksum:08x}")
-    return [place for place, right in zip(places, known, strict=True) if right]
+    correct = evaluator.total(title, len(places), measure, images, variant=f"{checksum:08x}")
+    return [place for place, right in zip(places, correct, strict=True) if right]
 
 
 def _adversary(evaluator: Evaluator, eps: float) -> Any:

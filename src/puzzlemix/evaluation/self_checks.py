@@ -4,7 +4,7 @@ Sources: Athalye, Carlini and Wagner, *Obfuscated Gradients Give a False Sense o
 Carlini et al., *On Evaluating Adversarial Robustness* (2019).
 """
 
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from itertools import permutations
 from typing import Any, NamedTuple
 
@@ -53,24 +53,25 @@ def self_checks(results: Mapping[str, Any]) -> list[SelfCheck]:
     """All checks of an evaluation's results: the clean error, those under attack, and `zero_gradients`."""
     clean = results["top1_error"]
     attacked = [(settings, results[f"{name}_error"]) for name, settings in results["attacks"].items()]
+    unbounded = [error for settings, error in attacked if settings["eps_255"] == 0]
     share = results["zero_gradients"]
     return [
         _worst(
             "the error at eps 0 is the clean one",
-            [(abs(error - clean), f"{error:.2f} %, clean {clean:.2f} %") for _, error in _of(attacked, eps_255=0)],
+            [(abs(error - clean), f"{error:.2f} %, clean {clean:.2f} %") for error in unbounded],
         ),
         _worst(
             "no attack lowers the error",
-            [(clean - error, f"{words(settings)} {error:.2f} %, clean {clean:.2f} %") for settings, error in attacked],
+            [(clean - error, f"{attack_name(one)} {error:.2f} %, clean {clean:.2f} %") for one, error in attacked],
         ),
         _worst(
             f"one step is not stronger than {MANY_STEPS}, by more than {ONE_STEP_BETTER_POINTS:g} points",
-            list(_pairs(attacked, _one_step_and_many)),
+            _pairs(attacked, _one_step_and_many),
             ONE_STEP_BETTER_POINTS,
         ),
         _worst(
             f"a random start makes no attack stronger, by more than {RANDOM_START_BETTER_POINTS:g} point",
-            list(_pairs(attacked, _with_and_without_start)),
+            _pairs(attacked, _with_and_without_start),
             RANDOM_START_BETTER_POINTS,
         ),
         _worst(
@@ -80,13 +81,13 @@ def self_checks(results: Mapping[str, Any]) -> list[SelfCheck]:
         ),
         _worst(
             f"an attack without gradients fools few that those with gradients left, {SQUARE_FOOLS_POINTS:g} points",
-            list(_square_beyond(results.get("auto_attack"))),
+            _square_beyond(results.get("auto_attack")),
             SQUARE_FOOLS_POINTS,
         ),
     ]
 
 
-def words(settings: Mapping[str, Any]) -> str:
+def attack_name(settings: Mapping[str, Any]) -> str:
     """An attack in a few words: `FGSM 8/255`, `PGD-20 4/255 (step 2)`."""
     one = settings["steps"] == 1
     name = "FGSM" if one else f"PGD-{settings['steps']}"
@@ -96,16 +97,10 @@ def words(settings: Mapping[str, Any]) -> str:
     return f"{name}{restarts} {settings['eps_255']:g}/255{step}{start}"
 
 
-def _worst(check: str, candidates: list[tuple[float, str]], allowed: float = 0.0) -> SelfCheck:
+def _worst(check: str, candidates: Iterable[tuple[float, str]], allowed: float = 0.0) -> SelfCheck:
     """The check applied to the worst of candidates, each with its excess in points and its errors in words."""
-    if not candidates:
-        return SelfCheck(check, False, None)
-    excess, found = max(candidates)
+    excess, found = max(candidates, default=(0.0, None))
     return SelfCheck(check, excess > allowed, found)
-
-
-def _of(attacked: list[Attacked], **wanted: Any) -> list[Attacked]:
-    return [one for one in attacked if all(one[0][key] == value for key, value in wanted.items())]
 
 
 def _pairs(
@@ -114,7 +109,7 @@ def _pairs(
     """For each pair of attacks that belong together, the excess of the first's error, and both errors in words."""
     for (one, error), (other, other_error) in permutations(attacked, 2):
         if belong(one, other):
-            yield error - other_error, f"{words(one)} {error:.2f} %, {words(other)} {other_error:.2f} %"
+            yield error - other_error, f"{attack_name(one)} {error:.2f} %, {attack_name(other)} {other_error:.2f} %"
 
 
 def _one_step_and_many(one: Mapping[str, Any], other: Mapping[str, Any]) -> bool:

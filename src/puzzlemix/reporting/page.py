@@ -17,7 +17,7 @@ from markupsafe import Markup
 from PIL import Image
 
 from puzzlemix.data.corrupted import SEVERITIES, STANDARD
-from puzzlemix.evaluation.self_checks import words
+from puzzlemix.evaluation.self_checks import attack_name
 from puzzlemix.reporting import figures
 from puzzlemix.reporting.compare import Results, TableResults, as_tables
 from puzzlemix.reporting.figures import PageFigure
@@ -111,7 +111,7 @@ def under_attack(rows: Mapping[str, Row]) -> list[PageFigure]:
     dots: dict[str, dict[str, list[float]]] = {}
     for label, attack, error in met:
         if attack["eps_255"] == BOUND_255 or family_of(attack) not in curves:
-            dots.setdefault(words(attack), {}).setdefault(label, []).append(error)
+            dots.setdefault(attack_name(attack), {}).setdefault(label, []).append(error)
     for label, run in _runs(rows):
         if attacked := run.robustness.get("auto_attack"):
             name = f"AutoAttack {attacked['eps_255']:g}/255, of {attacked['images']} images"

@@ -8,7 +8,7 @@ from fnmatch import fnmatchcase
 from functools import partial
 from typing import Any
 
-from puzzlemix.evaluation.self_checks import words
+from puzzlemix.evaluation.self_checks import attack_name
 from puzzlemix.reporting.measures import ATTACKED, CORRUPTED15, CORRUPTED19, PGD20X5_EPS8, TOP1
 from puzzlemix.reporting.runs import STATUSES, Row, Run, by_name
 from puzzlemix.reporting.tables import Table, spread
@@ -220,7 +220,7 @@ def summary(results: Evaluation) -> dict[str, str]:
     if "train_error" in results:
         lines["training images"] = f"{results['train_error']:.2f} %"
     for name, settings in results["attacks"].items():
-        lines[words(settings)] = f"{results[f'{name}_error']:.2f} %"
+        lines[attack_name(settings)] = f"{results[f'{name}_error']:.2f} %"
     if auto_attack := results.get("auto_attack"):
         after = ", ".join(f"{attack} {error:.2f}" for attack, error in auto_attack["after"].items())
         on = f"of {auto_attack['images']} images, clean {auto_attack['clean']:.2f}, after {after}"

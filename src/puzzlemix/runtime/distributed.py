@@ -89,9 +89,9 @@ def pick_device(wanted: str) -> torch.device:
         InputError: there is no GPU where one is wanted, or there are fewer GPUs than processes.
     """
     require_choice("device", wanted, ("auto", "cpu", "cuda"))
-    present = torch.cuda.is_available()
-    require(wanted != "cuda" or present, "device=cuda, but torch sees no GPU here: use device=cpu or device=auto")
-    if wanted == "cpu" or not present:
+    has_gpu = torch.cuda.is_available()
+    require(wanted != "cuda" or has_gpu, "device=cuda, but torch sees no GPU here: use device=cpu or device=auto")
+    if wanted == "cpu" or not has_gpu:
         return torch.device("cpu")
     processes, gpus = int(os.environ.get("LOCAL_WORLD_SIZE", 1)), torch.cuda.device_count()
     require(processes <= gpus, f"{processes} processes on a machine of {gpus} GPUs: lower --nproc-per-node")

@@ -93,8 +93,8 @@ def unfinished_of(path: Path) -> Path:
 def cannot_be_written(path: Path, error: OSError) -> RunError:
     """The error to raise for a file that the system refuses; it says whether a file that was there is as it was."""
     kept = "; it is as it was" if path.is_file() else ""
-    full = error.errno in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
-    remedy = "make room, start again" if full else "let it be written to, or write elsewhere"
+    is_full = error.errno in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
+    remedy = "make room, start again" if is_full else "let it be written to, or write elsewhere"
     return RunError(f"{path} cannot be written ({error.strerror or error}){kept}: {remedy}")
 
 

@@ -116,8 +116,8 @@ def load_weights(network: nn.Module, weights: Mapping[str, torch.Tensor], path: 
         except RuntimeError as error:
             first = " ".join(str(error).splitlines()[1:2]).strip()
             raise InputError(f"{path} is a checkpoint of another network: {first}") from error
-    finite = all(bool(tensor.isfinite().all()) for tensor in network.state_dict().values())
-    require(finite, f"{path} holds weights that are not finite: its training diverged")
+    is_finite = all(bool(tensor.isfinite().all()) for tensor in network.state_dict().values())
+    require(is_finite, f"{path} holds weights that are not finite: its training diverged")
 
 
 def digest(network: nn.Module) -> str:
