@@ -112,7 +112,7 @@ def test_its_commands_compose(call, configs):
     name, *arguments = shlex.split(call)
     if arguments and f"{name}_{arguments[0]}" in ("compare_curves", "compare_runs"):
         name = f"{name}_{arguments.pop(0)}"
-    overrides.check(configs, name, overrides.as_hydra_reads(arguments))
+    overrides.check(configs, name, overrides.complete(arguments))
 
 
 @pytest.mark.parametrize("call", [call for call in CALLS if call not in OF_HYDRA])
