@@ -1,7 +1,5 @@
 """The time, once a device has done what it was given to do."""
 
-from __future__ import annotations
-
 import time
 
 import torch

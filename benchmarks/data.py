@@ -1,7 +1,5 @@
 """Images a second: this package's loading beside a plain torchvision DataLoader of two workers that does the same."""
 
-from __future__ import annotations
-
 import tempfile
 from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path

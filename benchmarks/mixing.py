@@ -1,7 +1,5 @@
 """Milliseconds of mixing for both solvers, saliency given: costs, cut, transport and assembly of a batch."""
 
-from __future__ import annotations
-
 from collections.abc import Iterable, Iterator
 from itertools import pairwise
 from statistics import median

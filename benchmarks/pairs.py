@@ -1,7 +1,5 @@
 """What the benchmarks measure on: images with their saliency, of photographs or of a trained network's own dataset."""
 
-from __future__ import annotations
-
 from pathlib import Path
 from typing import NamedTuple
 

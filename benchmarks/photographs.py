@@ -1,7 +1,5 @@
 """Real images at any size and in any number: crops of scikit-learn's two photographs, as a batch and as a dataset."""
 
-from __future__ import annotations
-
 import numpy as np
 import torch
 from torch import Tensor

@@ -1,7 +1,5 @@
 """How far the released auction's transport is from the plan of least cost, and what each takes."""
 
-from __future__ import annotations
-
 from collections.abc import Iterator, Sequence
 
 import torch

@@ -1,7 +1,5 @@
 """Seconds of a training epoch against what it is made of: images, their size, the batch, the processes."""
 
-from __future__ import annotations
-
 import json
 import os
 import subprocess

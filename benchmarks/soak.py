@@ -7,8 +7,6 @@
 Further arguments are overrides of scripts/train.py. Ends with status 1 where the two differ in a bit.
 """
 
-from __future__ import annotations
-
 import argparse
 import json
 import os

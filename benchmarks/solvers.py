@@ -1,7 +1,5 @@
 """How often the released search for a mask misses the least energy, and by how much."""
 
-from __future__ import annotations
-
 from collections.abc import Iterator, Sequence
 
 import torch

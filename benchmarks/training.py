@@ -1,7 +1,5 @@
 """Milliseconds of a training step by part, in the very loop that trains, with each setting of `arithmetic.py`."""
 
-from __future__ import annotations
-
 import tempfile
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from statistics import median

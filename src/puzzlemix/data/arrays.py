@@ -3,8 +3,6 @@
 `scripts/prepare_data.py` writes each split to `<root>/<name>/{train,test}.npz`.
 """
 
-from __future__ import annotations
-
 import zipfile
 import zlib
 from collections.abc import Iterable, Iterator, Sequence

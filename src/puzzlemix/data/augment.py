@@ -4,8 +4,6 @@ Source of the colour changes: `imagenet/utils.py` of the authors' release, which
 Krizhevsky, Sutskever, Hinton, 2012, section 4.1 (lighting).
 """
 
-from __future__ import annotations
-
 from typing import NamedTuple
 
 import torch

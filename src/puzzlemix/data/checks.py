@@ -1,7 +1,5 @@
 """Checks of a dataset's name, image size and labels."""
 
-from __future__ import annotations
-
 import re
 from collections.abc import Sequence
 

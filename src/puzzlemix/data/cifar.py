@@ -1,7 +1,5 @@
 """CIFAR-10 and CIFAR-100 from their authors' archives, with torchvision, which verifies the checksums."""
 
-from __future__ import annotations
-
 import tarfile
 from pathlib import Path
 

@@ -9,8 +9,6 @@ sorted into a folder for each family of corruptions (`noise/`, ...). It has one 
     <corruption>/<severity>/<class>/*.JPEG    of the size that networks take; classes are matched by name
 """
 
-from __future__ import annotations
-
 import os
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from pathlib import Path

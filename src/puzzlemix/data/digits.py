@@ -4,8 +4,6 @@ They are enlarged to 32 x 32 RGB, so that everything made for CIFAR runs on them
 solved before mixing matters, so the default trains on few of them.
 """
 
-from __future__ import annotations
-
 import numpy as np
 import torch
 import torch.nn.functional as F

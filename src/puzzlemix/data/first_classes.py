@@ -1,7 +1,5 @@
 """Part of a dataset in memory, from its files: small enough to train on without a GPU."""
 
-from __future__ import annotations
-
 import numpy as np
 
 from puzzlemix.data.arrays import ArrayData, Arrays

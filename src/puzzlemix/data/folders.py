@@ -1,7 +1,5 @@
 """Datasets too large for memory: class folders of image files, which worker processes read and augment."""
 
-from __future__ import annotations
-
 import os
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor

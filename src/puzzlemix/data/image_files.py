@@ -1,7 +1,5 @@
 """Image files: found in class folders, decoded, and read ahead by worker processes."""
 
-from __future__ import annotations
-
 import os
 import signal
 import sys

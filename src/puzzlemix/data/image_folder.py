@@ -1,7 +1,5 @@
 """Your own images as arrays, from a folder for each class."""
 
-from __future__ import annotations
-
 from collections.abc import Sequence
 from pathlib import Path
 

@@ -1,7 +1,5 @@
 """Shards: the images that each process sees in an epoch or an evaluation."""
 
-from __future__ import annotations
-
 from collections.abc import Sequence
 
 import numpy as np

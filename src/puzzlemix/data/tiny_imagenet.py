@@ -8,8 +8,6 @@ A program that takes `val/` for class folders trains on 200 classes and tests on
 into `val/<class>/` or `val/<class>/images/`.
 """
 
-from __future__ import annotations
-
 import io
 import zipfile
 import zlib

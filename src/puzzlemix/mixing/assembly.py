@@ -3,8 +3,6 @@
 A compiled loop on a CPU, which moves no cell that stays, as nearly all do; PyTorch's own operations on a GPU.
 """
 
-from __future__ import annotations
-
 import numpy as np
 import torch
 from torch import Tensor

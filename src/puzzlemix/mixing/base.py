@@ -10,8 +10,6 @@ in `mix`; whatever it draws can be given by keyword instead, so that a test fixe
 Throughout, `lam` is the wanted share of the FIRST image, and the targets use the share that was really mixed.
 """
 
-from __future__ import annotations
-
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import AbstractContextManager
 from math import inf

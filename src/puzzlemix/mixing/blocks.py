@@ -4,8 +4,6 @@ A grid of n cells over a side of L pixels cuts it at floor(i L / n), i = 0..n: e
 differ by one pixel where it does not.
 """
 
-from __future__ import annotations
-
 from collections.abc import Iterable, Sequence
 from functools import lru_cache
 from numbers import Integral

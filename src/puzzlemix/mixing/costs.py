@@ -7,8 +7,6 @@ The paper's objective of the mask, as the authors' release computes it:
 over blocks p and pairs of neighbours (p, q), with z = 1 keeping the first image x0 and z = 0 taking its partner x1.
 """
 
-from __future__ import annotations
-
 from dataclasses import dataclass
 from functools import cache
 from math import lgamma

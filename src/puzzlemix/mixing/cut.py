@@ -8,8 +8,6 @@ exact after every N relabels and at the end. Each push empties a node or fills a
 cannot keep it from ending, and the cut is the minimum for capacities that differ from the given ones by rounding alone.
 """
 
-from __future__ import annotations
-
 from math import isfinite
 
 import numpy as np

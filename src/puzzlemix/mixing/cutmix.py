@@ -1,7 +1,5 @@
 """CutMix (Yun et al., ICCV 2019): a box of the partner pasted into the image."""
 
-from __future__ import annotations
-
 from collections.abc import Mapping, Sequence
 from typing import Any
 

@@ -4,8 +4,6 @@ Shared draws (lambda, the block grid, coins, scales) are equal on every process,
 own draws (partners, noise) differ from process to process. Neither touches the random state of the caller.
 """
 
-from __future__ import annotations
-
 from collections.abc import Sequence
 from typing import Any
 

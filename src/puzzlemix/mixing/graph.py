@@ -10,8 +10,6 @@ and no capacity is negative: the minimum cut is the minimum of E. Ishikawa's con
 term; the arcs that keep the nodes of a block in order cannot be cut.
 """
 
-from __future__ import annotations
-
 from functools import lru_cache
 
 import numpy as np

@@ -1,7 +1,5 @@
 """Input mixup (Zhang et al., ICLR 2018): pixels and labels of two images in one proportion."""
 
-from __future__ import annotations
-
 from collections.abc import Mapping
 from typing import Any
 

@@ -1,7 +1,5 @@
 """Losses against soft targets. Which one belongs to the recipe: published numbers depend on it."""
 
-from __future__ import annotations
-
 import torch
 import torch.nn.functional as F
 from torch import Tensor

@@ -1,7 +1,5 @@
 """Manifold mixup (Verma et al., ICML 2019): mixup of a hidden state at a random depth."""
 
-from __future__ import annotations
-
 from collections.abc import Mapping, Sequence
 from typing import Any
 

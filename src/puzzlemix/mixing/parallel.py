@@ -6,8 +6,6 @@ numba's: they are as many as `torch.get_num_threads()` (so torchrun and OMP_NUM_
 them at once, and a fork may follow. An extension in C++ would need a compiler, or a wheel for each platform.
 """
 
-from __future__ import annotations
-
 import os
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor

@@ -4,8 +4,6 @@ Neither is the paper's. Its adversarial variant takes one step, on few images, a
 gains under FGSM is to be read beside what several steps on every image gain, under attacks of several steps.
 """
 
-from __future__ import annotations
-
 from collections.abc import Mapping
 from typing import Any
 

@@ -4,8 +4,6 @@ A mask shows each image where it is salient (a graph cut over blocks), and each 
 mask shows it (transport). One batch, from top to bottom: draw, saliency, costs, cut, transport, assembly.
 """
 
-from __future__ import annotations
-
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, NamedTuple

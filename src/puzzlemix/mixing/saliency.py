@@ -4,8 +4,6 @@ s = sqrt(mean over channels of g^2), g the gradient of the cross-entropy with re
 network that takes pixels and normalises inside gives g_pixel; g = g_pixel * std, channel by channel.
 """
 
-from __future__ import annotations
-
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from functools import lru_cache

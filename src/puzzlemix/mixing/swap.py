@@ -3,8 +3,6 @@
 It is a local search and now and then misses the minimum. Kept, since published numbers were made with it.
 """
 
-from __future__ import annotations
-
 import importlib
 from types import ModuleType
 

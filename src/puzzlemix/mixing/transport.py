@@ -8,8 +8,6 @@ bid needs it: it looks at targets from near to far until the move alone costs mo
 raised costs it keeps only the lost bids. `kernels/transport.py` is the same for a GPU.
 """
 
-from __future__ import annotations
-
 from collections.abc import Callable
 from functools import lru_cache
 

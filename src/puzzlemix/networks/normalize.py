@@ -1,7 +1,5 @@
 """Normalisation as a network's first layer: networks take pixels in [0, 1], and attacks work in pixels."""
 
-from __future__ import annotations
-
 from collections.abc import Sequence
 
 import torch

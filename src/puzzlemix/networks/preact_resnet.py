@@ -3,8 +3,6 @@
 The names in the state dict are the release's, so the authors' checkpoints load.
 """
 
-from __future__ import annotations
-
 from collections.abc import Sequence
 
 import torch.nn.functional as F

@@ -1,7 +1,5 @@
 """ResNet (He et al., 2015) from torchvision, with normalisation inside."""
 
-from __future__ import annotations
-
 from collections.abc import Sequence
 
 from torch import Tensor, nn

@@ -4,8 +4,6 @@ Published numbers depend on what is unusual in it: convolutions with biases, mom
 default initialisation. The names in the state dict are the release's, so the authors' checkpoints load.
 """
 
-from __future__ import annotations
-
 from collections.abc import Sequence
 
 import torch.nn.functional as F

@@ -1,7 +1,5 @@
 """The page's figures, as SVG that takes the page's font and text colour; curves also as PNG. Needs matplotlib."""
 
-from __future__ import annotations
-
 import io
 import re
 from collections.abc import Iterable, Mapping, Sequence

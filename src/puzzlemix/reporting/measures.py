@@ -1,7 +1,5 @@
 """What runs measure: errors, clean, under the attacks that published numbers name, and on corrupted images."""
 
-from __future__ import annotations
-
 from collections.abc import Mapping
 from typing import Any, NamedTuple
 

@@ -1,7 +1,5 @@
 """Weights that are kept in `models/`, with a card: what they are, what they reach, and how to make them again."""
 
-from __future__ import annotations
-
 import hashlib
 import json
 import shlex

@@ -1,7 +1,5 @@
 """All results as one page that needs nothing else: tables, figures and pictures. Needs matplotlib, Pillow and Jinja."""
 
-from __future__ import annotations
-
 import base64
 import io
 from collections import defaultdict

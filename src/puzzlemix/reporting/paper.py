@@ -3,8 +3,6 @@
 `results/paper/` has a CSV file for each family of sources, with a row for each number; its README explains the columns.
 """
 
-from __future__ import annotations
-
 import csv
 import re
 from collections.abc import Iterable, Iterator, Mapping

@@ -1,7 +1,5 @@
 """Pictures of images and of what methods make of them: puzzles, pairs, a film of a puzzle. Needs matplotlib, Pillow."""
 
-from __future__ import annotations
-
 import copy
 from collections.abc import Mapping, Sequence
 from contextlib import closing

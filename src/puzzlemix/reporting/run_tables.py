@@ -1,7 +1,5 @@
 """The tables that runs alone make: their list, errors, robustness, and where the seconds of an epoch go."""
 
-from __future__ import annotations
-
 from collections import defaultdict
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from fnmatch import fnmatchcase

@@ -3,8 +3,6 @@
 Somebody else may have written or damaged their files, and a run that is at work may have written half of one.
 """
 
-from __future__ import annotations
-
 from collections import defaultdict
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass

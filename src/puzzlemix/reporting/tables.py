@@ -1,7 +1,5 @@
 """Tables as data, and as text for a terminal, Markdown, CSV and LaTeX."""
 
-from __future__ import annotations
-
 import csv
 import io
 from collections.abc import Callable, Iterable, Sequence

@@ -1,7 +1,5 @@
 """Whether a published number is reproduced: a judgement that a shortened run, one seed or a wide spread cannot win."""
 
-from __future__ import annotations
-
 from collections.abc import Sequence
 from math import sqrt
 from statistics import mean, stdev

@@ -7,8 +7,6 @@ exactly zero. Of a batch of 100, the slowest mask of 16 x 16 blocks takes some 8
 exact distances.
 """
 
-from __future__ import annotations
-
 from functools import lru_cache
 
 import numpy as np

@@ -4,8 +4,6 @@ Sources that lost bid again, some of them at a time, each looking at all targets
 carries over from round to round in one of two rows, so that no row is read and written at once.
 """
 
-from __future__ import annotations
-
 import torch
 import triton
 import triton.language as tl
