@@ -3,7 +3,7 @@
     python -m benchmarks training    # milliseconds of a step by part, of every setting of arithmetic
     python -m benchmarks training --methods=augmix --settings=default    # of another method, some of them
     python -m benchmarks scale       # seconds of an epoch against what it is made of, also as a picture
-    python -m benchmarks data        # images a second, beside torchvision's DataLoader
+    python -m benchmarks data        # images a second, and those of torchvision's DataLoader
     python -m benchmarks mixing      # milliseconds of mixing by part, with both solvers
     python -m benchmarks solvers     # masks: the released search against the least energy
     python -m benchmarks transport   # plans: the released auction against the least cost
@@ -49,8 +49,8 @@ def main() -> None:
     parser.add_argument("what", choices=MODULES)
     parser.add_argument("--repeats", type=int, default=15, help="of each measurement in training, data and mixing")
     parser.add_argument("--checkpoint", help="results/runs/NAME/seed0/checkpoints/last.pt")
-    parser.add_argument("--methods", default="puzzlemix", help="in training, beside vanilla: of configs/mixup/")
-    parser.add_argument("--settings", default="", help="in training, beside plain: such as default,bf16; empty: all")
+    parser.add_argument("--methods", default="puzzlemix", help="in training, with vanilla: of configs/mixup/")
+    parser.add_argument("--settings", default="", help="in training, with plain: such as default,bf16; empty: all")
     parser.add_argument("--batches", type=int, default=20, help="of 100 images of the checkpoint's dataset")
     parser.add_argument("--device", default="cpu")
     parser.add_argument("--picture", default="training_scale.png", help="of scale")

@@ -1,4 +1,4 @@
-"""Images a second: this package's loading beside a plain torchvision DataLoader of two workers that does the same."""
+"""Images a second: this package's loading, and a plain torchvision DataLoader of two workers that does the same."""
 
 import tempfile
 from collections.abc import Callable, Iterable, Iterator

@@ -18,7 +18,7 @@ BLOCKS = (2, 4, 8, 16)  # a side of the mask
 
 
 class Pairs(NamedTuple):
-    """A batch, every image of which is mixed with the next, and how."""
+    """A batch in which every image is mixed with the next, and the parameters of mixing."""
 
     images: Tensor  # (B, C, H, W) in [0, 1]
     saliency: Tensor  # (B, H, W)

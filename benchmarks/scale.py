@@ -20,7 +20,7 @@ ROOT = Path(__file__).resolve().parents[1]
 TRAIN = ROOT / "scripts" / "train.py"
 METHODS = ("vanilla", "puzzlemix")
 CHANNELS = 16  # of the network's first stage
-EPOCHS = 4  # of which the first warms up
+EPOCHS = 4  # the first warms up
 
 
 class Load(NamedTuple):

@@ -74,7 +74,7 @@ def kill_and_restart(command: Sequence[str], folder: Path, kills: int, seed: int
 
 
 def differences(folder: Path, reference: Path) -> list[str]:
-    """In what two finished runs differ beside times: their networks, optimisers, logs, and errors; best: in nothing."""
+    """The differences between two finished runs in networks, optimisers, logs (without times) and errors."""
     found = []
     contents = [load_checkpoint(run / "checkpoints" / "last.pt") for run in (folder, reference)]
     for part in ("network", "optimizer"):
@@ -100,7 +100,7 @@ def descendants(pid: int) -> list[int]:
 
 
 def _wait_for_write(path: Path, since_ns: int, process: subprocess.Popen) -> None:
-    """Go on once a file is written anew, or the process has ended: one that an earlier kill left does not count."""
+    """Wait until a file is written again, or the process has ended. A file that an earlier kill left does not count."""
     while process.poll() is None:
         with suppress(FileNotFoundError):
             if path.stat().st_mtime_ns > since_ns:

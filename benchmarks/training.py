@@ -106,7 +106,7 @@ def _trainer(config: Mapping[str, Any]) -> Trainer:
 
 def _epoch_ms(trainer: Trainer) -> dict[str, float]:
     """Train an epoch; milliseconds a step by part."""
-    with ProgressBar("", trainer.recipe.epochs, 0) as bar:  # 0: each epoch as a first one, of which nothing is printed
+    with ProgressBar("", trainer.recipe.epochs, 0) as bar:  # 0: each epoch is a first one, so nothing is printed
         trainer.train_epoch(bar)
     seconds, steps = trainer.state.stopwatch.pop(), trainer.state.steps_done
     trainer.state.begin_next_epoch()

@@ -69,7 +69,7 @@ class AugMix(_WithViews, Mixer):
 
     Args:
         augmentation: of the views; None for the paper's, severity 3, width 3, depth -1, alpha 1.
-        coefficient: of the mean of the three views' divergences from their mean answer, beside a cross-entropy.
+        coefficient: of the mean of the three views' divergences from their mean answer, added to a cross-entropy.
         loss: name in `losses.LOSSES` of the loss on the images, which the term is brought to the scale of.
         num_classes: K of the targets.
 
@@ -216,7 +216,7 @@ def change_values(name: str, images: Tensor, level: np.ndarray) -> Tensor:
     from torchvision.transforms.v2 import functional  # here, since only AugMix needs torchvision
 
     match name:
-        case "autocontrast" | "equalize":  # channel by channel, of which torchvision takes 1 or 3
+        case "autocontrast" | "equalize":  # channel by channel: torchvision takes 1 or 3 of them
             return getattr(functional, name)(images.flatten(0, 1)[:, None]).view_as(images)
         case "posterize":
             bits = 4 - (level * 4 / LEVELS).astype(int)  # (N,)

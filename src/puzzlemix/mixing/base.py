@@ -160,7 +160,7 @@ class Mixer:
         self.counts[name] = self.counts.get(name, 0) + happened.sum()
 
     def pop_counts(self) -> dict[str, int]:
-        """The counts of all processes since the last call, which start anew."""
+        """The counts of all processes since the last call; they start again at 0."""
         counts = {name: int(distributed.sum_over_processes(value)) for name, value in self.counts.items()}
         self.counts = {}
         return counts

@@ -49,7 +49,7 @@ def block_saliency(saliency: Tensor, grid: Grid) -> tuple[Tensor, Tensor]:
 def cells_of_blocks(images: Tensor, grid: Grid, neigh_size: int) -> Tensor:
     """Means of `neigh_size` x `neigh_size` pixels, block by block: (B, C, H, W) -> (B, C, n_h, k_h, n_w, k_w).
 
-    Blocks are compared by what lies along their borders in cells of that size, of which k_h x k_w fit into a block; a
+    The costs compare what lies along the borders of blocks, in cells of that size. k_h x k_w cells fit into a block; a
     smaller block is one cell.
     """
     size = [length // n for length, n in zip(images.shape[-2:], grid, strict=True)]  # of a block, pixels

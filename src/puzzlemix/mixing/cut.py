@@ -86,7 +86,7 @@ def solve_images(first, last, keep_first, take_second, weight_down, weight_right
         first, last: which.
         keep_first, take_second: c1, c0 (B, n_h, n_w).
         weight_down, weight_right: w (B, n_h - 1, n_w) and (B, n_h, n_w - 1); below 0 by rounding counts as 0.
-        prior: (B, m) float64, what each label costs a block beside that.
+        prior: (B, m) float64, what each label costs a block in addition.
         target, back: of `graph.arcs`.
         labels: (B, n_h, n_w) int64, filled with 0 (take the second image) to M.
     """

@@ -26,7 +26,7 @@ class Draws:
         self._own: np.random.Generator | None = None
 
     def seed(self, *entropy: int) -> None:
-        """Start both streams anew. Give the same integers (a seed, an epoch) on every process."""
+        """Start both streams again. Give the same integers (a seed, an epoch) on every process."""
         self._shared = numpy_stream("shared draws", *entropy)
         self._own = numpy_stream("own draws", *entropy, distributed.rank())
 

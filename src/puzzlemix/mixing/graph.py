@@ -1,6 +1,6 @@
 """The graph whose minimum cut is the mask of least energy: what `cut.py` and `kernels/cut.py` cut.
 
-Labels as nodes: with m labels and M = m - 1, the label s of a block, z = s / M, is M nodes of which the first s lie on
+Labels as nodes: with m labels and M = m - 1, the label s of a block, z = s / M, is M nodes; the first s of them lie on
 the source's side of the cut. With x_pa = 1 for those,
 
     (s - t)^2 = sum over a, b of |x_pa - x_qb| - s (M - s) - t (M - t),

@@ -47,9 +47,9 @@ def jensen_shannon(logits: Tensor) -> Tensor:
 
 
 def weight_of_cross_entropy(loss: str, num_classes: int) -> float:
-    """What a mean cross-entropy is multiplied by to weigh as much as `loss` beside it: 2 / K for BCE on softmax.
+    """The factor that gives a mean cross-entropy the weight of `loss`: 2 / K for BCE on softmax.
 
-    BCE on softmax takes the mean over K classes too, of terms of which two matter. So the release balances its loss on
+    BCE on softmax takes the mean over K classes too, where two terms matter. So the release balances its loss on
     unmixed images on CIFAR-100 and Tiny-ImageNet; on ImageNet, where both are cross-entropies, it takes it as it is.
     """
     return 2 / num_classes if loss == "bce_on_softmax" else 1.0

@@ -1,7 +1,7 @@
 """Adversarial training by PGD (Madry et al., ICLR 2018), and Puzzle Mix of such images: baselines of this repository.
 
 Neither is the paper's. Its adversarial variant takes one step, on few images, and shrinks it by a random scale; what it
-gains under FGSM is to be read beside what several steps on every image gain, under attacks of several steps.
+gains under FGSM should be compared with what several steps on every image gain, under attacks of several steps.
 """
 
 from collections.abc import Mapping

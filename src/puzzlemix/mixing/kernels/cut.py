@@ -1,7 +1,7 @@
 """The minimum cut of `graph.py`, all images and all nodes at once: synchronous push-relabel.
 
 In every round each node pushes what it has too much of along its open arcs, then takes in what came and looks at its
-neighbours' distances to the sink anew. Before the first round and after every few, distances are made exact, so that
+neighbours' distances to the sink again. Before the first round and after every few, distances are made exact, so that
 what can reach the sink no more drops out at once. As in `cut.py`, each push empties a node or fills an arc to
 exactly zero. Of a batch of 100, the slowest mask of 16 x 16 blocks takes some 80 rounds, and as many steps towards
 exact distances.
@@ -29,7 +29,7 @@ def solve_images(costs: MaskCosts, prior: Tensor) -> Tensor:
 
     Args:
         costs: of `mask_costs`; a weight below 0, by rounding, counts as 0.
-        prior: (B, m) float64, what each label, z = 0, ..., 1, costs a block beside them.
+        prior: (B, m) float64, what each label, z = 0, ..., 1, costs a block in addition.
 
     Returns:
         (B, n_h, n_w) int32, from 0 (take the second image) to m - 1.
