@@ -81,6 +81,13 @@ def run_script(patch, name, *arguments):
     module.main()
 
 
+def tiny_run(folder, *overrides):
+    """Train a tiny run below `folder`, for fixtures that outlive a test; gives the run's folder."""
+    with pytest.MonkeyPatch.context() as patch:
+        run_script(patch, "train", *TINY, f"results_dir={folder}", "name=run", *overrides)
+    return folder / "run" / "seed0"
+
+
 @pytest.fixture
 def script(monkeypatch):
     """`script("train", "mixup=input")`: run a script's command in this process."""
@@ -101,10 +108,7 @@ def train(script, tmp_path):
 @pytest.fixture(scope="session")
 def finished(tmp_path_factory):
     """The folder of a tiny run, to read."""
-    folder = tmp_path_factory.mktemp("finished")
-    with pytest.MonkeyPatch.context() as patch:
-        run_script(patch, "train", *TINY, f"results_dir={folder}", "name=run")
-    return folder / "run" / "seed0"
+    return tiny_run(tmp_path_factory.mktemp("finished"))
 
 
 @pytest.fixture

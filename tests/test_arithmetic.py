@@ -9,7 +9,7 @@ from functools import cache
 
 import pytest
 import torch
-from conftest import TINY, log_of, run_script
+from conftest import log_of, tiny_run
 from torch import nn
 
 from puzzlemix import ManifoldMixup
@@ -44,10 +44,8 @@ def losses(tmp_path_factory):
 
     @cache
     def run(*overrides):
-        folder = tmp_path_factory.mktemp("losses")
-        with pytest.MonkeyPatch.context() as patch:
-            run_script(patch, "train", *TINY, *FIFTY_STEPS, f"results_dir={folder}", "name=run", *overrides)
-        return torch.tensor([record["train_loss"] for record in log_of(folder / "run" / "seed0")])
+        folder = tiny_run(tmp_path_factory.mktemp("losses"), *FIFTY_STEPS, *overrides)
+        return torch.tensor([record["train_loss"] for record in log_of(folder)])
 
     return run
 

@@ -123,6 +123,7 @@ def test_its_other_commands_have_these_arguments(call, monkeypatch, capsys):
         if name.startswith("benchmarks"):
             runpy.run_module(name, run_name="__main__")
         else:
+            monkeypatch.syspath_prepend(SCRIPTS)  # as Python itself does
             runpy.run_path(str(SCRIPTS / f"{name}.py"), run_name="__main__")
     known = set(re.findall(r"[\w.-]+", capsys.readouterr().out))
     assert {argument.partition("=")[0] for argument in arguments} <= known

@@ -14,7 +14,7 @@ from pathlib import Path
 
 import pytest
 import torch
-from conftest import SCRIPTS, TINY, at_step, full_disk, held_by_another_process, log_of, run_script
+from conftest import SCRIPTS, TINY, at_step, full_disk, held_by_another_process, log_of, tiny_run
 from pictures import write_class_folders
 from torch import nn
 
@@ -59,10 +59,7 @@ def whole(tmp_path_factory):
 
     @cache
     def run(*overrides):
-        folder = tmp_path_factory.mktemp("whole")
-        with pytest.MonkeyPatch.context() as patch:
-            run_script(patch, "train", *TINY, f"results_dir={folder}", "name=run", *overrides)
-        return folder / "run" / "seed0"
+        return tiny_run(tmp_path_factory.mktemp("whole"), *overrides)
 
     return run
 

@@ -179,7 +179,7 @@ class PairMixer(Mixer):
 
     def check_given(self, given: Mapping[str, Any], images: Tensor) -> None:
         if "lam" in given:
-            check_shares("lam", given["lam"], images)
+            check_lam(given["lam"], images)
         if "partner" in given:
             check_partner(given["partner"], images)
 
@@ -214,17 +214,17 @@ def per_channel(mean: Sequence[float], std: Sequence[float]) -> tuple[Tensor, Te
     return mean_c, std_c
 
 
-def check_shares(name: str, share: float | Tensor, images: Tensor) -> None:
+def check_lam(lam: float | Tensor, images: Tensor) -> None:
     """Raise `InputError` unless it is a number in [0, 1], or one an image; those only where values are looked at."""
-    if isinstance(share, Tensor):
-        fits = share.shape == images.shape[:1] and share.is_floating_point() and share.device == images.device
-        wanted, given = f"({len(images)},) floating point on {images.device}", f"{tuple(share.shape)} {share.dtype}"
-        require(fits, f"{name} must be a number or {wanted}, not {given} on {share.device}")
-        if values_are_looked_at(share.device.type) and len(share):
-            low, high = (float(end) for end in share.detach().aminmax())
-            require(0 <= low <= high <= 1, f"{name} must lie in [0, 1], not from {low} to {high}")
+    if isinstance(lam, Tensor):
+        fits = lam.shape == images.shape[:1] and lam.is_floating_point() and lam.device == images.device
+        wanted, given = f"({len(images)},) floating point on {images.device}", f"{tuple(lam.shape)} {lam.dtype}"
+        require(fits, f"lam must be a number or {wanted}, not {given} on {lam.device}")
+        if values_are_looked_at(lam.device.type) and len(lam):
+            low, high = (float(end) for end in lam.detach().aminmax())
+            require(0 <= low <= high <= 1, f"lam must lie in [0, 1], not from {low} to {high}")
     else:
-        require_number(name, share, 0, 1)
+        require_number("lam", lam, 0, 1)
 
 
 def check_partner(partner: Tensor, images: Tensor) -> None:
@@ -267,7 +267,7 @@ def check_pairs(
     if values_are_looked_at(images.device.type):
         require_pixels(images, OVERSHOOT)
     check_partner(partner, images)
-    check_shares("lam", lam, images)
+    check_lam(lam, images)
     check_saliency(saliency, images)
     check_noisy(noisy)
     if noise is not None:
