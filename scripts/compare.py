@@ -1,7 +1,8 @@
-r"""Compare runs with the published numbers, and list them.
+r"""Set runs next to the published tables, and list them.
 
-python scripts/compare.py                                        # every table that has runs
-python scripts/compare.py table=cifar100_preactresnet18 output=table.tex
+python scripts/compare.py                                        # all tables, and how much of them has runs
+python scripts/compare.py table=3 [output=table3.tex]            # Table 3 of the paper: its numbers, ours, the verdict
+python scripts/compare.py table=digits_preactresnet18_narrow     # a table of our own runs; * stands for anything
 python scripts/compare.py curves table=cifar100_preactresnet18 output=curves.png     # errors at each epoch
 python scripts/compare.py runs method=puzzlemix sort=error       # all runs, whatever state they are in
 """
@@ -12,13 +13,13 @@ from omegaconf import DictConfig
 
 from puzzlemix.cli.config import plain
 from puzzlemix.cli.script import commands, script, warn
-from puzzlemix.reporting.compare import as_tables, results_of
+from puzzlemix.reporting.compare import results_of, tables_named
 from puzzlemix.reporting.measures import TOP1
-from puzzlemix.reporting.run_tables import listing
+from puzzlemix.reporting.run_tables import listing, run_tables
 from puzzlemix.reporting.runs import find_runs, short_commit
 from puzzlemix.reporting.tables import FORMATS, print_tables
 from puzzlemix.runtime.environment import git_commit
-from puzzlemix.runtime.errors import require
+from puzzlemix.runtime.errors import nearest, require
 from puzzlemix.runtime.files import output_file, write_text
 from startup import ROOT
 
@@ -29,9 +30,9 @@ def compare(config: DictConfig) -> None:
     output = None if config["output"] is None else output_file(config["output"], None, FORMATS)
     results = results_of(config, ROOT)
     warn(results.problems)
-    print_tables(as_tables(results.tables, short_commit(git_commit())))
+    print_tables(tables_named(results, config["table"], short_commit(git_commit())))
     if output is not None:
-        write_text(output, FORMATS[output.suffix.lower()](as_tables(results.tables)))
+        write_text(output, FORMATS[output.suffix.lower()](tables_named(results, config["table"])))
         print(output)
 
 
@@ -41,22 +42,22 @@ def draw_curves(config: DictConfig) -> None:
 
     config = plain(config)
     output = output_file(config["output"], None, (".png",))
-    results = results_of(config, ROOT)
-    warn(results.problems)
-    tables = [table for table in results.tables if table.rows]
-    names = " and ".join(table.name for table in tables)
-    missing = "runs" if config["table"] is None else f"runs of {config['table']}"
-    require(bool(tables), f"{config['results_dir']} has no {missing}: train one, or give results_dir=")
-    require(len(tables) == 1, f"the picture is of one table's runs, not of {names}: add table=")
-    table = tables[0].only(config["rows"])
+    found = find_runs(Path(config["results_dir"]))
+    warn(found.problems)
+    tables, wanted = {table.name: table for table in run_tables(found.runs)}, config["table"]
+    require(bool(tables), f"{config['results_dir']} has no runs: train one, or give results_dir=")
+    require(wanted is not None or len(tables) == 1, f"there are runs of {' and '.join(tables)}: add table=")
+    name = wanted if wanted is not None else next(iter(tables))
+    require(name in tables, f"{config['results_dir']} has no runs of {name}{nearest(name, tables)}")
+    table = tables[name].only(config["rows"])
     rows = table.rows_to_draw(len(COLOURS))
     curves = curves_of(rows, TOP1.key)
-    require(bool(curves), f"no run of {names} has an epoch in its log.jsonl")
+    require(bool(curves), f"no run of {name} has an epoch in its log.jsonl")
     warn([f"{len(table.rows) - len(rows)} rows are not drawn"] if len(rows) < len(table.rows) else [])
     least, most = (some(len(curve.values) for curve in curves) for some in (min, max))
     seeds = f"{most}" if least == most else f"{least} to {most}"
     over = f", mean and range of {seeds} seeds" if most > 1 else ""
-    save_curves(output, curves, TOP1.title, f"{table.name}\nerrors on the images evaluated on{over}")
+    save_curves(output, curves, TOP1.title, f"{name}\nerrors on the images evaluated on{over}")
     print(output)
 
 

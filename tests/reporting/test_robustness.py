@@ -12,8 +12,8 @@ from puzzlemix.data.corrupted import RELEASED, STANDARD
 from puzzlemix.evaluation.corrupted import mean_error
 from puzzlemix.evaluation.self_checks import self_checks
 from puzzlemix.reporting import page
-from puzzlemix.reporting.compare import as_tables
 from puzzlemix.reporting.page import LEAST_IMAGES, family_of, pool, report_page
+from puzzlemix.reporting.run_tables import tables_of
 from puzzlemix.reporting.runs import find_runs, rows_of
 from puzzlemix.reporting.tables import as_latex, as_markdown
 
@@ -62,8 +62,8 @@ def fire(runs, seed):
 
 
 def robustness_table(runs):
-    (result,) = results_of(runs).tables
-    return next((table for table in as_tables([result]) if "robustness" in table.title), None)
+    (own,) = results_of(runs).own
+    return next((table for table in tables_of(own) if "robustness" in table.title), None)
 
 
 def cells(table, label=METHOD):

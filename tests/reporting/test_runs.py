@@ -237,7 +237,7 @@ def test_results_of_another_run_or_another_form_are_not_shown(runs, message):
     [
         ("seed", "one"),
         ("recipe", None),
-        ("recipe", {"epochs": 2}),
+        ("recipe", {"epochs": "two"}),
         ("dataset", 3),
         ("mixup", {"since": date(2020, 1, 1)}),
     ],

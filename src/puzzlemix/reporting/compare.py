@@ -1,282 +1,213 @@
-"""Rows of runs compared with published numbers: the authors', with a verdict each, and independent benchmarks'."""
+"""Published tables with our runs next to them: each cell has both numbers, their difference and a verdict."""
 
-from __future__ import annotations
-
-import fnmatch
-import re
-from collections import defaultdict
+from collections import Counter, defaultdict
 from collections.abc import Iterable, Mapping, Sequence
-from math import inf
-from operator import itemgetter
+from fnmatch import fnmatchcase
 from pathlib import Path
 from statistics import mean
 from typing import Any, NamedTuple
 
-from puzzlemix.reporting.measures import MEASURES, TOP1, Measure
-from puzzlemix.reporting.paper import (
-    DATASETS,
-    METHODS,
-    NETWORKS,
-    NOT_STATED,
-    ExperimentFile,
-    Published,
-    experiment_files,
-    read_benchmarks,
-    read_published,
-)
-from puzzlemix.reporting.run_tables import errors_table, robustness_table, seconds_table
+from puzzlemix.reporting.measures import FGSM8, TOP1, Measure
+from puzzlemix.reporting.paper import PublishedRow, PublishedSettings, PublishedTable, read_published, read_settings
+from puzzlemix.reporting.run_tables import RunTable, list_of_tables, run_tables, tables_of
 from puzzlemix.reporting.runs import Row, find_runs, rows_of
 from puzzlemix.reporting.tables import Table, spread
-from puzzlemix.reporting.verdict import Verdict, judge
-from puzzlemix.runtime.errors import nearest, require, require_number
-from puzzlemix.training.settings import differences
+from puzzlemix.reporting.verdict import Verdict, compare_order, judge
+from puzzlemix.runtime.errors import nearest, require
 
-VARIANTS = {"mixup.alpha": r"\balpha (\d+\.?\d*)", "mixup.prob": r"\bp=(\d+\.?\d*)"}  # as benchmarks print them
-NEAR = {"PreActResNet-18": "ResNet-18"}  # a benchmark's network that may stand next to ours; a note says so
-LINES_HEADER = ("run", "metric", "seeds", "here", "published", "difference", "verdict", "source")
-
-
-class Line(NamedTuple):
-    """A measure of a row next to a published number."""
-
-    label: str  # of the row
-    measure: Measure
-    here: list[float]  # a value for each seed; empty: there is no run
-    published: Published | None  # None: no number is available
-    verdict: Verdict
-
-
-class Benchmark(NamedTuple):
-    """An independent benchmark's number next to a row."""
-
-    published: Published  # the number of the benchmark nearest to our setting
-    differences: list[str]  # what is known to differ, as `key theirs (here ours)`
-
-
-class TableResults(NamedTuple):
-    """All that is known of one table."""
-
-    name: str  # <dataset>_<network>
-    rows: list[Row]
-    lines: list[Line]  # empty where the table is none of the paper's
-    benchmarks: dict[str, dict[str, Benchmark]]  # by the label of a row or the name of an experiment, and by title
-
-    @property
-    def short_rows(self) -> dict[str, Row]:
-        """The rows, by their labels as `short` has them."""
-        return {self.short(row.label): row for row in self.rows}
-
-    def short(self, label: str) -> str:
-        """A row's label without the name of its table, unless another row is called that."""
-        short = label.removeprefix(f"{self.name}_")
-        return label if any(row.label == short for row in self.rows) else short
-
-    def only(self, labels: Sequence[Any]) -> TableResults:
-        """The table with the rows of these labels; * stands for anything. `InputError` if there is no such row."""
-        require(bool(labels), "rows must not be empty: rows=['*'] are all")
-        rows, found = self.short_rows, set()
-        for label in map(str, labels):
-            fitting = fnmatch.filter(rows, label)
-            require(bool(fitting), f"unknown row '{label}'{nearest(label, rows)}")
-            found.update(fitting)
-        return self._replace(rows=[row for label, row in rows.items() if label in found])
-
-    def rows_to_draw(self, most: int) -> dict[str, Row]:
-        """As many rows as a figure shows, by label: the best of each method, then the best of all.
-
-        Rows called as their method come first, the paper's in their order, so that tables of these have like colours.
-        """
-        ordered = sorted(self.short_rows.items(), key=lambda item: _error(item[1]))
-        first_of_method: dict[str, str] = {}
-        for label, row in ordered:
-            first_of_method.setdefault(row.runs[0].method, label)
-        chosen = list(dict.fromkeys([*first_of_method.values(), *dict(ordered)]))[:most]
-        drawn = [(label, row) for label, row in self.short_rows.items() if label in chosen]
-        return dict(sorted(drawn, key=lambda item: _place(*item)))
+MARKS = {  # of a verdict, after the difference in a cell, and what it means
+    "reproduced": ("=", "the 90 % interval of the difference lies within ± {margin}"),
+    "better": ("<", "lower by more than {margin}, and outside the 95 % interval"),
+    "not reproduced": (">", "higher by more than {margin}, and outside the 95 % interval"),
+    "undecided": ("?", "neither of these"),
+    "one seed only": ("1", "no interval can be computed"),
+    "recipe differs": ("r", "see the notes"),
+    "setting not stated": ("s", "by the source, see the notes"),
+}
+MARGIN = "{:g} points ({:g} under attack and on corrupted images)"
 
 
 class Results(NamedTuple):
-    """Every table that was asked for, and a line on each run that cannot be shown."""
+    """All published tables with our runs next to them, all tables of our own runs, and a line on each unusable run."""
 
-    tables: list[TableResults]
+    published: list[tuple[PublishedTable, list["ComparedRow"]]]
+    own: list[RunTable]
     problems: list[str]
 
 
+class ComparedRow(NamedTuple):
+    """A published row next to the runs of its experiment."""
+
+    published: PublishedRow
+    here: Row | None  # None: there are no finished runs
+    others: int  # further rows of runs with this name, whose settings are farther from the published ones
+    departures: list[str]  # settings in which the runs differ from the published row, in words
+    chosen: list[str]  # settings of the runs where several values count as the published one, in words
+
+    def errors(self, measure: Measure) -> list[float]:
+        """The errors of our runs in percent, by the published statistic."""
+        return self.here.errors(measure, self.published.measured_by) if self.here else []
+
+    def verdict(self, measure: Measure) -> Verdict:
+        """What our runs say about one published number of the row."""
+        errors = self.errors(measure)
+        if self.here is None:
+            return Verdict("no run")
+        if not errors:
+            return Verdict("not measured")
+        if self.departures:
+            return Verdict("recipe differs")
+        if self.published.not_stated:
+            return Verdict("setting not stated")
+        if len(errors) == 1:
+            return Verdict("one seed only")
+        return judge(errors, self.published.numbers[measure.key], self.published.runs, measure.margin)
+
+
 def results_of(config: Mapping[str, Any], repository: Path) -> Results:
-    """All runs and all published numbers that a config of `configs/compare.yaml` asks for, joined.
+    """All runs and all published numbers of a config of `configs/compare.yaml`, joined.
 
     Raises:
-        InputError: a folder or its content cannot be read, or there is no such table.
+        InputError: a folder or its content cannot be read.
     """
-    table, published_dir = config["table"], repository / config["published"]
-    require_number("tolerance", config["tolerance"])
-    experiments = experiment_files(repository / "configs" / "experiment")
-    found, published = find_runs(Path(config["results_dir"])), read_published(published_dir, experiments)
-    benchmarks = read_benchmarks(published_dir / "benchmarks.yaml")
-    by_table = defaultdict(list)
-    for row in rows_of(found.runs):
-        by_table[row.runs[0].table].append(row)
-    known = {*by_table, *(experiment.table for experiment in experiments)}
-    require(table is None or table in known, f"unknown table '{table}'{nearest(str(table), known)}")
-
-    tables = []
-    for name in (sorted(by_table) or sorted(known)) if table is None else [table]:
-        rows, lines, experiments_run = by_table[name], [], []
-        own = {row.label: (row.settings, row.runs[0].config["choices"]) for row in rows}
-        of_table = {experiment.name: experiment for experiment in experiments if experiment.table == name}
-        for row in rows if of_table else ():
-            run = row.runs[0]
-            experiment = of_table.get(run.name, of_table.get(f"{name}_{run.method}"))
-            lines += compare_row(row, experiment, published, config["tolerance"])
-            experiments_run.append(experiment)
-        for experiment in of_table.values():
-            if experiment not in experiments_run:
-                lines += compare_row(None, experiment, published, config["tolerance"])
-                own[experiment.name] = experiment.settings(), experiment.choices
-        independent = {label: benchmarks_of(*setting, published, benchmarks) for label, setting in own.items()}
-        tables.append(TableResults(name, rows, lines, independent))
-    return Results(tables, found.problems)
-
-
-def compare_row(
-    row: Row | None, experiment: ExperimentFile | None, published: Iterable[Published], tolerance: float
-) -> list[Line]:
-    """A row against every comparable number of its experiment; one line without a number where there is none.
-
-    Args:
-        row: of runs; None: nobody has run the experiment here.
-        experiment: whose setting the published numbers have; None: the row is of none.
-        published: all numbers.
-        tolerance: in percentage points, see `judge`.
-    """
-    label, lines = row.label if row else experiment.name, []
-    for number in comparable(published, experiment) or [None]:
-        measure = number.measure if number else TOP1
-        statistic = "median10" if number is None or number.measured_by == NOT_STATED else number.measured_by
-        errors = row.errors(measure, statistic) if row else []
-        if row is None or not row.finished:
-            verdict = Verdict("no run")
-        elif number is None:
-            verdict = Verdict("not available")
-        elif not errors:
-            verdict = Verdict("not measured")
-        else:
-            verdict = judge(errors, number, departures(row, experiment, number), tolerance)
-        lines.append(Line(label, measure, errors, number, verdict))
-    return lines
-
-
-def departures(row: Row, experiment: ExperimentFile, number: Published) -> list[str]:
-    """Settings of a row that the published number has not, as `recipe.epochs 40, not 1200`: ours, then theirs."""
-    found = differences(experiment.settings(), row.settings)
-    ours = row.settings["recipe.epochs"]
-    if number.epochs and int(number.epochs) != ours:  # whatever the experiment's file says
-        found["recipe.epochs"] = (int(number.epochs), ours)
-    return [f"{key} {ours}, not {theirs}" for key, (theirs, ours) in found.items()]
-
-
-def comparable(published: Iterable[Published], experiment: ExperimentFile | None) -> list[Published]:
-    """The numbers of an experiment that runs measure, by a statistic that they have; each once, if printed twice."""
-    found = {}
-    for number in published:
-        if experiment and number.experiment == experiment.name and number.measure and number.measured_by:
-            found.setdefault((number.measure.key, number.value, number.measured_by), number)
-    return sorted(found.values(), key=lambda number: MEASURES.index(number.measure))
-
-
-def benchmarks_of(
-    settings: Mapping[str, Any],
-    choices: Mapping[str, str],
-    published: Iterable[Published],
-    benchmarks: Mapping[tuple[str, str], Mapping[str, Any]],
-) -> dict[str, Benchmark]:
-    """For each benchmark that has this dataset and method on a near network, by title, the number nearest to a setting.
-
-    Only top-1 errors by the median of the last epochs count: other statistics are not the paper's.
-
-    Args:
-        settings: of a run or an experiment, flat.
-        choices: its options of `network` and `mixup`.
-        published: all numbers.
-        benchmarks: all of them.
-    """
-    network = NETWORKS.get(choices["network"], choices["network"])
-    schedule = "phases" if settings["recipe.phases"] else settings["recipe.schedule"]
-    padding = settings.get("dataset.crop_padding")  # which images in folders have not
-    crop = "of random size" if padding is None else f"into {padding} zeros"
-    ours = {**settings, "network": network, "schedule": schedule, "crop": crop}
-    dataset, method = DATASETS.get(settings["dataset.name"]), METHODS.get(choices["mixup"])
-    candidates: dict[str, list[tuple[tuple[int, int], Benchmark]]] = defaultdict(list)
-    for number in published:
-        benchmark = benchmarks.get((number.source_id, number.dataset))
-        is_near = number.network in (network, NEAR.get(network)) and "RSB" not in number.variant  # another recipe
-        same_kind = number.measure is TOP1 and number.statistic.startswith("median of last") and number.epochs
-        if benchmark is None or (number.dataset, number.method) != (dataset, method) or not (is_near and same_kind):
-            continue
-        theirs = {**benchmark["settings"], "network": number.network, "recipe.epochs": int(number.epochs)}
-        for key, pattern in VARIANTS.items():
-            if printed := re.search(pattern, number.variant):
-                theirs[key] = float(printed[1])
-        found = {key: value for key, value in theirs.items() if key in ours and value != ours[key]}
-        words = [f"{key} {value} (here {ours[key]})" for key, value in found.items()]
-        distance = abs(theirs["recipe.epochs"] - ours["recipe.epochs"]), len(found)
-        candidates[benchmark["title"]].append((distance, Benchmark(number, words)))
-    return {title: min(of_title, key=itemgetter(0))[1] for title, of_title in candidates.items()}
-
-
-def as_tables(results: Iterable[TableResults], here: str | None = None) -> list[Table]:
-    """The tables to show. With `here`, the commit of this code or "" without one, a note names each other commit.
-
-    Without it the tables depend on the runs alone.
-    """
-    tables = []
-    for result in results:
-        name, rows = result.name, result.short_rows
-        if rows:
-            of_runs = errors_table(name, rows, here), robustness_table(name, rows), seconds_table(name, rows)
-            tables += [table for table in of_runs if table is not None]
-        if result.lines:
-            tables.append(comparison_table(result))
-    return tables
-
-
-def comparison_table(result: TableResults) -> Table:
-    """A table's lines next to the authors' numbers, with a column for each independent benchmark."""
-    titles = sorted({title for of_label in result.benchmarks.values() for title in of_label})
-    rows, labels = [], defaultdict(list)
-    for line in result.lines:
-        of_label = result.benchmarks.get(line.label, {}) if line.measure is TOP1 else {}
-        numbers = [of_label[title].published if title in of_label else None for title in titles]
-        cells = (f"{number.shown} ({number.epochs} epochs)" if number else "-" for number in numbers)
-        rows.append((*_cells(line, result.short(line.label)), *cells))
-    for label, of_label in result.benchmarks.items():
-        for title, benchmark in of_label.items():
-            labels[title, ", ".join(benchmark.differences) or "nothing known"].append(result.short(label))
-    found = sorted(labels.items())
-    notes = [f"{title} beside {', '.join(names)}: differs in {words}" for (title, words), names in found]
-    return Table(f"{result.name}, beside published numbers", (*LINES_HEADER, *titles), rows, notes)
-
-
-def _cells(line: Line, label: str) -> tuple[str, ...]:
-    here, number = line.here, line.published
-    return (
-        label,
-        line.measure.title,
-        str(len(here)),
-        spread(here),
-        number.shown if number else "not available",
-        f"{mean(here) - number.number:+.2f}" if here and number else "-",
-        str(line.verdict),
-        number.origin if number else "-",
+    folder = repository / config["published"]
+    experiments = {path.stem for path in (repository / "configs" / "experiment").glob("*.yaml")}
+    tables, settings = read_published(folder, experiments), read_settings(folder / "settings.yaml")
+    found = find_runs(Path(config["results_dir"]))
+    rows = rows_of(found.runs)
+    return Results(
+        [(table, compare(table, rows, settings)) for table in tables], run_tables(found.runs), found.problems
     )
 
 
-def _place(label: str, row: Row) -> tuple[bool, int]:
-    """The place of a row in a figure: variants of a method after all rows that are called as theirs."""
-    method, order = row.runs[0].method, list(METHODS)
-    return label != method, order.index(method) if method in order else len(order)
+def tables_named(results: Results, name: str | None, here: str | None = None) -> list[Table]:
+    """The tables to show for a name; without one, lists of all tables.
+
+    Args:
+        results: all of them.
+        name: of a published table, where 3 is short for table3 and sage for sage_table1, or of tables of our own runs,
+            in which * stands for anything.
+        here: see `tables_of`.
+
+    Raises:
+        InputError: there is no such table.
+    """
+    if name is None:
+        return [overview(results.published), list_of_tables(results.own)]
+    published = {table.name: (table, rows) for table, rows in results.published}
+    own = [table for table in results.own if fnmatchcase(table.name, name)]
+    for candidate in (name, f"table{name}", *(other for other in published if other.startswith(f"{name}_"))):
+        if candidate in published:
+            return [comparison_table(*published[candidate])]
+    require(bool(own), f"unknown table '{name}'{nearest(name, [*published, *(table.name for table in results.own)])}")
+    return [shown for table in own for shown in tables_of(table, here)]
 
 
-def _error(row: Row) -> float:
-    errors = row.errors(TOP1, "median10")
-    return mean(errors) if errors else inf
+def compare(table: PublishedTable, rows: Iterable[Row], settings: PublishedSettings) -> list[ComparedRow]:
+    """Every row of a published table with the runs of ours that have the name of its experiment.
+
+    Args:
+        table: the published one.
+        rows: all of our runs.
+        settings: behind the published rows.
+    """
+    by_name = defaultdict(list)
+    for row in (row for row in rows if row.finished):
+        by_name[row.runs[0].name].append(row)
+    return [_compare_row(row, by_name[row.experiment], settings) for row in table.rows]
+
+
+def _compare_row(published: PublishedRow, rows: Sequence[Row], settings: PublishedSettings) -> ComparedRow:
+    """Where runs of one name differ in their settings, those nearest to the published ones count."""
+    if not published.experiment or not rows:
+        return ComparedRow(published, None, 0, [], [])
+    ours = [{**row.settings, "processes": row.processes} for row in rows]
+    departures = [settings.departures(published.experiment, each) for each in ours]
+    nearest = min(range(len(rows)), key=lambda i: len(departures[i]))
+    differing = [f"{key} {value}, not {theirs}" for key, (value, theirs) in departures[nearest].items()]
+    chosen = [f"{key} {value}" for key, value in settings.chosen(published.experiment, ours[nearest]).items()]
+    return ComparedRow(published, rows[nearest], len(rows) - 1, differing, chosen)
+
+
+def comparison_table(table: PublishedTable, rows: Sequence[ComparedRow]) -> Table:
+    """A compared table in the published layout, with what there is to know of our runs below it."""
+    header = ["", "n"]
+    for measure in table.measures:
+        header += [measure.short_title, "here", "diff"]
+    body = [[row.published.label, *_cells(row, table.measures)] for row in rows]
+    words = {verdict.word for _, _, verdict in verdicts(table, rows)}
+    notes = [*_notes(table, rows), _order(rows), _legend(words)]
+    return Table(f"{table.name}: {table.title}", header, body, [note for note in notes if note])
+
+
+def overview(tables: Iterable[tuple[PublishedTable, Sequence[ComparedRow]]]) -> Table:
+    """All published tables: how many of their numbers have an experiment here, have runs, and are reproduced."""
+    header = ("table", "what", "numbers", "with an experiment", "with runs", "reproduced")
+    body = []
+    for table, rows in tables:
+        words = Counter(verdict.word for _, _, verdict in verdicts(table, rows))
+        with_runs = words.total() - words["no run"] - words["not measured"]
+        numbers = sum(len(row.numbers) for row in table.rows)
+        counts = numbers, words.total(), with_runs, words["reproduced"]
+        body.append((table.name, table.title, *map(str, counts)))
+    return Table("published tables", header, body)
+
+
+def verdicts(table: PublishedTable, rows: Iterable[ComparedRow]) -> list[tuple[ComparedRow, Measure, Verdict]]:
+    """The verdict on every published number that an experiment of this repository can reproduce."""
+    cells = [
+        (row, m) for row in rows for m in table.measures if row.published.experiment and m.key in row.published.numbers
+    ]
+    return [(row, measure, row.verdict(measure)) for row, measure in cells]
+
+
+def _cells(row: ComparedRow, measures: Iterable[Measure]) -> list[str]:
+    seeds = len(row.here.finished) if row.here else 0
+    cells = [str(seeds) if seeds else ""]
+    for measure in measures:
+        printed, errors = row.published.numbers.get(measure.key), row.errors(measure)
+        if printed and errors:
+            mark, _ = MARKS[row.verdict(measure).word]
+            narrow = spread(errors, of=seeds).replace(" ± ", "±")  # three measures fit into 120 columns
+            cells += [printed, narrow, f"{mean(errors) - float(printed):+.2f} {mark}"]
+        else:
+            cells += [printed or "-", "", ""]
+    return cells
+
+
+def _notes(table: PublishedTable, rows: Iterable[ComparedRow]) -> list[str]:
+    """What differs from the published settings, what counts as the same, and the reasons of verdicts, a line each."""
+    notes = []
+    if not any(row.here for row in rows):
+        notes.append("no finished runs yet: `python scripts/plan.py sweep=...` says what they would cost")
+    for row in (row for row in rows if row.here):
+        source = row.published.not_stated
+        about = {
+            "differs in": row.departures,
+            "with": row.chosen,
+            "the source does not state": source,
+        }
+        notes += [f"{row.published.label}: {what} {', '.join(words)}" for what, words in about.items() if words]
+        if row.others:
+            notes.append(f"{row.published.label}: {row.others} other configs of this name are not shown")
+    for row, measure, verdict in verdicts(table, rows):
+        if verdict.reason:
+            notes.append(f"{row.published.label}, {measure.short_title}: {verdict.word}, {verdict.reason}")
+    return notes
+
+
+def _order(rows: Iterable[ComparedRow]) -> str:
+    """A sentence on the order of the methods; empty for fewer than two with runs."""
+    judged = [row for row in rows if TOP1.key in row.published.numbers and row.errors(TOP1) and not row.departures]
+    here = {row.published.label: row.errors(TOP1) for row in judged}
+    published = {row.published.label: float(row.published.numbers[TOP1.key]) for row in judged}
+    return f"order of the methods by top-1 error: {compare_order(here, published)}" if len(here) > 1 else ""
+
+
+def _legend(words: Iterable[str]) -> str:
+    """What the marks mean that occur; empty where none does."""
+    margin = MARGIN.format(TOP1.margin, FGSM8.margin)
+    shown = [
+        f"{mark} {word}: {meaning.format(margin=margin)}" for word, (mark, meaning) in MARKS.items() if word in words
+    ]
+    return "; ".join(shown)

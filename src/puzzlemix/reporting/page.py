@@ -17,19 +17,20 @@ from PIL import Image
 from puzzlemix.data.corrupted import SEVERITIES, STANDARD
 from puzzlemix.evaluation.self_checks import attack_name
 from puzzlemix.reporting import figures
-from puzzlemix.reporting.compare import Results, TableResults, as_tables
+from puzzlemix.reporting.compare import MARKS, Results, comparison_table
 from puzzlemix.reporting.figures import PageFigure
 from puzzlemix.reporting.measures import CORRUPTED, TOP1
-from puzzlemix.reporting.run_tables import named
-from puzzlemix.reporting.runs import Row, Run, by_name, short_commit
+from puzzlemix.reporting.run_tables import RunTable, tables_of
+from puzzlemix.reporting.runs import Row, Run, short_commit
 from puzzlemix.training.settings import canonical
 
+COMPARED = "table", "sage"  # the beginnings of the names of the published tables on the page
 ROWS = len(figures.COLOURS)  # that a figure shows
 BOUND_255 = 8  # at which attacks are compared: that of the paper's FGSM
 LEAST_IMAGES = 10  # of a bin that is drawn: among fewer the share that is right says little
 SPANS = "Mean over seeds, spans are standard deviations."
 WEBP_QUALITY = 85
-WIDE_PX = 800  # of a picture that takes the whole width of the page
+WIDE_PX = 800  # of a picture that takes the whole width of the page rather than of a column
 
 
 class Group(NamedTuple):
@@ -45,10 +46,13 @@ def report_page(results: Results, results_dir: Path, commit: str | None) -> str:
     page = Environment(autoescape=True, trim_blocks=True, lstrip_blocks=True).from_string(
         resources.files("puzzlemix.reporting").joinpath("page.html").read_text()
     )
+    compared = [comparison_table(table, rows) for table, rows in results.published if table.name.startswith(COMPARED)]
+    published = {"name": "published tables", "tables": compared, "groups": []}
     text = page.render(
-        sections=[section_of(result, short_commit(commit)) for result in results.tables],
+        sections=[published, *(section_of(table, short_commit(commit)) for table in results.own)],
+        marks={mark: word.replace(" ", "-") for word, (mark, _) in MARKS.items()},
         problems=results.problems,
-        runs=sum(len(row.runs) for result in results.tables for row in result.rows),
+        runs=sum(len(row.runs) for table in results.own for row in table.rows),
         results_dir=results_dir,
         commit=short_commit(commit),
         written=datetime.now().astimezone().strftime("%Y-%m-%d %H:%M %Z"),
@@ -56,22 +60,22 @@ def report_page(results: Results, results_dir: Path, commit: str | None) -> str:
     return text.encode(errors="replace").decode()  # a folder's name may be no UTF-8
 
 
-def section_of(result: TableResults, commit: str) -> dict[str, Any]:
-    """The tab of one table, as the page takes it; a group without figures is left out."""
-    rows = result.rows_to_draw(ROWS)
-    left_out = len(result.rows) - len(rows)
+def section_of(table: RunTable, commit: str) -> dict[str, Any]:
+    """The tab of one table of runs, as the page takes it; a group without figures is left out."""
+    rows = table.rows_to_draw(ROWS)
+    left_out = len(table.rows) - len(rows)
     note = f"The {ROWS} rows of least error, of each method one first; {left_out} are not drawn." if left_out else ""
     groups = [
-        Group("Learning curves", learning_curves(rows), f"{note} {damaged_logs(rows)}".strip()),
+        Group("Learning curves", learning_curves(rows), note),
         Group("Under attack", under_attack(rows), note),
         Group("Corrupted images", on_corrupted_images(rows), note),
         Group("Calibration", calibration(rows), note),
         Group("Time", seconds(rows), note),
-        Group("Ablations", [ablation_figure(*ablation) for ablation in find_ablations(result.rows)]),
-        Group("Mixed images", mixed_images(result.rows)),
+        Group("Ablations", [ablation_figure(*ablation) for ablation in find_ablations(table.rows)]),
+        Group("Mixed images", mixed_images(table.rows)),
     ]
     shown = [group for group in groups if group.figures]
-    return {"name": result.name, "tables": as_tables([result], commit), "groups": shown}
+    return {"name": table.name, "tables": tables_of(table, commit), "groups": shown}
 
 
 def learning_curves(rows: Mapping[str, Row]) -> list[PageFigure]:
@@ -86,14 +90,6 @@ def learning_curves(rows: Mapping[str, Row]) -> list[PageFigure]:
         for key, ylabel, caption in wanted
         if (curves := figures.curves_of(rows, key))
     ]
-
-
-def damaged_logs(rows: Mapping[str, Row]) -> str:
-    """A sentence on the finished runs whose curves end too early, if there are any."""
-    finished = {name: run for name, run in by_name(rows).items() if run.status == "finished"}
-    damaged = [name for name, run in finished.items() if len(run.log) < run.metrics["epochs"]]
-    where = "log.jsonl has not all epochs whole, and the curve ends before the first that is damaged"
-    return f"In {named(damaged, len(finished))} {where}." if damaged else ""
 
 
 def under_attack(rows: Mapping[str, Row]) -> list[PageFigure]:

@@ -1,225 +1,191 @@
-"""The published results as data, and the files of `configs/experiment/` that reproduce them.
+"""The published results as data: a CSV file for each table in `results/paper/`, and the settings behind its rows.
 
-`results/paper/` has a CSV file for each family of sources, with a row for each number; its README explains the columns.
+A row of a file is a row of the published table. Numbers are errors in percent, as text, so that 19.60 keeps its zero.
 """
 
 import csv
+import hashlib
 import re
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Collection, Iterator, Mapping, Sequence
+from fnmatch import fnmatchcase
 from pathlib import Path
 from typing import Any, NamedTuple
 
-import yaml
-
-from puzzlemix.cli.config import composed_settings
-from puzzlemix.reporting.measures import BY_NAME, Measure
+from puzzlemix.reporting.measures import BY_KEY, Measure
 from puzzlemix.runtime.errors import InputError, nearest, require
+from puzzlemix.runtime.nested import has_shape, read_nested
+from puzzlemix.training.settings import canonical, differences
 
-# How sources print what our configs call otherwise.
-DATASETS = {"cifar10": "CIFAR-10", "cifar100": "CIFAR-100", "tiny_imagenet": "Tiny-ImageNet", "imagenet": "ImageNet-1k"}
-NETWORKS = {
-    "preactresnet18": "PreActResNet-18",
-    "preactresnet34": "PreActResNet-34",
-    "resnet18": "ResNet-18",
-    "resnet50": "ResNet-50",
-    "wrn16_8": "WRN-16-8",
-    "wrn28_2": "WRN-28-2",
-    "wrn28_10": "WRN-28-10",
-}
-METHODS = {
-    "vanilla": "Vanilla",
-    "input": "Input mixup",
-    "manifold": "Manifold mixup",
-    "cutmix": "CutMix",
-    "puzzlemix": "Puzzle Mix",
-}
+FIRST, LAST = ("label", "experiment"), ("statistic", "not_stated", "source", "note")  # the columns around the numbers
+MAY_BE_EMPTY = ("experiment", "not_stated", "note")
 
-NOT_STATED = "not stated"
+# Numbers of other people's trainings that our runs do not have.
+NOT_MEASURED = (
+    *("train_top1_error_on_mixed_images", "attacked_eps4_error", "attacked_eps8_error", "fgsm_error"),
+    *("training_h", "training_time_ratio", "epoch_s", "extra_gpu_h", "gpu_memory_gb"),
+)
 
-# The statistic of a run that a published one is compared with, by how the source's words begin. The paper's is the
-# median of the last ten epochs, which the release prints.
-PUBLISHED_STATISTICS = {
-    "paper value as quoted by a user": NOT_STATED,
+# The statistic of a run that a published number is compared with, by how the statistic of its row begins.
+STATISTICS = {
     "median of last 10 epochs": "median10",
-    "paper table value": "median10",
-    "as quoted": "median10",
+    "not stated; in Table 2 the median of last 10": "median10",
+    "mean of": "median10",
     "last epoch": "last",
-    "DERIVED mean over": "last",  # over corruptions; we took it from a log's last epoch
-    "last checkpoint": "last",
-    "converged (last)": "last",
     "best epoch": "best",
-    "test at epoch": None,  # an epoch within the authors' training: no run is compared with it
-    "in-training FGSM at epoch": None,
 }
 
-# Metrics of the authors' own trainings that runs do not have.
-NOT_MEASURED = r"(ifgsm|pgd)[1-7]_eps[48]_step[12]_accuracy|train_top1_accuracy_on_mixed_batches|epoch_time"
 
-MAY_BE_EMPTY = ("experiment", "table", "epochs", "variant", "note")
-
-
-class ExperimentFile(NamedTuple):
-    """A file of `configs/experiment/`, which also names its runs, and the options that it selects."""
-
-    name: str
-    dataset: str
-    network: str
-    method: str  # the option of `mixup`
-
-    @property
-    def choices(self) -> dict[str, str]:
-        """The options as a run keeps them in its config."""
-        return {"network": self.network, "mixup": self.method}
-
-    @property
-    def table(self) -> str:
-        """The table that its runs stand in."""
-        return f"{self.dataset}_{self.network}"
-
-    def settings(self) -> dict[str, Any]:
-        """The settings that the results of its runs depend on, flat; Hydra composes them, so only inside a script."""
-        return composed_settings(self.name)
+# The shape of settings.yaml.
+EQUIVALENT = {"setting": str, "experiments": str, "values": list}
+SETTINGS = {"equivalents": [EQUIVALENT], "experiments": {"*": {"fingerprint": str, "settings": dict}}}
 
 
-def experiment_files(folder: Path) -> list[ExperimentFile]:
-    """All experiments of a folder, in the order of their names."""
-    files = []
-    for path in sorted(folder.glob("*.yaml")):
-        defaults = yaml.safe_load(path.read_text())["defaults"]
-        chosen = {key.removeprefix("override /"): option for entry in defaults for key, option in entry.items()}
-        files.append(ExperimentFile(path.stem, chosen["dataset"], chosen["network"], chosen["mixup"]))
-    return files
+class PublishedRow(NamedTuple):
+    """A row of a published table."""
 
-
-class Published(NamedTuple):
-    """A published number. All fields are text, as in the file, so that 19.60 keeps its zero."""
-
+    label: str  # as printed
     experiment: str  # the file in configs/experiment/ that reproduces it; empty: there is none
-    source_id: str
-    source: str
-    table: str  # its number in the source; empty: not in a table, or not known
-    dataset: str
-    network: str
-    epochs: str
-    method: str
-    variant: str
-    metric: str
-    value: str
-    unit: str
-    statistic: str
-    seen_in: str
+    numbers: dict[str, str]  # as printed, by the name of the column, those that the row has
+    statistic: str  # over epochs and runs, as far as the source states it
+    not_stated: tuple[str, ...]  # settings that the source does not state
+    source: str  # and where it was seen
     note: str
 
     @property
-    def measure(self) -> Measure | None:
-        """The measure of a run that it is compared with; None if runs do not measure it."""
-        of_15 = " of 15" if self.metric == "corruption_error" and "15 standard corruptions" in self.statistic else ""
-        return BY_NAME.get(f"{self.metric}{of_15}")
+    def runs(self) -> int:
+        """The number of runs that a number is the mean of; 1 where it is not stated."""
+        stated = re.search(r"mean of (\d+)", self.statistic)
+        return int(stated[1]) if stated else 1
 
     @property
-    def number(self) -> float:
-        """The value; an accuracy, which runs measure as an error, becomes the error in percent."""
-        return 100 - float(self.value) if self.metric.endswith("_accuracy") else float(self.value)
+    def measured_by(self) -> str:
+        """The statistic of a run that the row is compared with."""
+        return next(ours for theirs, ours in STATISTICS.items() if self.statistic.startswith(theirs))
+
+
+class PublishedTable(NamedTuple):
+    """A published table, in its own order."""
+
+    name: str  # of its file
+    title: str
+    columns: tuple[str, ...]  # of numbers
+    rows: list[PublishedRow]
 
     @property
-    def decimals(self) -> int:
-        """The digits behind the point, as printed."""
-        return len(self.value.partition(".")[2])
+    def measures(self) -> list[Measure]:
+        """The columns that runs measure."""
+        return [BY_KEY[column] for column in self.columns if column in BY_KEY]
 
     @property
-    def half_unit(self) -> float:
-        """Half of the last printed digit: 0.05 for 19.6."""
-        return 0.5 * 10.0**-self.decimals
-
-    @property
-    def shown(self) -> str:
-        """The number with as many digits as were printed."""
-        return f"{self.number:.{self.decimals}f}"
-
-    @property
-    def is_one_run(self) -> bool:
-        """Whether it comes from a single run, and so has a spread of its own, and is no mean over several."""
-        return re.search(r"\bseed \d", f"{self.source} {self.statistic}") is not None
-
-    @property
-    def origin(self) -> str:
-        """Its source, table and statistic, in a line."""
-        table, epochs = f", Table {self.table}" if self.table else "", "" if self.epochs else ", epochs not stated"
-        return f"{self.source}{table}: {self.statistic}{epochs}"
-
-    @property
-    def measured_by(self) -> str | None:
-        """The statistic of a run that it is compared with; None for a single epoch within the training."""
-        return next((ours for theirs, ours in PUBLISHED_STATISTICS.items() if self.statistic.startswith(theirs)), None)
+    def reproducible(self) -> list[tuple[PublishedRow, Measure]]:
+        """The cells that an experiment of this repository can fill."""
+        return [(row, m) for row in self.rows for m in self.measures if row.experiment and m.key in row.numbers]
 
 
-def read_published(folder: Path, experiments: Iterable[ExperimentFile]) -> list[Published]:
-    """All published numbers of a folder's CSV files, in order; each row is checked, and may name one of `experiments`.
+def read_published(folder: Path, experiments: Collection[str]) -> list[PublishedTable]:
+    """All published tables of a folder, the paper's first; each row is checked.
+
+    Args:
+        folder: has a CSV file for each table, and their titles in `titles.yaml`.
+        experiments: the names that a row may give as its experiment.
 
     Raises:
         InputError: there is no such file, one cannot be read, or a row is wrong; names the file and the line.
     """
-    by_name = {experiment.name: experiment for experiment in experiments}
     paths = sorted(folder.glob("*.csv"))
     require(bool(paths), f"no published numbers in {folder}: give published=, or restore it from the repository")
-    return [number for path in paths for number in _read_file(path, by_name)]
+    titles = read_nested(folder / "titles.yaml") or {}
+    paths.sort(key=lambda path: [*titles].index(path.stem) if path.stem in titles else len(titles))
+    return [_read_table(path, titles.get(path.stem, path.stem), experiments) for path in paths]
 
 
-def read_benchmarks(path: Path) -> dict[tuple[str, str], dict[str, Any]]:
-    """The independent benchmarks, by `source_id` and printed dataset: each has its `title` and stated `settings`."""
-    try:
-        entries = yaml.safe_load(path.read_text())
-    except (OSError, yaml.YAMLError) as error:
-        raise InputError(f"{path} cannot be read: give published=, or restore it from the repository") from error
-    return {(entry["source_id"], dataset): entry for entry in entries for dataset in entry["datasets"]}
-
-
-def _read_file(path: Path, experiments: Mapping[str, ExperimentFile]) -> Iterator[Published]:
-    line = 1
+def _read_table(path: Path, title: str, experiments: Collection[str]) -> PublishedTable:
+    line, rows = 1, []
     try:
         with open(path, newline="", encoding="utf-8-sig") as file:  # spreadsheets begin files with a byte order mark
             reader = csv.DictReader(file)
-            wanted = f"the columns must be {', '.join(Published._fields)}: correct them, or move the file"
-            require(tuple(reader.fieldnames or ()) == Published._fields, f"{path}, line 1: {wanted}")
-            for row in reader:
+            columns = tuple(reader.fieldnames or ())
+            around = f"the first columns must be {', '.join(FIRST)}, the last ones {', '.join(LAST)}"
+            require(columns[:2] == FIRST and columns[-4:] == LAST, f"{path}, line 1: {around}")
+            for column in columns[2:-4]:
+                known = (*BY_KEY, *NOT_MEASURED)
+                require(column in known, f"{path}, line 1: unknown metric '{column}'{nearest(column, known)}")
+            for values in reader:
                 line = reader.line_num
-                problem = next(_problems(row, experiments), None)
+                problem = next(_problems(values, columns, experiments), None)
                 require(problem is None, f"{path}, line {line}, must be corrected: {problem}")
-                yield Published(**row)
+                row = _row(values, columns[2:-4])
+                is_repeated = any(row[:2] == other[:2] and row[3:6] == other[3:6] for other in rows)
+                require(not is_repeated, f"{path}, line {line}: this row stands above already: leave one out")
+                rows.append(row)
     except OSError as error:
         raise InputError(f"{path} cannot be read ({error.strerror}): make it readable, or move it") from error
     except (UnicodeDecodeError, csv.Error) as error:
         raise InputError(f"{path} is no CSV file after line {line} ({error}): correct it, or move it") from error
+    return PublishedTable(path.stem, title, columns[2:-4], rows)
 
 
-def _problems(row: Mapping[str, str], experiments: Mapping[str, ExperimentFile]) -> Iterator[str]:
-    """What is wrong with a row; only the first problem counts, since later ones may follow from it."""
-    if None in row or None in row.values():
-        yield f"it must have {len(Published._fields)} values"
-    for column in Published._fields:
-        if not row[column] and column not in MAY_BE_EMPTY:
+def _row(values: Mapping[str, str], columns: Sequence[str]) -> PublishedRow:
+    numbers = {column: values[column] for column in columns if values[column]}
+    not_stated = tuple(values["not_stated"].split())
+    statistic, _, source, note = (values[column] for column in LAST)
+    return PublishedRow(values["label"], values["experiment"], numbers, statistic, not_stated, source, note)
+
+
+def _problems(values: Mapping[str, Any], columns: Sequence[str], experiments: Collection[str]) -> Iterator[str]:
+    """What is wrong with a row. Only the first problem counts, since the others may follow from it."""
+    if None in values or None in values.values():
+        yield f"it must have {len(columns)} values"
+    for column in (*FIRST, *LAST):
+        if not values[column] and column not in MAY_BE_EMPTY:
             yield f"{column} must not be empty"
+    for column in columns[2:-4]:
+        number = values[column]
+        if number and not re.fullmatch(r"[0-9]+(\.[0-9]+)?", number):
+            yield f"{column} must be a number, such as 19.60, not '{number}'"
+        if number and column.endswith("_error") and float(number) > 100:
+            yield f"{column} must be a percentage, 0 to 100, not {number}"
+    experiment, statistic = values["experiment"], values["statistic"]
+    if experiment and experiment not in experiments:
+        yield f"unknown experiment '{experiment}'{nearest(experiment, experiments)}"
+    if experiment and not statistic.startswith(tuple(STATISTICS)):
+        yield f"unknown statistic '{statistic}'{nearest(statistic, STATISTICS)}"
 
-    name, value, epochs = row["experiment"], row["value"], row["epochs"]
-    if not re.fullmatch(r"[0-9]+(\.[0-9]+)?", value):
-        yield f"value must be a number, such as 19.60, not '{value}'"
-    if row["unit"] == "%" and float(value) > 100:
-        yield f"value must be a percentage, 0 to 100, not {value}"
-    if not re.fullmatch(r"[0-9]*", epochs):
-        yield f"epochs must be a whole number or empty, not '{epochs}'"
-    if not name:
-        return
 
-    metric, statistic = row["metric"], row["statistic"]  # which runs of the experiment must have
-    if name not in experiments:
-        yield f"unknown experiment '{name}'{nearest(name, experiments)}"
-    for column, names in (("dataset", DATASETS), ("network", NETWORKS), ("method", METHODS)):
-        its_own = names.get(getattr(experiments[name], column))
-        if its_own not in (None, row[column].removesuffix("-C")):  # CIFAR-100-C has corrupted images of CIFAR-100
-            yield f"{column} of {name} is {its_own}, not {row[column]}"
-    if metric not in BY_NAME and not re.fullmatch(NOT_MEASURED, metric):
-        yield f"unknown metric '{metric}'{nearest(metric, BY_NAME)}"
-    if metric in BY_NAME and row["unit"] != "%":
-        yield f"unit must be %, not {row['unit']}"
-    if metric in BY_NAME and not statistic.startswith(tuple(PUBLISHED_STATISTICS)):
-        yield f"unknown statistic '{statistic}'{nearest(statistic, PUBLISHED_STATISTICS)}"
+class PublishedSettings(NamedTuple):
+    """The settings behind the published rows. A run is compared with these, not with the files in configs/."""
+
+    experiments: dict[str, dict[str, Any]]  # by experiment, flat; with the number of processes
+    equivalents: list[dict[str, Any]]  # settings of which several values count as the published one
+
+    def departures(self, experiment: str, ours: Mapping[str, Any]) -> dict[str, tuple[Any, Any]]:
+        """The settings of a run that are not the published ones: ours and theirs, by name."""
+        found = differences(ours, self.experiments[experiment])
+        return {key: values for key, values in found.items() if not self._are_equivalent(experiment, key, values)}
+
+    def chosen(self, experiment: str, ours: Mapping[str, Any]) -> dict[str, Any]:
+        """The values of a run where several count as the published one."""
+        keys = [one["setting"] for one in self.equivalents if fnmatchcase(experiment, one["experiments"])]
+        return {key: ours[key] for key in keys if key in ours}
+
+    def _are_equivalent(self, experiment: str, key: str, values: Sequence[Any]) -> bool:
+        return any(
+            one["setting"] == key and fnmatchcase(experiment, one["experiments"]) and set(values) <= set(one["values"])
+            for one in self.equivalents
+        )
+
+
+def read_settings(path: Path) -> PublishedSettings:
+    """The settings behind published rows; raises `InputError` if they are missing or differ from their fingerprints."""
+    content, restore = read_nested(path), "restore it from the repository"
+    require(has_shape(content, SETTINGS), f"{path} is missing or damaged: {restore}")
+    for experiment, entry in content["experiments"].items():
+        is_whole = settings_fingerprint(entry["settings"]) == entry["fingerprint"]
+        require(is_whole, f"{path}: the settings of {experiment} do not have their fingerprint: {restore}")
+    settings = {experiment: entry["settings"] for experiment, entry in content["experiments"].items()}
+    return PublishedSettings(settings, content["equivalents"])
+
+
+def settings_fingerprint(settings: Mapping[str, Any]) -> str:
+    """A hash of flat settings."""
+    return hashlib.sha256(canonical(settings).encode()).hexdigest()

@@ -1,19 +1,80 @@
-"""The tables that runs alone make: their list, errors, robustness, and where the seconds of an epoch go."""
+"""The tables of our own runs: their list, errors, robustness, and where the seconds of an epoch go."""
 
+import fnmatch
 from collections import defaultdict
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from fnmatch import fnmatchcase
 from functools import partial
-from typing import Any
+from math import inf
+from statistics import mean
+from typing import Any, NamedTuple
 
 from puzzlemix.evaluation.self_checks import attack_name
 from puzzlemix.reporting.measures import ATTACKED, CORRUPTED15, CORRUPTED19, PGD20X5_EPS8, TOP1
-from puzzlemix.reporting.runs import STATUSES, Row, Run, by_name
+from puzzlemix.reporting.runs import STATUSES, Row, Run, by_name, rows_of
 from puzzlemix.reporting.tables import Table, spread
 from puzzlemix.reporting.verdict import welch_p
-from puzzlemix.runtime.errors import require_choice
+from puzzlemix.runtime.errors import nearest, require, require_choice
 from puzzlemix.runtime.stopwatch import PARTS
 from puzzlemix.training.log import STATISTICS
+
+METHODS = ("vanilla", "input", "manifold", "cutmix", "puzzlemix")  # in the order of the paper's tables
+
+
+class RunTable(NamedTuple):
+    """The runs of one table, `<dataset>_<network>` unless a name was given."""
+
+    name: str
+    rows: list[Row]
+
+    @property
+    def labelled(self) -> dict[str, Row]:
+        """The rows by label, without the name of the table where that leaves no two rows of one label."""
+        labels = {row.label for row in self.rows}
+        short = {row.label: row.label.removeprefix(f"{self.name}_") for row in self.rows}
+        return {row.label if short[row.label] in labels else short[row.label]: row for row in self.rows}
+
+    def only(self, labels: Sequence[Any]) -> "RunTable":
+        """The table with the rows of these labels; * stands for anything. `InputError` if there is no such row."""
+        require(bool(labels), "rows must not be empty: rows=['*'] are all")
+        found = set()
+        for label in map(str, labels):
+            fitting = fnmatch.filter(self.labelled, label)
+            require(bool(fitting), f"unknown row '{label}'{nearest(label, self.labelled)}")
+            found.update(fitting)
+        return self._replace(rows=[row for label, row in self.labelled.items() if label in found])
+
+    def rows_to_draw(self, most: int) -> dict[str, Row]:
+        """As many rows as a figure shows, by label: the best of each method, then the best of all.
+
+        Rows called as their method come first, in the paper's order, so that figures have like colours.
+        """
+        ordered = sorted(self.labelled.items(), key=lambda item: _error(item[1]))
+        first_of_method: dict[str, str] = {}
+        for label, row in ordered:
+            first_of_method.setdefault(row.runs[0].method, label)
+        chosen = list(dict.fromkeys([*first_of_method.values(), *dict(ordered)]))[:most]
+        drawn = [(label, row) for label, row in self.labelled.items() if label in chosen]
+        return dict(sorted(drawn, key=lambda item: _place(*item)))
+
+
+def run_tables(runs: Iterable[Run]) -> list[RunTable]:
+    """Runs as tables, in the order of their names."""
+    by_table = defaultdict(list)
+    for row in rows_of(runs):
+        by_table[row.runs[0].table].append(row)
+    return [RunTable(name, by_table[name]) for name in sorted(by_table)]
+
+
+def _error(row: Row) -> float:
+    errors = row.errors(TOP1, "median10")
+    return mean(errors) if errors else inf
+
+
+def _place(label: str, row: Row) -> tuple[bool, int]:
+    """The place of a row in a figure: variants of a method come after all rows that are called as theirs."""
+    method = row.runs[0].method
+    return label != method, METHODS.index(method) if method in METHODS else len(METHODS)
+
 
 # --- the list of all runs ---
 
@@ -49,9 +110,9 @@ def listing(runs: Sequence[Run], filters: Mapping[str, Any], sort: str, descendi
         there = {str(COLUMNS[key](run)) for run in runs} | set(STATUSES if key == "status" else ())
         if wanted is None or not there:
             continue
-        if not any(fnmatchcase(value, str(wanted)) for value in there):
+        if not any(fnmatch.fnmatchcase(value, str(wanted)) for value in there):
             require_choice(key, str(wanted), sorted(there))
-        shown = [run for run in shown if fnmatchcase(str(COLUMNS[key](run)), str(wanted))]
+        shown = [run for run in shown if fnmatch.fnmatchcase(str(COLUMNS[key](run)), str(wanted))]
     with_value = [run for run in shown if COLUMNS[sort](run) is not None]
     without = [run for run in shown if COLUMNS[sort](run) is None]
     with_value.sort(key=COLUMNS[sort], reverse=descending)
@@ -64,7 +125,36 @@ def _listed(run: Run) -> tuple[str, ...]:
     return (*map(str, texts), *numbers, commit or "-", run.state)
 
 
+def list_of_tables(tables: Iterable[RunTable]) -> Table:
+    """All tables of runs: how many rows they have, and how many of their runs are finished."""
+    header = ("table", "rows", "runs", "finished")
+    body = [
+        (
+            table.name,
+            str(len(table.rows)),
+            str(sum(len(row.runs) for row in table.rows)),
+            str(sum(len(row.finished) for row in table.rows)),
+        )
+        for table in tables
+    ]
+    return Table("tables of our runs", header, body)
+
+
 # --- errors, and what else the runs of a table have in common or not ---
+
+
+def tables_of(table: RunTable, here: str | None = None) -> list[Table]:
+    """The tables to show of our own runs: errors, robustness, seconds.
+
+    Args:
+        table: the runs.
+        here: the commit of this code, "" without one: a note names every other commit. None: no such notes, so that the
+            tables depend on the runs alone.
+    """
+    name, rows = table.name, table.labelled
+    tables = errors_table(name, rows, here), robustness_table(name, rows), seconds_table(name, rows)
+    return [table for table in tables if table is not None]
+
 
 ERRORS = ("run", "seeds", "epochs", TOP1.title, "last", "best", *(m.title for m in ATTACKED), "s / epoch")
 NOT_SHOWN = ("_target_", "name", "mean", "std")  # settings that the title has, or that would fill a line
@@ -72,7 +162,7 @@ NAMED = 6  # runs in a note, at most
 
 
 def errors_table(name: str, rows: Mapping[str, Row], here: str | None) -> Table:
-    """The errors of a table's rows; the first is `median10`, as in the paper's tables. `here`: see `as_tables`."""
+    """The errors of a table's rows; the first is `median10`, as in the paper's tables. `here`: see `tables_of`."""
     cells = []
     for label, row in rows.items():
         on = {run.metrics["evaluated_on"] for run in row.finished} - {"test"}

@@ -4,7 +4,7 @@ Somebody else may have written or damaged their files, and a run that is at work
 """
 
 from collections import defaultdict
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -18,7 +18,7 @@ from puzzlemix.reporting.measures import TOP1, TOP5, Measure
 from puzzlemix.runtime.errors import InputError, require
 from puzzlemix.runtime.nested import flatten, has_shape, is_number, is_percentage, parse_nested, read_nested, read_text
 from puzzlemix.runtime.stopwatch import PARTS, by_part
-from puzzlemix.training.log import STATISTICS, holder_of, read_metrics
+from puzzlemix.training.log import STATISTICS, holder_of, read_metrics, summary
 from puzzlemix.training.settings import fingerprint, settings
 
 STATUSES = ("finished", "running", "unfinished", "failed")
@@ -32,10 +32,11 @@ CONFIG = {
     "dataset": {"name": (str, int)},
     "network": dict,
     "mixup": dict,
-    "recipe": {"epochs": int, "phases": list, "schedule": str},
+    "recipe": {"epochs": int},
     "precision": str,
 }
 SECONDS = dict.fromkeys((*PARTS, "total"), is_number)
+ERRORS = dict.fromkeys((TOP1.key, TOP5.key), is_percentage)  # of an evaluated epoch in the log
 METRICS = {
     **dict.fromkeys((TOP1.key, TOP5.key), dict.fromkeys(STATISTICS, is_percentage)),
     "weights": (str, NoneType),  # None: not recorded; likewise the threads
@@ -109,10 +110,7 @@ class Run:
 
     @cached_property
     def seconds(self) -> dict[str, float]:
-        """Seconds of an epoch, by part and in `total`: the median, which ignores an epoch that stood still.
-
-        Where the log is damaged, the mean that the metrics of the finished run have.
-        """
+        """Seconds of an epoch, by part and in `total`: the median, which ignores an epoch that stood still."""
         epochs = [record["seconds"] for record in self.log if has_shape(record, {"seconds": SECONDS})]
         return by_part(median, epochs) if epochs else self.metrics["seconds_per_epoch"]
 
@@ -162,6 +160,12 @@ class Row(NamedTuple):
         """Seconds of an epoch, by part and in `total`: the mean over the finished runs, one or more."""
         return by_part(mean, [run.seconds for run in self.finished])
 
+    @property
+    def processes(self) -> int | str:
+        """The number of processes that trained each run, such as 1, or `1 and 2` where the runs differ."""
+        counts = sorted({run.metrics["machine"]["processes"] for run in self.finished})
+        return counts[0] if len(counts) == 1 else " and ".join(map(str, counts))
+
     def errors(self, measure: Measure, statistic: str = "last") -> list[float]:
         """The error in percent of each finished run that has it."""
         found = [run.error(measure, statistic) for run in self.finished]
@@ -197,7 +201,31 @@ def find_runs(results_dir: Path) -> Found:
         if other is not run:
             problems.append(f"{run.folder} repeats seed {run.seed} of {other.folder}: not counted")
     folders = {run.folder for run in kept.values()}
-    return Found([run for run in runs if run.folder in folders], problems)
+    doubtful = _doubtful([run for run in kept.values() if run.status == "finished"])
+    problems += [f"{folder}: {why}: not counted" for folder, why in doubtful.items()]
+    return Found([run for run in runs if run.folder in folders - doubtful.keys()], problems)
+
+
+def _doubtful(finished: Sequence[Run]) -> dict[Path, str]:
+    """The finished runs whose results cannot be their own, by folder, and why."""
+    by_weights = defaultdict(list)
+    for run in finished:
+        by_weights[run.metrics["weights"]].append(run.folder)
+    found = {}
+    for run in finished:
+        same = [folder for folder in by_weights[run.metrics["weights"]] if folder != run.folder]
+        if same and run.metrics["weights"] is not None:
+            found[run.folder] = f"its weights are those of {same[0]}"
+        elif not _agrees_with_log(run):
+            found[run.folder] = "its metrics.json and its log.jsonl disagree"
+    return found
+
+
+def _agrees_with_log(run: Run) -> bool:
+    """Whether the log has every epoch, and the errors of the metrics are those that follow from it."""
+    evaluated = [record for record in run.log if TOP1.key in record]
+    is_whole = len(run.log) == run.metrics["epochs"] and all(has_shape(record, ERRORS) for record in evaluated)
+    return is_whole and bool(evaluated) and summary(evaluated).items() <= run.metrics.items()
 
 
 def read_run(folder: Path) -> Run:

@@ -1,11 +1,14 @@
-"""Tables as data, and as text for a terminal, Markdown, CSV and LaTeX."""
+"""Tables as data, and as text for a terminal, Markdown, CSV, LaTeX and HTML."""
 
 import csv
 import io
 from collections.abc import Callable, Iterable, Sequence
+from html import escape
 from statistics import mean, stdev
 
 from puzzlemix.runtime.errors import printable
+
+COLUMNS = 120  # of text, where the width of the terminal is not known
 
 
 class Table:
@@ -71,7 +74,8 @@ def as_csv(tables: Sequence[Table]) -> str:
     return text.getvalue()
 
 
-ESCAPES = {"\\": r"\textbackslash{}", "±": r"$\pm$", "~": r"\textasciitilde{}", "^": r"\textasciicircum{}"}
+ESCAPES = {"\\": r"\textbackslash{}", "~": r"\textasciitilde{}", "^": r"\textasciicircum{}"}
+ESCAPES |= {"±": r"$\pm$", "<": "$<$", ">": "$>$", "|": "$|$"}
 LATEX = str.maketrans(ESCAPES | {sign: "\\" + sign for sign in "&%$#_{}"})
 
 
@@ -91,7 +95,28 @@ def as_latex(tables: Sequence[Table]) -> str:
     return "\n".join(parts)
 
 
-FORMATS: dict[str, Callable[[Sequence[Table]], str]] = {".md": as_markdown, ".csv": as_csv, ".tex": as_latex}
+def as_html(tables: Sequence[Table]) -> str:
+    """Each table under its title, its notes as a list: a part of a page."""
+    parts = []
+    for table in tables:
+        align = [' style="text-align: right"' if table.is_of_numbers(i) else "" for i in range(len(table.header))]
+        head, *body = (
+            "".join(f"<{tag}{side}>{escape(cell)}</{tag}>" for cell, side in zip(line, align, strict=True))
+            for tag, line in (("th", table.header), *(("td", row) for row in table.rows))
+        )
+        rows = "\n".join(f"<tr>{row}</tr>" for row in body)
+        notes = "".join(f"<li>{escape(note)}</li>" for note in table.marked_notes)
+        grid = f"<table>\n<thead><tr>{head}</tr></thead>\n<tbody>\n{rows}\n</tbody>\n</table>\n"
+        parts.append(f"<h2>{escape(table.title)}</h2>\n{grid}" + (f"<ul>{notes}</ul>\n" if notes else ""))
+    return "\n".join(parts)
+
+
+FORMATS: dict[str, Callable[[Sequence[Table]], str]] = {
+    ".md": as_markdown,
+    ".csv": as_csv,
+    ".tex": as_latex,
+    ".html": as_html,
+}
 
 
 def print_tables(tables: Sequence[Table]) -> None:
@@ -103,9 +128,10 @@ def print_tables(tables: Sequence[Table]) -> None:
 
     console = Console(highlight=False)
     if not console.is_terminal:
-        console.width = 200  # a pipe or a log has no width of its own
+        console.width = COLUMNS  # a pipe or a log has no width of its own
     for table in tables:
-        shown = Grid(title=Text(table.title), title_justify="left", title_style="bold", box=box.SIMPLE_HEAD)
+        look = {"box": box.SIMPLE_HEAD, "padding": (0, 1, 0, 0), "pad_edge": False, "show_edge": False}
+        shown = Grid(title=Text(table.title), title_justify="left", title_style="bold", **look)
         for i, title in enumerate(table.header):
             shown.add_column(Text(title), justify="right" if table.is_of_numbers(i) else "left", overflow="fold")
         for row in table.rows:

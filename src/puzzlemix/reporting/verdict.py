@@ -1,73 +1,99 @@
-"""Whether a published number is reproduced: a judgement that a shortened run, one seed or a wide spread cannot win."""
+"""Whether a published number is reproduced: a judgement that a shortened run, one seed or a wide spread cannot win.
 
-from collections.abc import Sequence
+Agreement is shown by an equivalence test (Schuirmann, 1987): the 90 % interval of the difference lies within a margin.
+"""
+
+from collections.abc import Mapping, Sequence
+from itertools import combinations
 from math import sqrt
 from statistics import mean, stdev
 from typing import NamedTuple
 
-from puzzlemix.reporting.paper import NOT_STATED, Published
-
-CONFIDENCE = 0.95
-WIDEST = 1.0  # half an interval in percentage points: a wider one holds the numbers of other methods too
+MOST_SEEDS = 100  # proposed for a decision
+P_VALUE = 0.05  # below which two methods differ
 
 
 class Verdict(NamedTuple):
     """A word, and perhaps a reason.
 
-    The words: reproduced, better, not reproduced, undecided, one seed only, recipe differs, statistic not stated; and
-    where one of the two numbers is missing: no run, not measured, not available.
+    The words: reproduced, better, not reproduced, undecided, one seed only, recipe differs, setting not stated; and
+    where there is no number of ours: no run, not measured.
     """
 
     word: str
     reason: str = ""
 
-    def __str__(self) -> str:
-        return f"{self.word}: {self.reason}" if self.reason else self.word
 
-
-def judge(values: Sequence[float], published: Published, differences: Sequence[str], tolerance: float) -> Verdict:
-    """Compare the errors of several seeds with a published one.
+def judge(values: Sequence[float], printed: str, runs: int, margin: float) -> Verdict:
+    """Compare the errors of several seeds with a published number.
 
     Args:
-        values: in percent, one a seed, by the statistic that was published.
-        published: the number; it may stand for anything that is printed so.
-        differences: between the run's settings and the published one's, in words; with any, it is no reproduction.
-        tolerance: in percentage points; a smaller difference of the mean is none, unless it is `undecided`.
+        values: in percent, one a seed, two or more.
+        printed: the number as printed; it stands for everything that rounds to it.
+        runs: how many runs it is the mean of; their spread is taken to be ours, since it is not published.
+        margin: the largest difference in percentage points that counts as none.
     """
-    if differences:
-        return Verdict("recipe differs", ", ".join(differences))
-    if published.measured_by == NOT_STATED:
-        return Verdict("statistic not stated")
-    if len(values) == 1:
-        return Verdict("one seed only")
-    difference, half_width = mean(values) - published.number, half_interval(values, published.is_one_run)
-    within = f"{published.number:g} in {mean(values):.2f} ± {half_width:.2f}"
-    of_what = "one more run" if published.is_one_run else "the mean"
-    if abs(difference) <= half_width + published.half_unit:
-        if half_width > WIDEST:
-            return Verdict("undecided", f"{within}, too wide an interval: add seeds")
-        return Verdict("reproduced", f"{within}, the {CONFIDENCE:.0%} interval of {of_what}")
-    if abs(difference) <= tolerance:
-        return Verdict("reproduced", f"{difference:+.2f}, within {tolerance:g} points")
-    return Verdict("better" if difference < 0 else "not reproduced", f"{difference:+.2f}, not {within}")
+    difference, spread = mean(values) - float(printed), stdev(values)
+    half_unit = 0.5 * 10.0 ** -len(printed.partition(".")[2])
+
+    def word(seeds: int) -> str:
+        half90, half95 = (half_unit + half_interval(spread, seeds, runs, level) for level in (0.90, 0.95))
+        if abs(difference) + half90 <= margin:
+            return "reproduced"
+        if abs(difference) > max(half95, margin):
+            return "better" if difference < 0 else "not reproduced"
+        return "undecided"
+
+    found = f"{difference:+.2f} ± {half_interval(spread, len(values), runs, 0.95):.2f}"
+    if word(len(values)) != "undecided":
+        return Verdict(word(len(values)), found)
+    enough = next((seeds for seeds in range(len(values) + 1, MOST_SEEDS + 1) if word(seeds) != "undecided"), None)
+    needed = f"{enough} seeds would decide" if enough else f"not even {MOST_SEEDS} seeds would decide"
+    return Verdict("undecided", f"{found}, {needed} at this spread")
 
 
-def half_interval(values: Sequence[float], of_one_run: bool = False) -> float:
-    """Half of the 95 % interval by Student's t, of the mean of two values or more, or of one further value.
+def half_interval(spread: float, seeds: int, runs: int, level: float) -> float:
+    """Half of the interval of the difference between the means of `seeds` runs here and `runs` runs there.
 
-    A published number of a single run has a spread of its own, however many runs there are here.
+    t s sqrt(1 / seeds + 1 / runs), by Student's t with seeds - 1 degrees of freedom; a published number that is a
+    single run has a spread of its own, however many runs there are here.
     """
     from scipy.stats import t  # here, since it takes a second to load
 
-    draws = 1 / len(values) + (1 if of_one_run else 0)
-    return float(t.ppf((1 + CONFIDENCE) / 2, len(values) - 1)) * stdev(values) * sqrt(draws)
+    return float(t.ppf((1 + level) / 2, seeds - 1)) * spread * sqrt(1 / seeds + 1 / runs)
 
 
 def welch_p(first: Sequence[float], second: Sequence[float]) -> float | None:
-    """Two-sided p-value of Welch's t-test that two samples have one mean; None where it is not defined."""
+    """The two-sided p-value of Welch's t-test that two samples have one mean; None where it is not defined."""
     from scipy.stats import ttest_ind_from_stats  # here, since it takes a second to load
 
     if min(len(first), len(second)) < 2 or stdev(first) == stdev(second) == 0:
         return None
     samples = (part for values in (first, second) for part in (mean(values), stdev(values), len(values)))
     return float(ttest_ind_from_stats(*samples, equal_var=False).pvalue)
+
+
+def compare_order(here: Mapping[str, Sequence[float]], published: Mapping[str, float]) -> str:
+    """A sentence: whether the methods with runs come in the published order, by Welch's t-test of each pair.
+
+    Args:
+        here: the errors of each method's seeds, by its label.
+        published: the published errors of the same methods.
+    """
+    agree, contradict, close, few = 0, [], 0, 0
+    pairs = [sorted(pair, key=published.__getitem__) for pair in combinations(here, 2)]
+    for better, worse in pairs:
+        p = welch_p(here[better], here[worse])
+        if p is None:
+            few += 1
+        elif p >= P_VALUE:
+            close += 1
+        elif mean(here[better]) < mean(here[worse]):
+            agree += 1
+        else:
+            contradict.append(f"{better} above {worse}, p {p:.3f}")
+    parts = [f"{agree} of {len(pairs)} pairs differ as published"]
+    parts += [f"{len(contradict)} the other way round ({'; '.join(contradict)})"] if contradict else []
+    parts += [f"{close} do not differ (p of {P_VALUE:g} or more)"] if close else []
+    parts += [f"{few} have not enough seeds"] if few else []
+    return ", ".join(parts)
