@@ -27,7 +27,7 @@ from puzzlemix.evaluation.auto_attack import auto_attack, check_auto_attack
 from puzzlemix.evaluation.calibration import calibration
 from puzzlemix.evaluation.corrupted import corruption_errors
 from puzzlemix.evaluation.evaluator import Evaluator, attack_errors, check_evaluation, clean_errors, train_error
-from puzzlemix.evaluation.results import check_seed, read_evaluation, results_path, with_earlier
+from puzzlemix.evaluation.results import earlier_evaluation, results_path
 from puzzlemix.evaluation.self_checks import self_checks, zero_gradients
 from puzzlemix.reporting.run_tables import failed_checks, summary
 from puzzlemix.runtime import distributed
@@ -53,13 +53,14 @@ def main(config: DictConfig) -> None:
     output = output_file(config["output"], default=results_path(config["checkpoint"]), endings=(".json",))
 
     of = {"weights": digest(network), "evaluated_on": data.evaluated_on, "seed": config["seed"]}
-    check_seed(of, read_evaluation(output), output)
+    earlier_evaluation(output, **of)  # raises if it holds results of another seed
     unfinished = output.with_name(f"{output.stem}_unfinished.json")
     evaluator = Evaluator(network, data, config["test_batch_size"], config["seed"]).keeping(unfinished, of["weights"])
     results = {**of, "epochs": epochs, **measure(evaluator, corrupted, config)}
     if distributed.is_main():
         results |= {"checkpoint": config["checkpoint"], "test_batch_size": config["test_batch_size"], **ran_on}
-        results = with_earlier(results, read_evaluation(output))
+        earlier = earlier_evaluation(output, **of)  # read now, since another evaluation may have ended meanwhile
+        results = {**earlier, **results, "attacks": earlier.get("attacks", {}) | results["attacks"]}
         results["self_checks"] = [check._asdict() for check in self_checks(results)]
         write_text(output, json.dumps(results, indent=2) + "\n")
         show(results)

@@ -38,7 +38,7 @@ def test_sound_errors_fire_none():
         ({"zero_gradients": 10.1}, "the gradient is zero for at most 10 % of images"),
         (
             {"auto_attack": {"after": {**AFTER, "square": 85.3}}},
-            "an attack without gradients fools few that those with gradients left, 0.2 points",
+            "an attack without gradients fools at most 0.2 points more than those with gradients",
         ),
     ],
 )
