@@ -63,7 +63,7 @@ BAD = {
     "recipe=imagenet_fast recipe.epochs=1": r"digits has too few training images for a batch of 1024",
     "attack=fgsm attack.fgsm8.eps_255=300": r"attack 'fgsm8': eps_255, in 1/255 of the pixel range, must be a number",
     "attack=fgsm attack.fgsm8.steps=0": r"attack 'fgsm8': steps must be a whole number, at least 1, not 0",
-    "attack=fgsm attack.fgsm8.eps_255=null": r"attack 'fgsm8' must not have null",
+    "attack=fgsm attack.fgsm8.eps_255=null": r"attack 'fgsm8': eps_255, .* must be a number, in \[0, 255\], not None",
     "test_batch_size=0": r"test_batch_size must be a whole number, at least 1, not 0",
     "mixup=puzzlemix mixup.prob=2": r"prob must be a number, in \[0, 1\], not 2",
     "mixup=puzzlemix mixup.n_labels=1": r"n_labels must be a whole number, at least 2, at most 256, not 1",
