@@ -1,9 +1,9 @@
-r"""Compare runs with the published numbers, and list them.
+r"""Compare runs with published numbers, draw their errors, and list them.
 
-python scripts/compare.py                                        # every table that has runs
+python scripts/compare.py                                        # all tables that have runs
 python scripts/compare.py table=cifar100_preactresnet18 output=table.tex
 python scripts/compare.py curves table=cifar100_preactresnet18 output=curves.png     # errors at each epoch
-python scripts/compare.py runs method=puzzlemix sort=error       # all runs, whatever state they are in
+python scripts/compare.py runs method=puzzlemix sort=error       # all runs, in any state
 """
 
 from pathlib import Path

@@ -1,4 +1,4 @@
-"""Evaluate a checkpoint: clean, under attack, on corrupted images, its calibration, and checks of the attacks.
+"""Evaluate a checkpoint: errors on clean, attacked and corrupted images, calibration, and checks of the attacks.
 
 python scripts/evaluate.py checkpoint=results/runs/NAME/seed0/checkpoints/last.pt suite=paper
 python scripts/evaluate.py checkpoint=models/NAME.pt suite=full test_batch_size=500
@@ -42,13 +42,13 @@ from puzzlemix.training.precision import Arithmetic
 def main(config: DictConfig) -> None:
     config = plain(config)
     device = distributed.join(config["device"])
-    ran_on = environment()  # now, since files and commit may change before the last attack ends
+    ran_on = environment()  # read now, since files and commit may change before the last attack ends
     require_whole("seed", config["seed"], least=0)
     check_evaluation(config["test_batch_size"], config["attack"])
     (data, network, *_), epochs = load_experiment(config["checkpoint"], CONFIGS, device)
     check_auto_attack(**config["auto_attack"], classes=data.num_classes)
     Arithmetic().prepare(network)
-    torch.backends.cudnn.benchmark = False  # which kernels are fastest may change after a kill
+    torch.backends.cudnn.benchmark = False  # the fastest kernels may be others after a kill
     corrupted = corrupted_images(config["corruptions"], data)
     output = output_file(config["output"], default=results_path(config["checkpoint"]), endings=(".json",))
 
@@ -70,7 +70,7 @@ def main(config: DictConfig) -> None:
 
 
 def measure(evaluator: Evaluator, corrupted: CorruptedImages | None, config: Mapping[str, Any]) -> dict[str, Any]:
-    """All that the config asks for, the longest last; errors are in percent."""
+    """Measure all that the config asks for, the longest part last; errors are in percent."""
     results = clean_errors(evaluator) | attack_errors(evaluator, config["attack"])
     results |= {"attacks": config["attack"], "zero_gradients": zero_gradients(evaluator)}
     results["calibration"] = calibration(evaluator)
@@ -84,7 +84,7 @@ def measure(evaluator: Evaluator, corrupted: CorruptedImages | None, config: Map
 
 
 def corrupted_images(wanted: str | None, data: Any) -> CorruptedImages | None:
-    """The wanted set of corrupted images, with a warning if there is none or a part is missing."""
+    """The set of corrupted images that the config asks for, with a warning if it is missing or incomplete."""
     if wanted is None:
         return None
     require(isinstance(wanted, str), f"corruptions must be auto or the folder of a set, not {wanted}")
@@ -109,7 +109,7 @@ def warn_once(problem: str) -> None:
 def show(results: dict[str, Any]) -> None:
     """Print a line for each number, and a warning for each check that fails."""
     for title, value in summary(results).items():
-        print(printable(f"{title:32}{value}"))  # names of an earlier evaluation come from a file
+        print(printable(f"{title:32}{value}"))  # an earlier evaluation's names come from a file
     warn(failed_checks(results))
 
 
