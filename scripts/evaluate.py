@@ -61,7 +61,7 @@ def main(config: DictConfig) -> None:
         results |= {"checkpoint": config["checkpoint"], "test_batch_size": config["test_batch_size"], **ran_on}
         earlier = earlier_evaluation(output, **of)  # read now, since another evaluation may have ended meanwhile
         results = {**earlier, **results, "attacks": earlier.get("attacks", {}) | results["attacks"]}
-        results["self_checks"] = [check._asdict() for check in self_checks(results)]
+        results["self_checks"] = self_checks(results)
         write_text(output, json.dumps(results, indent=2) + "\n")
         show(results)
         print(f"{output}")

@@ -6,27 +6,13 @@ Carlini et al., *On Evaluating Adversarial Robustness* (2019).
 
 from collections.abc import Iterable, Mapping
 from itertools import permutations
-from typing import Any, NamedTuple
+from typing import Any
 
 import torch
 from torch import Tensor
 
 from puzzlemix.evaluation.evaluator import Evaluator
 from puzzlemix.mixing.saliency import gradient_of_loss
-
-
-class SelfCheck(NamedTuple):
-    """A check of a network's errors.
-
-    Attributes:
-        check: what must hold.
-        fired: whether it does not hold.
-        found: the errors that were compared, in words; None if the errors that the check needs were not measured.
-    """
-
-    check: str
-    fired: bool
-    found: str | None
 
 
 def zero_gradients(evaluator: Evaluator) -> float:
@@ -41,8 +27,13 @@ def zero_gradients(evaluator: Evaluator) -> float:
     return 100 * zero / images
 
 
-def self_checks(results: Mapping[str, Any]) -> list[SelfCheck]:
-    """All checks of an evaluation's results: the clean error, those under attack, and `zero_gradients`."""
+def self_checks(results: Mapping[str, Any]) -> list[dict[str, Any]]:
+    """Check an evaluation's results: the clean error, those under attack, and `zero_gradients`.
+
+    Returns:
+        For each check: `check`, what must hold; `fired`, whether it does not hold; `found`, the errors that it
+        compared, in words, or None if they were not measured.
+    """
     clean, share = results["top1_error"], results["zero_gradients"]
     attacked = [(settings, results[f"{name}_error"]) for name, settings in results["attacks"].items()]
 
@@ -74,10 +65,10 @@ def self_checks(results: Mapping[str, Any]) -> list[SelfCheck]:
     ]
 
 
-def _worst(check: str, candidates: Iterable[tuple[float, str]], allowed: float = 0.0) -> SelfCheck:
+def _worst(check: str, candidates: Iterable[tuple[float, str]], allowed: float = 0.0) -> dict[str, Any]:
     """The check, which fires if its worst candidate exceeds what is allowed."""
     excess, found = max(candidates, default=(0.0, None))
-    return SelfCheck(check.format(allowed), excess > allowed, found)
+    return {"check": check.format(allowed), "fired": excess > allowed, "found": found}
 
 
 def attack_name(settings: Mapping[str, Any]) -> str:
