@@ -94,7 +94,7 @@ BAD = {
         lambda folder: [(folder / name).rename(folder.parent / name) for name in CLASSES[1:]]
     ),
     r"dog has 1 image: 2 are needed": lambda folder: write_class_folders(folder, ["dog"], 1, (16, 16)),
-    r"empty holds no image that Pillow reads: give source=FOLDER": lambda folder: (folder / "empty").mkdir(),
+    r"empty holds no image \(.*\): give source=FOLDER": lambda folder: (folder / "empty").mkdir(),
     r"has train/ but neither test/ nor val/: add one, or give source=.*/train": (
         lambda folder: write_class_folders(folder / "train", CLASSES, 2, (16, 16))
     ),

@@ -3,9 +3,7 @@
 import os
 import signal
 import sys
-from collections import Counter
 from collections.abc import Iterator, Sequence
-from functools import cache
 from pathlib import Path
 from typing import IO, NamedTuple
 
@@ -18,8 +16,6 @@ from torch.utils.data import DataLoader, Dataset
 from puzzlemix.runtime import distributed
 from puzzlemix.runtime.errors import InputError, RunError, require
 
-SYSTEM_NAMES = {"__macosx", "@eadir", "$recycle.bin", "system volume information", "thumbs.db", "desktop.ini"}
-NOT_DECODED = "BUFR", "GRIB", "HDF5", "MPEG", "WMF"  # Pillow recognises these formats, but cannot decode them
 BACKGROUND = "white"  # as on a web page: most transparent images are black drawings, which stay visible on it
 LAST_READS_S = 60  # how long a worker reads on after a SIGTERM
 
@@ -40,74 +36,40 @@ class ImageFiles(NamedTuple):
 def find_images(folder: Path, remedy: str, warn: bool = False) -> ImageFiles:
     """Find all images in `<folder>/<class>/`, in the order and with the labels of torchvision's `ImageFolder`.
 
-    It leaves out files that Pillow does not decode, by their ending, and hidden or system files and folders. With
-    `warn` a line on stderr reports them.
+    Files and folders whose names begin with a dot are left out. Other files that are no images by their ending are left
+    out too, and counted in a warning on stderr if `warn`.
 
     Raises:
         InputError: the folder or its class folders are missing, or a class has no image.
     """
+    from torchvision.datasets.folder import IMG_EXTENSIONS, is_image_file, make_dataset  # here: reports do without it
+
     require(folder.is_dir(), f"{folder} is not there: {remedy}")
-    hidden: list[str] = []
-    _, classes, loose = next(_walk(str(folder), hidden))
+    classes = class_names(folder)
     require(bool(classes), f"{folder} does not hold a folder of images for each class: {remedy}")
 
-    names, labels, unread = [], [], Counter()
-    for label, name in enumerate(classes):
-        tree = sorted(_walk(os.path.join(folder, name), hidden))
-        files = [os.path.join(parent, file) for parent, _, in_parent in tree for file in in_parent]
-        images = [file for file in files if is_image(file)]
-        others = Counter(_ending(file) for file in {*files} - {*images})
-        found = f" ({_counts(others)}: convert these)" if others else ""
-        require(bool(images), f"{folder / name} holds no image that Pillow reads{found}: {remedy}")
-        names += [os.fsencode(file.removeprefix(f"{folder}{os.sep}")) for file in images]
-        labels += [label] * len(images)
-        unread += others
+    parent = f"{folder}{os.sep}"
+    files = make_dataset(
+        folder,
+        {name: label for label, name in enumerate(classes)},
+        is_valid_file=lambda path: f"{os.sep}." not in path.removeprefix(parent),
+        allow_empty=True,
+    )
+    images = [(os.fsencode(path.removeprefix(parent)), label) for path, label in files if is_image_file(path)]
+    labels = np.array([label for _, label in images], np.int64)
 
-    hidden = [path.removeprefix(f"{folder}{os.sep}") for path in hidden]
-    left_out = [f"{_counts(unread)} (Pillow does not read these)"] if unread else []
-    left_out += [f"{len(hidden)} hidden or of an operating system ({_first_of(hidden)})"] if hidden else []
-    left_out += [f"{len(loose)} outside the class folders ({_first_of(loose)})"] if loose else []
-    if warn and left_out and distributed.is_main():
-        sys.stderr.write(f"warning: {folder}: left out {'; '.join(left_out)}\n")
-    return ImageFiles(folder, np.array(names), np.array(labels, np.int64), classes)
+    counts = np.bincount(labels, minlength=len(classes))
+    fewest, endings = counts.argmin(), ", ".join(IMG_EXTENSIONS)
+    require(counts[fewest] > 0, f"{folder / classes[fewest]} holds no image ({endings}): {remedy}")
+    others = len(files) - len(images)
+    if warn and others and distributed.is_main():
+        sys.stderr.write(f"warning: {folder}: {others} files in class folders are left out, not images ({endings})\n")
+    return ImageFiles(folder, np.array([name for name, _ in images]), labels, classes)
 
 
-def is_hidden(name: str) -> bool:
-    """Whether a file or folder is hidden, or an operating system's own."""
-    return name.startswith(".") or name.lower() in SYSTEM_NAMES
-
-
-def is_image(name: str) -> bool:
-    """Whether a file has the ending of a format that Pillow decodes."""
-    return _ending(name) in _readable_endings()
-
-
-def _walk(top: str, hidden: list[str]) -> Iterator[tuple[str, list[str], list[str]]]:
-    """`os.walk`, names sorted, without hidden files and folders, whose paths it appends to `hidden`."""
-    for parent, folders, files in os.walk(top, followlinks=True):
-        out = {name for name in (*folders, *files) if is_hidden(name)}
-        hidden += [os.path.join(parent, name) for name in sorted(out)]
-        folders[:], files = sorted({*folders} - out), sorted({*files} - out)
-        yield parent, folders, files
-
-
-def _ending(name: str) -> str:
-    return os.path.splitext(name)[1].lower()
-
-
-@cache
-def _readable_endings() -> frozenset[str]:
-    formats = Image.registered_extensions()
-    decoded = {*Image.OPEN, "MPO"} - {*NOT_DECODED}  # the JPEG reader opens MPO
-    return frozenset(ending for ending, name in formats.items() if name in decoded)
-
-
-def _first_of(names: Sequence[str]) -> str:
-    return ", ".join([*names[:3], "..."] if len(names) > 3 else names)
-
-
-def _counts(endings: Counter[str]) -> str:
-    return ", ".join(f"{count} {ending or 'without an ending'}" for ending, count in sorted(endings.items()))
+def class_names(folder: Path) -> list[str]:
+    """Names of the class folders in a folder, sorted."""
+    return sorted(entry.name for entry in os.scandir(folder) if entry.is_dir() and not entry.name.startswith("."))
 
 
 # --- decoding ---

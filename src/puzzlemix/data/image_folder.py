@@ -7,7 +7,7 @@ import numpy as np
 from tqdm import tqdm
 
 from puzzlemix.data.arrays import Arrays
-from puzzlemix.data.image_files import ImageFiles, find_images, is_hidden, read_fitted
+from puzzlemix.data.image_files import ImageFiles, class_names, find_images, read_fitted
 from puzzlemix.runtime.errors import require
 from puzzlemix.runtime.seeding import numpy_stream
 
@@ -30,7 +30,7 @@ def read_image_folder(source: Path, image_size: Sequence[int], test_share: float
     """
     require(0 < test_share < 1, f"test_share must lie in (0, 1), not {test_share}")
     require(source.is_dir(), f"{source} is not there: {REMEDY}")
-    if _holds_folders(source / "train"):
+    if (source / "train").is_dir() and class_names(source / "train"):  # not a class called train
         test = next((folder for folder in (source / "test", source / "val") if folder.is_dir()), None)
         require(
             test is not None, f"{source} has train/ but neither test/ nor val/: add one, or give source={source}/train"
@@ -51,11 +51,6 @@ def channel_statistics(x: np.ndarray) -> tuple[list[float], list[float]]:
     variance = np.mean([((image - mean) ** 2).mean((0, 1)) for image in x], axis=0)  # (C,)
     mean, std = ([round(float(value) / 255, 3) for value in channel] for channel in (mean, variance**0.5))
     return mean, [value or 1.0 for value in std]
-
-
-def _holds_folders(folder: Path) -> bool:
-    """Whether this is a folder of class folders, not a class named `train`."""
-    return folder.is_dir() and any(path.is_dir() and not is_hidden(path.name) for path in folder.iterdir())
 
 
 def _split(files: ImageFiles, test_share: float, seed: int) -> tuple[ImageFiles, ImageFiles]:
