@@ -76,9 +76,7 @@ def class_names(folder: Path) -> list[str]:
 
 
 def read_rgb(file: Path | IO[bytes], name: str | None = None, turn_upright: bool = False) -> Image.Image:
-    """Read an image file as RGB.
-
-    It keeps the upper 8 of 16 bits and the first frame of an animation. Transparent pixels show `BACKGROUND`.
+    """Read an image file as RGB: the first frame of an animation, transparent pixels over `BACKGROUND`.
 
     Args:
         file: its path, or the open file.
@@ -86,15 +84,18 @@ def read_rgb(file: Path | IO[bytes], name: str | None = None, turn_upright: bool
         turn_upright: turn the image upright by its EXIF data.
 
     Raises:
-        InputError: the file cannot be decoded, or holds numbers of 32 bits, whose range is unknown.
+        InputError: the file cannot be decoded, or has more than 8 bits a channel.
     """
     try:
         with Image.open(file) as image:
-            has_32_bits = image.mode == "F" or (image.mode == "I" and image.format not in ("PNG", "PPM"))
-            require(not has_32_bits, f"{name or file} holds numbers of 32 bits, not pixels: save it with 8 or 16 bits")
-            image.load()
-            rgb = _opaque(_upper_bits(image)).convert("RGB")
-        return ImageOps.exif_transpose(rgb) if turn_upright else rgb
+            has_8_bits = not image.mode.startswith(("I", "F"))
+            require(has_8_bits, f"{name or file} has more than 8 bits a channel: save it with 8 bits")
+            image = image.copy()  # unlike a JPEG that was opened, its copy does not pass over damaged EXIF data
+            if turn_upright:
+                image = ImageOps.exif_transpose(image)
+            if image.has_transparency_data:
+                image = Image.alpha_composite(Image.new("RGBA", image.size, BACKGROUND), image.convert("RGBA"))
+            return image.convert("RGB")
     except InputError:
         raise
     except (OSError, SyntaxError, ValueError, Image.DecompressionBombError) as error:
@@ -114,28 +115,6 @@ def read_fitted(path: Path, image_size: Sequence[int]) -> Image.Image:
     """
     height, width = image_size
     return ImageOps.fit(read_rgb(path, turn_upright=True), (width, height), Image.Resampling.BICUBIC)
-
-
-def _upper_bits(image: Image.Image) -> Image.Image:
-    """The upper 8 bits of an image of 16, which `convert` would clip at 255; any other image unchanged."""
-    if not image.mode.startswith("I"):
-        return image
-    pixels = np.asarray(image)
-    upper = Image.fromarray((pixels >> 8).astype(np.uint8))
-    if "transparency" in image.info:  # one grey level of 16 bits
-        upper.putalpha(Image.fromarray(255 * (pixels != image.info["transparency"]).astype(np.uint8)))
-    upper.info = image.info  # holds the orientation
-    return upper
-
-
-def _opaque(image: Image.Image) -> Image.Image:
-    """A transparent image over `BACKGROUND`; any other image unchanged."""
-    if not image.has_transparency_data:
-        return image
-    opaque = Image.new("RGBA", image.size, BACKGROUND)
-    opaque.alpha_composite(image.convert("RGBA"))
-    opaque.info = {key: value for key, value in image.info.items() if key != "transparency"}
-    return opaque
 
 
 # --- reading ahead ---
