@@ -2,7 +2,7 @@
 
 import os
 from collections.abc import Callable, Iterator, Sequence
-from concurrent.futures import ThreadPoolExecutor
+from multiprocessing.pool import ThreadPool
 from pathlib import Path
 
 import torch
@@ -16,29 +16,27 @@ from puzzlemix.data.augment import Colors, change_colors, draw_colors
 from puzzlemix.data.checks import LONGEST_SIDE, check_image_size, check_labels, check_name
 from puzzlemix.data.image_files import ImageFiles, find_images, read_batches, read_rgb
 from puzzlemix.data.sharding import epoch_shards, places_in_batch
-from puzzlemix.runtime.errors import InputError, nearest, require, require_number, require_whole
+from puzzlemix.runtime.errors import require, require_choice, require_number, require_whole
 from puzzlemix.runtime.files import cannot_be_written, unfinished_of
 from puzzlemix.runtime.seeding import torch_seed
 
 VIEW = "crop_pixels", "min_scale", "resized_to"  # the keys of a view, which a phase of a recipe may have
 SHORT_SIDES = {"train": (352, 160), "val": (352,)}  # pixels, of each split's copies for the fast ImageNet recipe
-FILES_AT_ONCE = 1000  # that the threads copy before the progress bar moves on
+FILES_AT_ONCE = 100  # that a thread copies before the progress bar moves on
 
 
 class ImageFolders:
     """A dataset in `<root>/<name>/train/<class>/` and `<root>/<name>/val/<class>/`, such as ImageNet.
 
+    Arguments, attributes and methods that `ArrayData` has too are described there.
+
     Args:
-        name, num_classes, mean, std, root: as for `ArrayData`.
         image_size: height and width in pixels of test images, and of training images unless a view changes it.
         test_resize: short side in pixels to which test images are resized before they are cropped to their centre.
         test_resized_to: evaluate on copies of the test images with this short side; None for the images themselves.
         color_jitter: largest change of brightness, contrast and saturation of training images, as a share; 0 for none.
         lighting: standard deviation of AlexNet's colour noise on training images; 0 for none.
         workers: processes that read images, for each process that trains; 0 for none.
-        train_images, test_images: how many images the folders must hold; None for any number.
-
-    Attributes are those of `ArrayData`; `unclipped` depends on `color_jitter` and `lighting`.
 
     Raises:
         InputError: an argument is out of range.
@@ -88,15 +86,16 @@ class ImageFolders:
             InputError: the folders are missing, or the dataset is not what its config says.
         """
         self.device = device
-        self._train, self._test = self._find("train"), self._find("val")
-        if self.test_resized_to is not None:
-            copies = self._copies("val", "dataset.test_resized_to", self.test_resized_to)
-            self._test = self._test._replace(folder=copies)
-        self.classes = self._train.classes
-        self.train_count, self.test_count = len(self._train.labels), len(self._test.labels)
-        is_alike = self._test.classes == self.classes
-        remedy = "sort the images of val/ into those of train/"
-        require(is_alike, f"{self.folder}: train/ and val/ do not have the same class folders: {remedy}")
+        train, test = (self._find(split) for split in ("train", "val"))
+        require(
+            train.classes == test.classes,
+            f"{self.folder}: train/ and val/ do not have the same class folders: sort the images of val/ into "
+            "those of train/",
+        )
+        self._files = {"train": train, "val": test}
+        self.classes = train.classes
+        self.train_count, self.test_count = len(train.labels), len(test.labels)
+        self._test = test if self.test_resized_to is None else self._copies("val", self.test_resized_to)
 
     def steps(self, batch_size: int, drop_last: bool) -> int:
         """Number of training steps in an epoch."""
@@ -104,13 +103,13 @@ class ImageFolders:
 
     def check_view(self, **view: object) -> None:
         """Raise `InputError` if a view in a recipe has wrong values, or copies of the images that are missing."""
-        for key in sorted(set(view) - set(VIEW)):
-            raise InputError(f"unknown '{key}' in the view of a recipe's phase{nearest(key, VIEW)}")
+        for key in view:
+            require_choice("key of a view in a recipe", key, VIEW)
         if view.get("crop_pixels") is not None:
-            require_whole("crop_pixels of a recipe's phase", view["crop_pixels"], least=1)
-        require_number("min_scale of a recipe's phase", view.get("min_scale", 0), 0, 1)
+            require_whole("crop_pixels of a view in a recipe", view["crop_pixels"], least=1)
+        require_number("min_scale of a view in a recipe", view.get("min_scale", 0), 0, 1)
         if view.get("resized_to") is not None:
-            self._train_copies(view["resized_to"])
+            self._copies("train", view["resized_to"])
 
     def train_batches(
         self,
@@ -139,7 +138,7 @@ class ImageFolders:
             RunError: an image cannot be read.
             InputError: the copies are missing.
         """
-        files = self._train if resized_to is None else self._train_copies(resized_to)
+        files = self._files["train"] if resized_to is None else self._copies("train", resized_to)
         size = self.image_size if crop_pixels is None else (crop_pixels, crop_pixels)
         crop = v2.RandomResizedCrop(size, scale=(min_scale, 1))
         images = _Images(files, v2.Compose([crop, v2.RandomHorizontalFlip(), v2.PILToTensor()]), seed, epoch)
@@ -155,16 +154,12 @@ class ImageFolders:
             yield pixels, labels
 
     def test_batches(self, shards: Sequence[Sequence[int]]) -> Iterator[tuple[Tensor, Tensor]]:
-        """The centres (B, 3, H, W) of test images, and labels (B,), at the places in each shard.
-
-        Raises:
-            RunError: an image cannot be read.
-        """
+        """The centres (B, 3, H, W) of test images, and labels (B,). Raises `RunError` if an image cannot be read."""
         return self._centres(self._test, shards)
 
     def plain_train_batches(self, shards: Sequence[Sequence[int]]) -> Iterator[tuple[Tensor, Tensor]]:
-        """The centres (B, 3, H, W) of training images, and labels (B,), likewise."""
-        return self._centres(self._train, shards)
+        """The centres (B, 3, H, W) of training images, and labels (B,), as `test_batches`."""
+        return self._centres(self._files["train"], shards)
 
     def _centres(self, files: ImageFiles, shards: Sequence[Sequence[int]]) -> Iterator[tuple[Tensor, Tensor]]:
         centre = v2.Compose([v2.Resize([self.test_resize]), v2.CenterCrop(self.image_size), v2.PILToTensor()])
@@ -183,16 +178,11 @@ class ImageFolders:
         check_labels(str(folder), files.labels, self.num_classes, remedy)
         return files
 
-    def _train_copies(self, short_side: int) -> ImageFiles:
-        return self._train._replace(folder=self._copies("train", "resized_to of a recipe's phase", short_side))
-
-    def _copies(self, split: str, key: str, short_side: int) -> Path:
-        """The folder of a split's copies; `key` is the config's key for their short side."""
-        require_whole(key, short_side, least=1)
+    def _copies(self, split: str, short_side: int) -> ImageFiles:
         folder, made = resized_folder(self.folder, split, short_side), list(SHORT_SIDES[split])
         remedy = f"`python scripts/prepare_data.py dataset={self.name}` makes copies of {made} pixels"
         require(folder.is_dir(), f"{folder} is not there: {remedy}")
-        return folder
+        return self._files[split]._replace(folder=folder)
 
 
 class _Images(Dataset):
@@ -224,7 +214,7 @@ def write_resized_copies(source: Path, destination: Path, short_side: int) -> No
     are written, and an interrupted call resumes there.
 
     Raises:
-        InputError: the source has no class folders, or an image cannot be read.
+        InputError: an image cannot be read.
         RunError: a copy cannot be written.
     """
     files = find_images(source, "give the folder that holds <class>/ with images")
@@ -236,11 +226,10 @@ def write_resized_copies(source: Path, destination: Path, short_side: int) -> No
             _write_copy(files.path(index), copies.path(index), short_side)
 
     count = len(files.names)
-    bar = tqdm(total=count, desc=destination.name, unit="image", disable=None)
-    with bar, ThreadPoolExecutor(os.cpu_count()) as threads:  # Pillow releases Python's lock while it works
-        for start in range(0, count, FILES_AT_ONCE):
-            for _ in threads.map(write, range(start, min(start + FILES_AT_ONCE, count))):
-                bar.update()
+    with ThreadPool() as threads:  # Pillow releases Python's lock while it works
+        copied = threads.imap(write, range(count), chunksize=FILES_AT_ONCE)
+        for _ in tqdm(copied, destination.name, count, unit="image", disable=None):
+            pass
     os.replace(unfinished, destination)
 
 
