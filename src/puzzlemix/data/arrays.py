@@ -22,7 +22,7 @@ from puzzlemix.runtime.seeding import torch_seed
 
 
 class Arrays(NamedTuple):
-    """One split of a dataset, and what its npz file holds."""
+    """One split of a dataset, and the content of its npz file."""
 
     x: np.ndarray  # (N, H, W, C) uint8
     y: np.ndarray  # (N,) int64
@@ -30,11 +30,7 @@ class Arrays(NamedTuple):
 
 
 def write_arrays(path: Path, arrays: Arrays) -> None:
-    """Write one split, whole or not at all.
-
-    Raises:
-        RunError: the file cannot be written.
-    """
+    """Write one split, whole or not at all. Raises `RunError` if the file cannot be written."""
     with whole_file(path) as file:
         np.savez(file, **arrays._asdict())
 
@@ -56,14 +52,14 @@ class ArrayData:
 
     Attributes:
         evaluated_on: "test" or "validation", the images that errors are measured on.
-        classes: names of the K classes. This and what follows is there after `load`.
+        classes: names of the K classes. `load` sets this and the next two.
         train_count, test_count: number of images to train on and to evaluate on.
 
     Raises:
         InputError: an argument is out of range.
     """
 
-    workers = 4  # processes that read corrupted test images where these are files, as Tiny-ImageNet-C
+    workers = 4  # processes that read corrupted test images where these are files, as in Tiny-ImageNet-C
     unclipped = False  # whether values of training images leave [0, 1]
 
     def __init__(
@@ -93,11 +89,7 @@ class ArrayData:
         self.folder = Path(root) / name
 
     def read(self, split: str) -> Arrays:
-        """The split "train" or "test" as its file holds it.
-
-        Raises:
-            InputError: the file is missing or damaged.
-        """
+        """Read the file of the split "train" or "test". Raises `InputError` if it is missing or damaged."""
         path = self.folder / f"{split}.npz"
         require(path.is_file(), f"{path} is not there: {self._prepare}")
         try:
@@ -125,9 +117,9 @@ class ArrayData:
         )
 
     def check(self, train: Arrays, test: Arrays, remedy: str) -> None:
-        """Raise `InputError`, with the remedy, unless two splits are whole, alike, and what the config says."""
+        """Raise `InputError`, with the remedy, unless both splits are whole, alike, and what the config says."""
         size = (*self.image_size, len(self.mean))
-        for split, (x, y, classes) in (("train", train), ("test", test)):
+        for split, (x, y, _) in (("train", train), ("test", test)):
             where, expected = f"{self.name} {split}", self.expected_images[split]
             has_images = x.ndim == 4 and x.dtype == np.uint8 and len(x) > 0
             has_labels = y.dtype == np.int64 and y.shape == x.shape[:1]
@@ -143,12 +135,9 @@ class ArrayData:
             )
             require(expected in (None, len(y)), f"{where}: {len(y)} images instead of {expected}: {remedy}")
             check_labels(where, y, self.num_classes, remedy)
-            require(
-                len(classes) == self.num_classes,
-                f"{where}: names of {len(classes)} classes instead of {self.num_classes}: {remedy}",
-            )
-        is_alike = np.array_equal(train.classes, test.classes)
-        require(is_alike, f"{self.name}: train and test number their classes differently: {remedy}")
+        is_alike = len(train.classes) == self.num_classes and np.array_equal(train.classes, test.classes)
+        what = f"the same {self.num_classes} classes in the same order"
+        require(is_alike, f"{self.name}: train and test do not name {what}: {remedy}")
 
     def steps(self, batch_size: int, drop_last: bool) -> int:
         """Number of training steps in an epoch."""
@@ -159,7 +148,7 @@ class ArrayData:
         require(not view, f"{self.name} has images of one size: a recipe with phases ({sorted(view)}) needs ImageNet")
 
     def train_batches(
-        self, batch_size: int, drop_last: bool, seed: int, epoch: int, first_step: int = 0, **view: object
+        self, batch_size: int, drop_last: bool, seed: int, epoch: int, first_step: int = 0
     ) -> Iterator[tuple[Tensor, Tensor]]:
         """This process's share of an epoch: images (B / P, C, H, W) in [0, 1], augmented, and labels (B / P,).
 
@@ -171,9 +160,7 @@ class ArrayData:
             drop_last: leave out an incomplete last batch.
             seed, epoch: fix order and augmentation.
             first_step: the first batch to give, from 0.
-            view: must be empty, see `check_view`.
         """
-        self.check_view(**view)
         x, y = self._train
         generator = torch.Generator(x.device)
         shards = epoch_shards(len(y), batch_size, drop_last, seed, epoch)
@@ -195,15 +182,14 @@ class ArrayData:
 
     @property
     def _remedy(self) -> str:
-        """What to do if the files are not what the config says."""
         return f"delete {self.folder} and {self._prepare}"
 
     @property
     def _prepare(self) -> str:
         """How to make the files. The name does not say whether the images are the user's own."""
-        script, name = "python scripts/prepare_data.py", self.folder.name
+        name = self.folder.name
         own = f"dataset=image_folder dataset.name={name} source=FOLDER"
-        return f"run `{script} dataset={name}`, for images of your own with `{own}`"
+        return f"run `python scripts/prepare_data.py dataset={name}`, for your own images with `{own}`"
 
     def _hold_out(self, train: Arrays) -> tuple[Arrays, Arrays]:
         """The training images in two parts: to train on, and the last of each class to evaluate on."""
@@ -216,7 +202,6 @@ class ArrayData:
 
 
 def _unchanged(x: Tensor, y: Tensor, shards: Iterable[Sequence[int]]) -> Iterator[tuple[Tensor, Tensor]]:
-    """Images (B, C, H, W) in [0, 1] and labels (B,), at the places in each shard."""
     for shard in shards:
         is_even = isinstance(shard, range)  # then no index goes to the device, and a GPU is not waited for
         own = slice(shard.start, shard.stop, shard.step) if is_even else torch.tensor(shard, device=y.device)

@@ -1,7 +1,7 @@
 """Corrupted test images: CIFAR-10-C, CIFAR-100-C, Tiny-ImageNet-C and ImageNet-C.
 
-Source: Hendrycks and Dietterich, ICLR 2019, and github.com/hendrycks/robustness. A set may be
-sorted into a folder for each family of corruptions (`noise/`, ...). It has one of two formats:
+Source: Hendrycks and Dietterich, ICLR 2019, and github.com/hendrycks/robustness. A set has one of two formats, and may
+have a folder for each family of corruptions (`noise/`, ...):
 
     <corruption>.npy                          (5 N, H, W, C) uint8, the N test images at severity 1, then at 2, ...
     labels.npy                                (5 N,) whole numbers
@@ -23,23 +23,11 @@ from puzzlemix.data.checks import check_labels
 from puzzlemix.data.image_files import find_images, read_batches, read_rgb
 from puzzlemix.runtime.errors import InputError, require
 
-STANDARD = (  # the mean corruption error is a mean over these
-    "gaussian_noise",
-    "shot_noise",
-    "impulse_noise",
-    "defocus_blur",
-    "glass_blur",
-    "motion_blur",
-    "zoom_blur",
-    "snow",
-    "frost",
-    "fog",
-    "brightness",
-    "contrast",
-    "elastic_transform",
-    "pixelate",
-    "jpeg_compression",
-)
+NOISE = "gaussian_noise", "shot_noise", "impulse_noise"
+BLUR = "defocus_blur", "glass_blur", "motion_blur", "zoom_blur"
+WEATHER = "snow", "frost", "fog", "brightness"
+DIGITAL = "contrast", "elastic_transform", "pixelate", "jpeg_compression"
+STANDARD = (*NOISE, *BLUR, *WEATHER, *DIGITAL)  # the 15 that the mean corruption error is a mean over
 RELEASED = (*STANDARD, "speckle_noise", "gaussian_blur", "spatter", "saturate")  # the last four are for tuning
 SEVERITIES = (1, 2, 3, 4, 5)
 
@@ -60,10 +48,10 @@ class CorruptedImages(NamedTuple):
 
     Attributes:
         folder: the set's folder.
-        corruptions: the corruptions that are whole, in the released order. Each has a function that takes a severity
-            and the places among the test images for each batch, and gives batches on the dataset's device. It raises
-            `RunError` if an image cannot be read.
-        missing: the released corruptions that are not whole, in words.
+        corruptions: a function for each whole corruption, in the released order. It takes a severity and the places
+            among the test images for each batch, and gives batches on the dataset's device. It raises `RunError` if an
+            image cannot be read.
+        missing: the released corruptions that are missing or not whole, in words.
     """
 
     folder: Path
@@ -78,7 +66,7 @@ def released_folder(data: Any) -> Path | None:
 
 
 def open_corrupted(folder: Path, data: Any) -> CorruptedImages:
-    """Open a set of corrupted images, and keep the corruptions that have all test images at all severities.
+    """Open a set of corrupted images. A corruption is whole if it has all test images at all severities.
 
     Args:
         folder: the set's folder, see `released_folder`.
@@ -88,11 +76,10 @@ def open_corrupted(folder: Path, data: Any) -> CorruptedImages:
         InputError: the folder is missing, or holds no whole corruption of this dataset.
     """
     on = data.evaluated_on
-    require(on == "test", f"corrupted images are of the test images, but this run is evaluated on {on} images")
+    require(on == "test", f"corrupted images are made of test images, but this run is evaluated on {on} images")
     require(folder.is_dir(), f"{folder} is not there: put {RELEASES.get(data.name, 'such a set')} there")
     if paths := _find(folder, [f"{name}.npy" for name in RELEASED]):
-        labels = _read_labels(folder, data)
-        open_one = partial(_open_array, labels=labels, data=data)
+        open_one = partial(_open_array, labels=_read_labels(folder, data), data=data)
     else:
         paths, open_one = _find(folder, RELEASED), partial(_open_folder, data=data)
     require(bool(paths), f"{folder} holds no corruption, neither {RELEASED[0]}.npy nor {RELEASED[0]}/: {REMEDY}")
@@ -111,14 +98,14 @@ def open_corrupted(folder: Path, data: Any) -> CorruptedImages:
 
 
 def _find(folder: Path, names: Iterable[str]) -> dict[str, Path]:
-    """Those of these files or folders that are in a folder or one of its subfolders, by name without ending."""
+    """Paths of those files or folders that are in a folder or in one of its subfolders, by name without ending."""
     places = [folder, *sorted(path for path in folder.iterdir() if path.is_dir())]
     found = [next((place / name for place in places if (place / name).exists()), None) for name in names]
     return {path.stem: path for path in found if path is not None}
 
 
 def _read_labels(folder: Path, data: Any) -> np.ndarray:
-    """The labels of the dataset's N test images, five times over: (5 N,) whole numbers."""
+    """The labels of the N test images, repeated for each severity: (5 N,) int64."""
     path = _find(folder, ["labels.npy"]).get("labels")
     require(path is not None, f"{folder} has no labels.npy, the classes of its images: {REMEDY}")
     labels, count = _load(path), len(SEVERITIES) * data.test_count
@@ -156,9 +143,9 @@ def _load(path: Path) -> np.ndarray:
 
 
 def _open_folder(path: Path, data: Any) -> Read:
-    """Open a corruption's folder. This reads one image of each severity, before hours are spent on all."""
+    """Open a corruption's folder."""
     for severity in SEVERITIES:
-        _Pictures(path / str(severity), data)[0]
+        _Pictures(path / str(severity), data)[0]  # reads one image, before hours are spent on all
 
     def read(severity: int, shards: Sequence[Sequence[int]]) -> Batches:
         return read_batches(_Pictures(path / str(severity), data), shards, data.workers, data.device)
@@ -167,14 +154,13 @@ def _open_folder(path: Path, data: Any) -> Read:
 
 
 class _Pictures(Dataset):
-    """The images in the folder of a severity, (3, H, W) uint8, and labels. Raises `InputError` unless all are there."""
+    """Images of one severity, (3, H, W) uint8, and labels. Raises `InputError` unless all test images are there."""
 
     def __init__(self, folder: Path, data: Any):
         self.files, self.image_size = find_images(folder, REMEDY), data.image_size
         differing = sorted({*self.files.classes} ^ {*data.classes})
         require(
-            not differing,
-            f"{folder} and {data.name} do not have the same classes ({', '.join(differing[:1])}): {REMEDY}",
+            not differing, f"{folder} and {data.name} differ in classes, such as {''.join(differing[:1])}: {REMEDY}"
         )
         count = len(self.files.labels)
         require(count == data.test_count, f"{folder} has {count} of {data.test_count} images: {REMEDY}")

@@ -36,8 +36,8 @@ class ImageFiles(NamedTuple):
 def find_images(folder: Path, remedy: str, warn: bool = False) -> ImageFiles:
     """Find all images in `<folder>/<class>/`, in the order and with the labels of torchvision's `ImageFolder`.
 
-    Files and folders whose names begin with a dot are left out. Other files that are no images by their ending are left
-    out too, and counted in a warning on stderr if `warn`.
+    It leaves out files and folders whose names begin with a dot, and files that are not images by their ending. With
+    `warn` a line on stderr counts the latter.
 
     Raises:
         InputError: the folder or its class folders are missing, or a class has no image.
@@ -104,14 +104,9 @@ def read_rgb(file: Path | IO[bytes], name: str | None = None, turn_upright: bool
 
 
 def read_fitted(path: Path, image_size: Sequence[int]) -> Image.Image:
-    """Read an image file as `read_rgb` does, upright, resize it (bicubic) until it just covers a size, and crop it.
+    """Read an image file as `read_rgb` does, upright, and resize it (bicubic) until it just covers a size, and crop it.
 
-    Args:
-        path: the file.
-        image_size: height and width in pixels.
-
-    Raises:
-        InputError: the file cannot be read.
+    The size is height and width in pixels. Raises `InputError` if the file cannot be read.
     """
     height, width = image_size
     return ImageOps.fit(read_rgb(path, turn_upright=True), (width, height), Image.Resampling.BICUBIC)
@@ -123,13 +118,13 @@ def read_fitted(path: Path, image_size: Sequence[int]) -> Image.Image:
 def read_batches(
     images: Dataset, shards: Sequence[Sequence[int]], workers: int, device: torch.device
 ) -> Iterator[tuple[Tensor, Tensor]]:
-    """Batches on the device: images (B, 3, H, W) in [0, 1] and labels (B,).
+    """Read batches: images (B, 3, H, W) in [0, 1] and labels (B,), on the device.
 
     Args:
         images: gives an image (3, H, W) uint8 and its label for an index.
         shards: the indices of each batch.
         workers: number of processes that read ahead; 0 for none.
-        device: the batches' device.
+        device: the device of the batches.
 
     Raises:
         RunError: an image cannot be read.
@@ -151,7 +146,7 @@ def read_batches(
 
 
 def _start_workers(loader: DataLoader) -> Iterator[Sequence[Tensor]]:
-    """The loader's iterator. Its workers start with SIGTERM blocked, until `_outlast_sigterm` handles it."""
+    """The loader's iterator. Its workers start with SIGTERM blocked, until they call `_outlast_sigterm`."""
     before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGTERM})
     try:
         return iter(loader)
