@@ -29,7 +29,7 @@ def dataset(root, train=TRAIN, test=TEST, **options):
     for name, content in (("train", train), ("test", test)):
         write_arrays(root / "things" / f"{name}.npz", content)
     options = {"num_classes": 3, "image_size": [12, 16], "mean": [0.5] * 3, "std": [0.2] * 3} | options
-    return ArrayData("things", root=str(root), **options)
+    return ArrayData(name="things", root=str(root), **options)
 
 
 def loaded(root, **options):

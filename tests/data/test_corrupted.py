@@ -18,6 +18,7 @@ from puzzlemix.runtime.errors import InputError, RunError
 Y = np.array([2, 0, 1, 1, 0, 2, 2])  # of the test images
 FAMILIES = {"noise": ["gaussian_noise"], "weather": ["fog", "snow"]}
 NAMES = ["gaussian_noise", "snow", "fog"]  # in the released order
+STATISTICS = {"mean": [0.5] * 3, "std": [0.2] * 3}
 AGAIN = "unpack the released set again"
 
 
@@ -25,7 +26,8 @@ def arrays(root, name="cifar10", size=(32, 32), classes=("a", "b", "c"), y=Y, **
     """A dataset in memory, loaded; its test images have the labels `y`."""
     for split in ("train", "test"):
         write_arrays(root / name / f"{split}.npz", Arrays(crops(len(y), size), y, np.array(classes)))
-    data = ArrayData(name, len(classes), list(size), [0.5] * 3, [0.2] * 3, root=str(root), **options)
+    of_set = {"name": name, "num_classes": len(classes), "image_size": list(size), "root": str(root)}
+    data = ArrayData(**of_set, **STATISTICS, **options)
     data.load(CPU)
     data.workers = 0
     return data
@@ -124,7 +126,8 @@ def test_imagenets_centres_are_read_as_they_are_by_worker_processes(tmp_path):
     for split in ("train", "val"):
         write_class_folders(tmp_path / "imagenet" / split, WNIDS, 2, (240, 260))
     write_folder_set(tmp_path / "ImageNet-C" / "weather", WNIDS, (224, 224), ["fog"])
-    data = ImageFolders("imagenet", 3, [224, 224], [0.5] * 3, [0.2] * 3, workers=2, test_images=6, root=str(tmp_path))
+    of_set = {"name": "imagenet", "num_classes": 3, "image_size": [224, 224], "root": str(tmp_path)}
+    data = ImageFolders(workers=2, test_images=6, **of_set, **STATISTICS)
     data.load(CPU)
     images = open_corrupted(released_folder(data), data)
     assert list(images.corruptions) == ["fog"]

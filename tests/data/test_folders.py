@@ -32,7 +32,7 @@ def root(tmp_path_factory):
 def images_of(root, workers=0, image_size=(32, 32), **options):
     """The dataset, loaded."""
     options = {"num_classes": 3, "mean": [0.5] * 3, "std": [0.2] * 3, "test_resize": 40} | options
-    data = ImageFolders("small", image_size=image_size, workers=workers, root=str(root), **options)
+    data = ImageFolders(name="small", image_size=image_size, workers=workers, root=str(root), **options)
     data.load(CPU)
     return data
 

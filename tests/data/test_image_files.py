@@ -72,7 +72,9 @@ def test_hidden_files_are_left_out_of_large_datasets(tmp_path):
     for split in ("train", "val"):
         write_class_folders(tmp_path / "pets" / split, CLASSES, 2, (16, 16))
         add_hidden(tmp_path / "pets" / split)
-    data = ImageFolders("pets", 2, [16, 16], [0.5] * 3, [0.2] * 3, test_resize=16, workers=0, root=str(tmp_path))
+    statistics = {"mean": [0.5] * 3, "std": [0.2] * 3}
+    options = {"name": "pets", "num_classes": 2, "image_size": [16, 16], "root": str(tmp_path)} | statistics
+    data = ImageFolders(test_resize=16, workers=0, **options)
     data.load(torch.device("cpu"))
     assert (data.classes, data.train_count, data.test_count) == (CLASSES, 4, 4)
 

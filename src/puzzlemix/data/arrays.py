@@ -7,14 +7,14 @@ import zipfile
 import zlib
 from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 import torch
 from torch import Tensor
 
 from puzzlemix.data.augment import crop_and_flip, draw_crops
-from puzzlemix.data.checks import check_image_size, check_labels, check_name
+from puzzlemix.data.base import ImageData, check_labels
 from puzzlemix.data.sharding import epoch_shards, places_in_batch
 from puzzlemix.runtime.errors import InputError, require, require_whole
 from puzzlemix.runtime.files import whole_file
@@ -35,58 +35,26 @@ def write_arrays(path: Path, arrays: Arrays) -> None:
         np.savez(file, **arrays._asdict())
 
 
-class ArrayData:
+class ArrayData(ImageData):
     """A dataset in memory.
 
     Args:
-        name: name of the dataset and of its folder.
-        num_classes: K.
-        image_size: height and width in pixels.
-        mean, std: channel statistics for the network's first layer, for pixels in [0, 1].
         crop_padding: width in pixels of the border of zeros that random crops reach into; 0 for no crops.
         flip: mirror half of the training images.
-        train_images, test_images: how many images the files must hold; None for any number.
         validation_per_class: hold out the last images of each class from training, and evaluate on them instead of the
             test images; 0 as released.
-        root: the folder that holds the datasets' folders.
-
-    Attributes:
-        evaluated_on: "test" or "validation", the images that errors are measured on.
-        classes: names of the K classes. `load` sets this and the next two.
-        train_count, test_count: number of images to train on and to evaluate on.
+        options: the arguments of `ImageData`.
 
     Raises:
         InputError: an argument is out of range.
     """
 
-    workers = 4  # processes that read corrupted test images where these are files, as in Tiny-ImageNet-C
-    unclipped = False  # whether values of training images leave [0, 1]
-
-    def __init__(
-        self,
-        name: str,
-        num_classes: int,
-        image_size: Sequence[int],
-        mean: Sequence[float],
-        std: Sequence[float],
-        crop_padding: int = 0,
-        flip: bool = False,
-        train_images: int | None = None,
-        test_images: int | None = None,
-        validation_per_class: int = 0,
-        root: str = "data",
-    ):
-        check_name(name)
-        check_image_size(image_size)
+    def __init__(self, crop_padding: int = 0, flip: bool = False, validation_per_class: int = 0, **options: Any):
+        super().__init__(**options)
         require_whole("dataset.validation_per_class", validation_per_class, least=0)
-        require_whole("dataset.crop_padding", crop_padding, least=0, most=min(image_size))
-        self.name, self.num_classes, self.image_size = name, num_classes, tuple(image_size)
-        self.mean, self.std = tuple(mean), tuple(std)
-        self.crop_padding, self.flip = crop_padding, flip
-        self.expected_images = {"train": train_images, "test": test_images}
-        self.validation_per_class = validation_per_class
+        require_whole("dataset.crop_padding", crop_padding, least=0, most=min(self.image_size))
+        self.crop_padding, self.flip, self.validation_per_class = crop_padding, flip, validation_per_class
         self.evaluated_on = "validation" if validation_per_class else "test"
-        self.folder = Path(root) / name
 
     def read(self, split: str) -> Arrays:
         """Read the file of the split "train" or "test". Raises `InputError` if it is missing or damaged."""
@@ -138,10 +106,6 @@ class ArrayData:
         is_alike = len(train.classes) == self.num_classes and np.array_equal(train.classes, test.classes)
         what = f"the same {self.num_classes} classes in the same order"
         require(is_alike, f"{self.name}: train and test do not name {what}: {remedy}")
-
-    def steps(self, batch_size: int, drop_last: bool) -> int:
-        """Number of training steps in an epoch."""
-        return len(epoch_shards(self.train_count, batch_size, drop_last, seed=0, epoch=0))
 
     def check_view(self, **view: object) -> None:
         """Raise `InputError` if a phase of the recipe has a view, which is for folders of large images."""

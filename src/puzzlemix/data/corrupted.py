@@ -19,7 +19,7 @@ import torch
 from torch import Tensor
 from torch.utils.data import Dataset
 
-from puzzlemix.data.checks import check_labels
+from puzzlemix.data.base import check_labels
 from puzzlemix.data.image_files import find_images, read_batches, read_rgb
 from puzzlemix.runtime.errors import InputError, require
 

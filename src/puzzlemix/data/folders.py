@@ -4,6 +4,7 @@ import os
 from collections.abc import Callable, Iterator, Sequence
 from multiprocessing.pool import ThreadPool
 from pathlib import Path
+from typing import Any
 
 import torch
 from PIL import Image
@@ -13,7 +14,7 @@ from torchvision.transforms import v2
 from tqdm import tqdm
 
 from puzzlemix.data.augment import Colors, change_colors, draw_colors
-from puzzlemix.data.checks import LONGEST_SIDE, check_image_size, check_labels, check_name
+from puzzlemix.data.base import LONGEST_SIDE, ImageData, check_labels
 from puzzlemix.data.image_files import ImageFiles, find_images, read_batches, read_rgb
 from puzzlemix.data.sharding import epoch_shards, places_in_batch
 from puzzlemix.runtime.errors import require, require_choice, require_number, require_whole
@@ -25,59 +26,44 @@ SHORT_SIDES = {"train": (352, 160), "val": (352,)}  # pixels, of each split's co
 FILES_AT_ONCE = 100  # that a thread copies before the progress bar moves on
 
 
-class ImageFolders:
+class ImageFolders(ImageData):
     """A dataset in `<root>/<name>/train/<class>/` and `<root>/<name>/val/<class>/`, such as ImageNet.
 
-    Arguments, attributes and methods that `ArrayData` has too are described there.
+    A view of a recipe's phase may give training images another size than `image_size`.
 
     Args:
-        image_size: height and width in pixels of test images, and of training images unless a view changes it.
         test_resize: short side in pixels to which test images are resized before they are cropped to their centre.
         test_resized_to: evaluate on copies of the test images with this short side; None for the images themselves.
         color_jitter: largest change of brightness, contrast and saturation of training images, as a share; 0 for none.
         lighting: standard deviation of AlexNet's colour noise on training images; 0 for none.
         workers: processes that read images, for each process that trains; 0 for none.
+        options: the arguments of `ImageData`.
 
     Raises:
         InputError: an argument is out of range.
     """
 
-    evaluated_on = "test"
-
     def __init__(
         self,
-        name: str,
-        num_classes: int,
-        image_size: Sequence[int],
-        mean: Sequence[float],
-        std: Sequence[float],
         test_resize: int = 256,
         test_resized_to: int | None = None,
         color_jitter: float = 0.0,
         lighting: float = 0.0,
         workers: int = 8,
-        train_images: int | None = None,
-        test_images: int | None = None,
-        root: str = "data",
+        **options: Any,
     ):
-        check_name(name)
-        check_image_size(image_size)
+        super().__init__(**options)
         require_whole("dataset.workers", workers, least=0, most=256)
         require_whole("dataset.test_resize", test_resize, least=1, most=LONGEST_SIDE)
         require(
-            test_resize >= max(image_size),  # otherwise the centre would have a black frame
-            f"dataset.test_resize={test_resize} is less than dataset.image_size={list(image_size)}: raise it",
+            test_resize >= max(self.image_size),  # otherwise the centre would have a black frame
+            f"dataset.test_resize={test_resize} is less than dataset.image_size={list(self.image_size)}: raise it",
         )
         require_number("dataset.color_jitter", color_jitter)
         require_number("dataset.lighting", lighting)
-        self.name, self.num_classes, self.image_size = name, num_classes, tuple(image_size)
-        self.mean, self.std = tuple(mean), tuple(std)
-        self.test_resize, self.test_resized_to = test_resize, test_resized_to
+        self.test_resize, self.test_resized_to, self.workers = test_resize, test_resized_to, workers
         self.color_jitter, self.lighting = color_jitter, lighting
         self.unclipped = color_jitter > 0 or lighting > 0
-        self.workers = workers
-        self.expected_images = {"train": train_images, "val": test_images}
-        self.folder = Path(root) / name
 
     def load(self, device: torch.device) -> None:
         """Find all images and check them; batches will lie on `device`.
@@ -86,7 +72,8 @@ class ImageFolders:
             InputError: the folders are missing, or the dataset is not what its config says.
         """
         self.device = device
-        train, test = (self._find(split) for split in ("train", "val"))
+        train = self._find(self.folder / "train", self.expected_images["train"])
+        test = self._find(self.folder / "val", self.expected_images["test"])
         require(
             train.classes == test.classes,
             f"{self.folder}: train/ and val/ do not have the same class folders: sort the images of val/ into "
@@ -96,10 +83,6 @@ class ImageFolders:
         self.classes = train.classes
         self.train_count, self.test_count = len(train.labels), len(test.labels)
         self._test = test if self.test_resized_to is None else self._copies("val", self.test_resized_to)
-
-    def steps(self, batch_size: int, drop_last: bool) -> int:
-        """Number of training steps in an epoch."""
-        return len(epoch_shards(self.train_count, batch_size, drop_last, seed=0, epoch=0))
 
     def check_view(self, **view: object) -> None:
         """Raise `InputError` if a view in a recipe has wrong values, or copies of the images that are missing."""
@@ -166,14 +149,13 @@ class ImageFolders:
         images = _Images(files, centre, seed=0, epoch=0)  # nothing is random
         return read_batches(images, shards, self.workers, self.device)
 
-    def _find(self, split: str) -> ImageFiles:
-        folder = self.folder / split
+    def _find(self, folder: Path, expected: int | None) -> ImageFiles:
         remedy = (
             f"put or link the images of {self.name} into {self.folder}/train/<class>/ and {self.folder}/val/<class>/ "
             "(ImageNet: the ILSVRC 2012 archives of image-net.org, unpacked with torchvision.datasets.ImageNet)"
         )
         files = find_images(folder, remedy, warn=True)
-        count, expected = len(files.labels), self.expected_images[split]
+        count = len(files.labels)
         require(expected in (None, count), f"{folder}: {count} images instead of {expected}: {remedy}")
         check_labels(str(folder), files.labels, self.num_classes, remedy)
         return files
