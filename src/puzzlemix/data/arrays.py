@@ -5,7 +5,6 @@
 
 import zipfile
 import zlib
-from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -14,7 +13,7 @@ import torch
 from torch import Tensor
 
 from puzzlemix.data.augment import crop_and_flip, draw_crops
-from puzzlemix.data.base import ImageData, check_labels
+from puzzlemix.data.base import Batches, ImageData, Shards, check_labels
 from puzzlemix.data.sharding import epoch_shards, places_in_batch
 from puzzlemix.runtime.errors import InputError, require, require_whole
 from puzzlemix.runtime.files import whole_file
@@ -111,9 +110,7 @@ class ArrayData(ImageData):
         """Raise `InputError` if a phase of the recipe has a view, which is for folders of large images."""
         require(not view, f"{self.name} has images of one size: a recipe with phases ({sorted(view)}) needs ImageNet")
 
-    def train_batches(
-        self, batch_size: int, drop_last: bool, seed: int, epoch: int, first_step: int = 0
-    ) -> Iterator[tuple[Tensor, Tensor]]:
+    def train_batches(self, batch_size: int, drop_last: bool, seed: int, epoch: int, first_step: int = 0) -> Batches:
         """This process's share of an epoch: images (B / P, C, H, W) in [0, 1], augmented, and labels (B / P,).
 
         Seed and epoch fix the order; seed, epoch, step and place in the global batch fix an image's augmentation. So
@@ -136,13 +133,12 @@ class ArrayData(ImageData):
             crops = draw_crops(batch_size, self.crop_padding, self.flip, generator)[places_in_batch(len(index))]
             yield crop_and_flip(x[index], self.crop_padding, crops).float().div_(255), y[index]
 
-    def test_batches(self, shards: Iterable[Sequence[int]]) -> Iterator[tuple[Tensor, Tensor]]:
-        """Images (B, C, H, W) to evaluate on, unchanged, and labels (B,), at the places in each shard."""
-        return _unchanged(*self._test, shards)
-
-    def plain_train_batches(self, shards: Iterable[Sequence[int]]) -> Iterator[tuple[Tensor, Tensor]]:
-        """Training images (B, C, H, W), unchanged, and labels (B,), at the places in each shard."""
-        return _unchanged(*self._train, shards)
+    def _plain_batches(self, images: tuple[Tensor, Tensor], shards: Shards) -> Batches:
+        x, y = images
+        for shard in shards:
+            is_even = isinstance(shard, range)  # then no index goes to the device, and a GPU is not waited for
+            own = slice(shard.start, shard.stop, shard.step) if is_even else torch.tensor(shard, device=y.device)
+            yield x[own].float().div_(255), y[own]
 
     @property
     def _remedy(self) -> str:
@@ -163,10 +159,3 @@ class ArrayData(ImageData):
         for label in range(self.num_classes):
             is_held[np.flatnonzero(train.y == label)[-k:]] = True
         return tuple(Arrays(train.x[part], train.y[part], train.classes) for part in (~is_held, is_held))
-
-
-def _unchanged(x: Tensor, y: Tensor, shards: Iterable[Sequence[int]]) -> Iterator[tuple[Tensor, Tensor]]:
-    for shard in shards:
-        is_even = isinstance(shard, range)  # then no index goes to the device, and a GPU is not waited for
-        own = slice(shard.start, shard.stop, shard.step) if is_even else torch.tensor(shard, device=y.device)
-        yield x[own].float().div_(255), y[own]

@@ -1,14 +1,18 @@
 """What every dataset has: name, size and number of its images, and checks of these and of the labels."""
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 import numpy as np
+from torch import Tensor
 
 from puzzlemix.data.sharding import epoch_shards
 from puzzlemix.runtime.errors import require
 
 LONGEST_SIDE = 4096  # pixels; a foreign checkpoint may ask for huge images
+
+Shards = Sequence[Sequence[int]]  # the places of images in the dataset, for each batch
+Batches = Iterator[tuple[Tensor, Tensor]]  # images (B, C, H, W) and labels (B,) int64
 
 
 class ImageData:
@@ -67,6 +71,14 @@ class ImageData:
     def steps(self, batch_size: int, drop_last: bool) -> int:
         """Number of training steps in an epoch."""
         return len(epoch_shards(self.train_count, batch_size, drop_last, seed=0, epoch=0))
+
+    def test_batches(self, shards: Shards) -> Batches:
+        """Images (B, C, H, W) in [0, 1] to evaluate on, not augmented, and labels (B,), at the places in each shard."""
+        return self._plain_batches(self._test, shards)
+
+    def plain_train_batches(self, shards: Shards) -> Batches:
+        """Training images and labels in the same form, not augmented either."""
+        return self._plain_batches(self._train, shards)
 
 
 def check_labels(where: str, labels: np.ndarray, num_classes: int, remedy: str) -> None:

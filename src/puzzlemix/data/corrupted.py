@@ -9,7 +9,7 @@ have a folder for each family of corruptions (`noise/`, ...):
     <corruption>/<severity>/<class>/*.JPEG    of the size that networks take; classes are matched by name
 """
 
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable
 from functools import partial
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -19,7 +19,7 @@ import torch
 from torch import Tensor
 from torch.utils.data import Dataset
 
-from puzzlemix.data.base import check_labels
+from puzzlemix.data.base import Batches, Shards, check_labels
 from puzzlemix.data.image_files import find_images, read_batches, read_rgb
 from puzzlemix.runtime.errors import InputError, require
 
@@ -39,8 +39,7 @@ RELEASES = {  # dataset -> the folder that the archive of its corrupted test ima
 }
 REMEDY = "unpack the released set again"
 
-Batches = Iterator[tuple[Tensor, Tensor]]  # images (B, C, H, W) in [0, 1] and labels (B,) int64
-Read = Callable[[int, Sequence[Sequence[int]]], Batches]  # (severity, places of each batch) -> batches
+Read = Callable[[int, Shards], Batches]  # (severity, places of each batch) -> batches
 
 
 class CorruptedImages(NamedTuple):
@@ -126,7 +125,7 @@ def _open_array(path: Path, labels: np.ndarray, data: Any) -> Read:
         f"{path}: {images.dtype}{list(images.shape)} instead of uint8{list(shape)}: {REMEDY}",
     )
 
-    def read(severity: int, shards: Sequence[Sequence[int]]) -> Batches:
+    def read(severity: int, shards: Shards) -> Batches:
         for shard in shards:
             places = (severity - 1) * data.test_count + np.array(shard)
             x, y = (torch.from_numpy(array[places]).to(data.device) for array in (images, labels))
@@ -147,7 +146,7 @@ def _open_folder(path: Path, data: Any) -> Read:
     for severity in SEVERITIES:
         _Pictures(path / str(severity), data)[0]  # reads one image, before hours are spent on all
 
-    def read(severity: int, shards: Sequence[Sequence[int]]) -> Batches:
+    def read(severity: int, shards: Shards) -> Batches:
         return read_batches(_Pictures(path / str(severity), data), shards, data.workers, data.device)
 
     return read

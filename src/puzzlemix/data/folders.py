@@ -1,7 +1,7 @@
 """Datasets too large for memory: class folders of image files, which worker processes read and augment."""
 
 import os
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable
 from multiprocessing.pool import ThreadPool
 from pathlib import Path
 from typing import Any
@@ -14,7 +14,7 @@ from torchvision.transforms import v2
 from tqdm import tqdm
 
 from puzzlemix.data.augment import Colors, change_colors, draw_colors
-from puzzlemix.data.base import LONGEST_SIDE, ImageData, check_labels
+from puzzlemix.data.base import LONGEST_SIDE, Batches, ImageData, Shards, check_labels
 from puzzlemix.data.image_files import ImageFiles, find_images, read_batches, read_rgb
 from puzzlemix.data.sharding import epoch_shards, places_in_batch
 from puzzlemix.runtime.errors import require, require_choice, require_number, require_whole
@@ -79,10 +79,10 @@ class ImageFolders(ImageData):
             f"{self.folder}: train/ and val/ do not have the same class folders: sort the images of val/ into "
             "those of train/",
         )
-        self._files = {"train": train, "val": test}
-        self.classes = train.classes
+        if self.test_resized_to is not None:
+            test = test._replace(folder=self._copies("val", self.test_resized_to))
+        self._train, self._test, self.classes = train, test, train.classes
         self.train_count, self.test_count = len(train.labels), len(test.labels)
-        self._test = test if self.test_resized_to is None else self._copies("val", self.test_resized_to)
 
     def check_view(self, **view: object) -> None:
         """Raise `InputError` if a view in a recipe has wrong values, or copies of the images that are missing."""
@@ -104,7 +104,7 @@ class ImageFolders(ImageData):
         crop_pixels: int | None = None,
         min_scale: float = 0.08,
         resized_to: int | None = None,
-    ) -> Iterator[tuple[Tensor, Tensor]]:
+    ) -> Batches:
         """This process's share of an epoch: images (B / P, 3, H, W), augmented, and labels (B / P,).
 
         Images are pixels in [0, 1], and beyond if `unclipped`. Seed and epoch fix the order; seed, epoch and place in
@@ -121,11 +121,12 @@ class ImageFolders(ImageData):
             RunError: an image cannot be read.
             InputError: the copies are missing.
         """
-        files = self._files["train"] if resized_to is None else self._copies("train", resized_to)
+        folder = self._train.folder if resized_to is None else self._copies("train", resized_to)
         size = self.image_size if crop_pixels is None else (crop_pixels, crop_pixels)
         crop = v2.RandomResizedCrop(size, scale=(min_scale, 1))
-        images = _Images(files, v2.Compose([crop, v2.RandomHorizontalFlip(), v2.PILToTensor()]), seed, epoch)
-        shards = epoch_shards(len(files.labels), batch_size, drop_last, seed, epoch)[first_step:]
+        transform = v2.Compose([crop, v2.RandomHorizontalFlip(), v2.PILToTensor()])
+        images = _Images(self._train._replace(folder=folder), transform, seed, epoch)
+        shards = epoch_shards(self.train_count, batch_size, drop_last, seed, epoch)[first_step:]
         generator = torch.Generator(self.device)
 
         batches = read_batches(images, shards, self.workers, self.device)
@@ -136,15 +137,8 @@ class ImageFolders(ImageData):
                 change_colors(pixels, Colors(*(drawn[places_in_batch(len(labels))] for drawn in colors)))
             yield pixels, labels
 
-    def test_batches(self, shards: Sequence[Sequence[int]]) -> Iterator[tuple[Tensor, Tensor]]:
-        """The centres (B, 3, H, W) of test images, and labels (B,). Raises `RunError` if an image cannot be read."""
-        return self._centres(self._test, shards)
-
-    def plain_train_batches(self, shards: Sequence[Sequence[int]]) -> Iterator[tuple[Tensor, Tensor]]:
-        """The centres (B, 3, H, W) of training images, and labels (B,), as `test_batches`."""
-        return self._centres(self._files["train"], shards)
-
-    def _centres(self, files: ImageFiles, shards: Sequence[Sequence[int]]) -> Iterator[tuple[Tensor, Tensor]]:
+    def _plain_batches(self, files: ImageFiles, shards: Shards) -> Batches:
+        """The centres of images. Raises `RunError` if an image cannot be read."""
         centre = v2.Compose([v2.Resize([self.test_resize]), v2.CenterCrop(self.image_size), v2.PILToTensor()])
         images = _Images(files, centre, seed=0, epoch=0)  # nothing is random
         return read_batches(images, shards, self.workers, self.device)
@@ -160,11 +154,11 @@ class ImageFolders(ImageData):
         check_labels(str(folder), files.labels, self.num_classes, remedy)
         return files
 
-    def _copies(self, split: str, short_side: int) -> ImageFiles:
+    def _copies(self, split: str, short_side: int) -> Path:
         folder, made = resized_folder(self.folder, split, short_side), list(SHORT_SIDES[split])
         remedy = f"`python scripts/prepare_data.py dataset={self.name}` makes copies of {made} pixels"
         require(folder.is_dir(), f"{folder} is not there: {remedy}")
-        return self._files[split]._replace(folder=folder)
+        return folder
 
 
 class _Images(Dataset):

@@ -13,6 +13,7 @@ from PIL import Image, ImageOps
 from torch import Tensor
 from torch.utils.data import DataLoader, Dataset
 
+from puzzlemix.data.base import Batches, Shards
 from puzzlemix.runtime import distributed
 from puzzlemix.runtime.errors import InputError, RunError, require
 
@@ -115,9 +116,7 @@ def read_fitted(path: Path, image_size: Sequence[int]) -> Image.Image:
 # --- reading ahead ---
 
 
-def read_batches(
-    images: Dataset, shards: Sequence[Sequence[int]], workers: int, device: torch.device
-) -> Iterator[tuple[Tensor, Tensor]]:
+def read_batches(images: Dataset, shards: Shards, workers: int, device: torch.device) -> Batches:
     """Read batches: images (B, 3, H, W) in [0, 1] and labels (B,), on the device.
 
     Args:
