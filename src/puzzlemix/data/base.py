@@ -1,4 +1,4 @@
-"""What every dataset has: name, size and number of its images, and checks of these and of the labels."""
+"""The base of every dataset: its common arguments and attributes, and checks of these and of its labels."""
 
 from collections.abc import Iterator, Sequence
 from pathlib import Path
@@ -16,7 +16,7 @@ Batches = Iterator[tuple[Tensor, Tensor]]  # images (B, C, H, W) and labels (B,)
 
 
 class ImageData:
-    """The part that datasets have in common.
+    """What all datasets have in common.
 
     Args:
         name: name of the dataset and of its folder.

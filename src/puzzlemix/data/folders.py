@@ -1,4 +1,4 @@
-"""Datasets too large for memory: class folders of image files, which worker processes read and augment."""
+"""Datasets that do not fit in memory: class folders of image files, which worker processes read and augment."""
 
 import os
 from collections.abc import Callable
@@ -22,19 +22,19 @@ from puzzlemix.runtime.files import cannot_be_written, unfinished_of
 from puzzlemix.runtime.seeding import torch_seed
 
 VIEW = "crop_pixels", "min_scale", "resized_to"  # the keys of a view, which a phase of a recipe may have
-SHORT_SIDES = {"train": (352, 160), "val": (352,)}  # pixels, of each split's copies for the fast ImageNet recipe
-FILES_AT_ONCE = 100  # that a thread copies before the progress bar moves on
+SHORT_SIDES = {"train": (352, 160), "val": (352,)}  # in pixels, of the copies that the fast ImageNet recipe reads
+FILES_AT_ONCE = 100  # number of files that a thread copies before the progress bar moves on
 
 
 class ImageFolders(ImageData):
     """A dataset in `<root>/<name>/train/<class>/` and `<root>/<name>/val/<class>/`, such as ImageNet.
 
-    A view of a recipe's phase may give training images another size than `image_size`.
+    A phase of a recipe may have a view, which gives training images another size than `image_size`.
 
     Args:
-        test_resize: short side in pixels to which test images are resized before they are cropped to their centre.
+        test_resize: short side in pixels to which test images are resized before their centre is cut out.
         test_resized_to: evaluate on copies of the test images with this short side; None for the images themselves.
-        color_jitter: largest change of brightness, contrast and saturation of training images, as a share; 0 for none.
+        color_jitter: largest relative change of brightness, contrast and saturation of training images; 0 for none.
         lighting: standard deviation of AlexNet's colour noise on training images; 0 for none.
         workers: processes that read images, for each process that trains; 0 for none.
         options: the arguments of `ImageData`.
@@ -56,7 +56,7 @@ class ImageFolders(ImageData):
         require_whole("dataset.workers", workers, least=0, most=256)
         require_whole("dataset.test_resize", test_resize, least=1, most=LONGEST_SIDE)
         require(
-            test_resize >= max(self.image_size),  # otherwise the centre would have a black frame
+            test_resize >= max(self.image_size),  # otherwise test images would have a black frame
             f"dataset.test_resize={test_resize} is less than dataset.image_size={list(self.image_size)}: raise it",
         )
         require_number("dataset.color_jitter", color_jitter)
@@ -66,7 +66,7 @@ class ImageFolders(ImageData):
         self.unclipped = color_jitter > 0 or lighting > 0
 
     def load(self, device: torch.device) -> None:
-        """Find all images and check them; batches will lie on `device`.
+        """Find all images and check them. Batches will be on `device`.
 
         Raises:
             InputError: the folders are missing, or the dataset is not what its config says.
@@ -85,7 +85,7 @@ class ImageFolders(ImageData):
         self.train_count, self.test_count = len(train.labels), len(test.labels)
 
     def check_view(self, **view: object) -> None:
-        """Raise `InputError` if a view in a recipe has wrong values, or copies of the images that are missing."""
+        """Raise `InputError` if a view in a recipe has wrong values, or needs copies that are missing."""
         for key in view:
             require_choice("key of a view in a recipe", key, VIEW)
         if view.get("crop_pixels") is not None:
@@ -107,7 +107,7 @@ class ImageFolders(ImageData):
     ) -> Batches:
         """This process's share of an epoch: images (B / P, 3, H, W), augmented, and labels (B / P,).
 
-        Images are pixels in [0, 1], and beyond if `unclipped`. Seed and epoch fix the order; seed, epoch and place in
+        Pixels are in [0, 1], or beyond if `unclipped`. Seed and epoch fix the order; seed, epoch and place in
         the dataset fix an image's crop; seed, epoch, step and place in the global batch fix its colours. So any number
         of workers and processes sees the same images, and so does a run that resumes at `first_step`.
 
@@ -138,7 +138,7 @@ class ImageFolders(ImageData):
             yield pixels, labels
 
     def _plain_batches(self, files: ImageFiles, shards: Shards) -> Batches:
-        """The centres of images. Raises `RunError` if an image cannot be read."""
+        """Read the centres of images. Raises `RunError` if an image cannot be read."""
         centre = v2.Compose([v2.Resize([self.test_resize]), v2.CenterCrop(self.image_size), v2.PILToTensor()])
         images = _Images(files, centre, seed=0, epoch=0)  # nothing is random
         return read_batches(images, shards, self.workers, self.device)
@@ -185,9 +185,9 @@ def resized_folder(folder: Path, split: str, short_side: int) -> Path:
 def write_resized_copies(source: Path, destination: Path, short_side: int) -> None:
     """Copy all images of `<source>/<class>/` to `<destination>/<class>/`, resized to a short side of so many pixels.
 
-    As released: bicubic, small images are enlarged, sides are rounded down (so a short side of 356 becomes 351, not
-    352), JPEG of Pillow's default quality under the same names. The copies lie in `<destination>.unfinished` until all
-    are written, and an interrupted call resumes there.
+    The copies are made as in the release: bicubic resizing, small images enlarged, sides rounded down (so a short side
+    of 356 becomes 351, not 352), JPEG of Pillow's default quality under the same names. They lie in
+    `<destination>.unfinished` until all are written, and an interrupted call resumes there.
 
     Raises:
         InputError: an image cannot be read.

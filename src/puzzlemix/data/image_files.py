@@ -43,7 +43,7 @@ def find_images(folder: Path, remedy: str, warn: bool = False) -> ImageFiles:
     Raises:
         InputError: the folder or its class folders are missing, or a class has no image.
     """
-    from torchvision.datasets.folder import IMG_EXTENSIONS, is_image_file, make_dataset  # here: reports do without it
+    from torchvision.datasets.folder import IMG_EXTENSIONS, is_image_file, make_dataset  # here: reports do not need it
 
     require(folder.is_dir(), f"{folder} is not there: {remedy}")
     classes = class_names(folder)
@@ -64,7 +64,7 @@ def find_images(folder: Path, remedy: str, warn: bool = False) -> ImageFiles:
     require(counts[fewest] > 0, f"{folder / classes[fewest]} holds no image ({endings}): {remedy}")
     others = len(files) - len(images)
     if warn and others and distributed.is_main():
-        sys.stderr.write(f"warning: {folder}: {others} files in class folders are left out, not images ({endings})\n")
+        sys.stderr.write(f"warning: {folder}: left out {others} files in class folders, not images ({endings})\n")
     return ImageFiles(folder, np.array([name for name, _ in images]), labels, classes)
 
 
@@ -91,7 +91,7 @@ def read_rgb(file: Path | IO[bytes], name: str | None = None, turn_upright: bool
         with Image.open(file) as image:
             has_8_bits = not image.mode.startswith(("I", "F"))
             require(has_8_bits, f"{name or file} has more than 8 bits a channel: save it with 8 bits")
-            image = image.copy()  # unlike a JPEG that was opened, its copy does not pass over damaged EXIF data
+            image = image.copy()  # an opened JPEG hides that its EXIF data are damaged, its copy does not
             if turn_upright:
                 image = ImageOps.exif_transpose(image)
             if image.has_transparency_data:

@@ -11,7 +11,7 @@ from puzzlemix.data.image_files import ImageFiles, class_names, find_images, rea
 from puzzlemix.runtime.errors import require
 from puzzlemix.runtime.seeding import numpy_stream
 
-REMEDY = "give source=FOLDER that holds <class>/ or train/<class>/ and test/<class>/ with images"
+REMEDY = "give source=FOLDER, which holds <class>/, or train/<class>/ and test/<class>/, with images"
 
 
 def read_image_folder(source: Path, image_size: Sequence[int], test_share: float, seed: int) -> tuple[Arrays, Arrays]:
