@@ -24,7 +24,11 @@ class FirstClasses(ArrayData):
         self.folder = self.folder.with_name(of)
 
     def read(self, split: str) -> Arrays:
-        """Read as `ArrayData` does, also with `InputError` if the file has fewer classes or images."""
+        """Read the first classes of the split "train" or "test".
+
+        Raises:
+            InputError: the file is missing or damaged, or has fewer classes or images than asked for.
+        """
         x, y, classes = super().read(split)
         k, there = self.num_classes, len(classes)
         require(k <= there, f"dataset.num_classes is {k}, but {self.folder.name} has {there} classes: give fewer")
@@ -38,6 +42,4 @@ class FirstClasses(ArrayData):
 
     @property
     def _remedy(self) -> str:
-        return (
-            f"let num_classes, train_per_class, train_images and test_images of the dataset agree, or {super()._remedy}"
-        )
+        return f"let dataset.num_classes, train_per_class, train_images and test_images agree, or {super()._remedy}"
