@@ -40,7 +40,7 @@ Epoch = Callable[[int], Iterable[tuple[Any, Any]]]  # number of the epoch -> its
 
 def _arrays(device: torch.device) -> tuple[Epoch, Epoch]:
     size = {"train_images": 10_000, "test_images": 100, "image_size": (32, 32)}
-    data = Photographs("photographs", 100, crop_padding=2, flip=True, **size, **STATISTICS)
+    data = Photographs(name="photographs", num_classes=100, crop_padding=2, flip=True, **size, **STATISTICS)
     data.load(device)
     images = data.read("train").x
     to_floats = v2.PILToTensor(), v2.ToDtype(torch.float32, scale=True)
@@ -56,7 +56,8 @@ def _files(root: Path, device: torch.device, per_class: int) -> tuple[Epoch, Epo
             folder.mkdir(parents=True)
             for i, image in enumerate(crops(images, 400, 500, seed=label)):
                 Image.fromarray(image.permute(1, 2, 0).numpy()).save(folder / f"{i}.jpg", quality=90)
-    data = ImageFolders("photographs", 4, (224, 224), workers=WORKERS, root=str(root), **STATISTICS)
+    size = {"num_classes": 4, "image_size": (224, 224)}
+    data = ImageFolders(name="photographs", workers=WORKERS, root=str(root), **size, **STATISTICS)
     data.load(device)
     steps = v2.RandomResizedCrop(224, scale=(0.08, 1)), v2.RandomHorizontalFlip(), v2.PILToTensor()
     loader = _loader(ImageFolder(str(root / "photographs" / "train"), v2.Compose(steps)))

@@ -95,8 +95,8 @@ def corrupted_images(wanted: str | None, data: Any) -> CorruptedImages | None:
         )
         return None
     images = open_corrupted(folder, data)
-    if images.lacking:
-        warn_once(f"{folder} lacks {', '.join(images.lacking)}: the rest is measured")
+    if images.missing:
+        warn_once(f"{folder} lacks {', '.join(images.missing)}: the rest is measured")
     return images
 
 

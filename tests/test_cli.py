@@ -37,7 +37,7 @@ BAD = {
     "dataset.num_classes=9": r"digits train: labels from 0 to 9, but num_classes=9 allows 0 to 8",
     "network.num_classes=9": r"network\.num_classes is 9, but digits has 10 classes: leave it out",
     "mixup.num_classes=11": r"mixup\.num_classes is 11, but digits has 10 classes: leave it out",
-    "dataset.train_per_class=101": r"dataset\.train_per_class must lie in \[1, 100\], not 101",
+    "dataset.train_per_class=101": r"dataset\.train_per_class must be a whole number, at least 1, at most 100, not 101",
     "mixup=puzzlemix mixup.gamma=1.5": r"gamma must lie in \[0, 1\], not 1\.5",
     "mixup=puzzlemix mixup.alpha=0": r"alpha must be a finite number above 0, not 0",
     "mixup=input mixup.prob=null": r"prob must be a number, in \[0, 1\], not None",

@@ -33,7 +33,7 @@ EVALUATION = {
     "corruptions?": {
         "folder": str,
         "missing": [str],
-        "errors": {"*": [(is_percentage, NoneType)] * len(SEVERITIES)},
+        "errors": {"*": [is_percentage] * len(SEVERITIES)},
         "error_of_19": (is_percentage, NoneType),
         "error_of_15": (is_percentage, NoneType),
     },
