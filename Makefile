@@ -1,5 +1,6 @@
-# make demo: five mixing methods side by side on real digits, in minutes on a CPU
-# make test: all tests but the slow ones; make test-all: all tests
+# make demo: trains five mixing methods on real digits and compares them, in minutes on a CPU
+# make test: runs all tests except the slow ones; make test-all: runs all tests
+# make lint: runs the linter and checks the format
 PYTHON ?= python3
 DEMO = results/runs/digits_preactresnet18_narrow_puzzlemix/seed0/checkpoints
 SHELL = bash
@@ -16,7 +17,7 @@ demo: .venv/installed
 	.venv/bin/python scripts/report.py
 	@printf '%-12s%s\n' runs: results/runs checkpoint: $(DEMO)/last.pt picture: $(DEMO)/last_puzzles.png page: results/report.html
 
-# Two processes of one thread each are faster than one of two threads. Behind a pipe they show lines, not bars.
+# Two processes with one thread each are faster than one process with two. Behind a pipe they print lines, not bars.
 $(DEMO_SEEDS): demo-seeds-%:
 	OMP_NUM_THREADS=1 .venv/bin/python scripts/train.py sweep=digits_table seed=$* 2>&1 | cat
 

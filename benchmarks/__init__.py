@@ -1,1 +1,1 @@
-"""What costs how much time, everything that is compared in one process."""
+"""Benchmarks: what each part costs and gains, with all that is compared measured in one process."""

@@ -1,16 +1,16 @@
-"""Measure what training costs, and what Puzzle Mix's exact versions cost and gain; prints a Markdown table.
+"""A program that measures what training costs, and what exact masks and plans cost and gain; prints a Markdown table.
 
-    python -m benchmarks training    # milliseconds of a step by part, of every setting of arithmetic
-    python -m benchmarks training --methods=augmix --settings=default    # of another method, some of them
-    python -m benchmarks scale       # seconds of an epoch against what it is made of, also as a picture
-    python -m benchmarks data        # images a second, and those of torchvision's DataLoader
-    python -m benchmarks mixing      # milliseconds of mixing by part, with both solvers
+    python -m benchmarks training    # milliseconds of each part of a step, with every setting of arithmetic
+    python -m benchmarks training --methods=augmix --settings=default    # the same for another method and one setting
+    python -m benchmarks scale       # seconds of an epoch against images, pixels, batch and processes; also a picture
+    python -m benchmarks data        # images a second, here and with torchvision's DataLoader
+    python -m benchmarks mixing      # milliseconds of each part of mixing, with both solvers
     python -m benchmarks solvers     # masks: the released search against the least energy
     python -m benchmarks transport   # plans: the released auction against the least cost
 
-The first four measure on photographs and digits, mixing with the parameters of the recipes for CIFAR-100 (32 x 32
-pixels, where cells of 4 pixels move), Tiny-ImageNet and ImageNet; the others on 64 x 64 pixels, or on the dataset of a
-run whose checkpoint is given.
+The first four measure on photographs and digits. `mixing` takes the parameters of the recipes for CIFAR-100 (32 x 32
+pixels, where cells of 4 pixels move), Tiny-ImageNet and ImageNet. The last two measure on photographs of 64 x 64
+pixels, or with --checkpoint on the dataset of that run.
 """
 
 import argparse
@@ -47,19 +47,21 @@ MODULES = {
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("what", choices=MODULES)
-    parser.add_argument("--repeats", type=int, default=15, help="of each measurement in training, data and mixing")
+    parser.add_argument("--repeats", type=int, default=15, help="measurements for each row of training, data, mixing")
     parser.add_argument("--checkpoint", help="results/runs/NAME/seed0/checkpoints/last.pt")
-    parser.add_argument("--methods", default="puzzlemix", help="in training, with vanilla: of configs/mixup/")
-    parser.add_argument("--settings", default="", help="in training, with plain: such as default,bf16; empty: all")
-    parser.add_argument("--batches", type=int, default=20, help="of 100 images of the checkpoint's dataset")
+    parser.add_argument("--methods", default="puzzlemix", help="for training: of configs/mixup/; vanilla comes first")
+    parser.add_argument(
+        "--settings", default="", help="for training: such as default,bf16; empty for all; plain comes first"
+    )
+    parser.add_argument("--batches", type=int, default=20, help="batches of 100 images of the checkpoint's dataset")
     parser.add_argument("--device", default="cpu")
-    parser.add_argument("--picture", default="training_scale.png", help="of scale")
+    parser.add_argument("--picture", default="training_scale.png", help="for scale")
     options = parser.parse_args()
     require(options.repeats >= 1 and options.batches >= 1, "--repeats and --batches must be at least 1")
     options.device = distributed.pick_device(options.device).type
     for method in options.methods.split(","):
         require_choice("method", method, overrides.options(CONFIGS / "mixup"))
-    if options.what == "scale":  # asked now, before hours are spent
+    if options.what == "scale":  # checked now, before hours are spent
         options.picture = output_file(options.picture, None, (".png",), key="--picture")
     print(f"`python -m benchmarks {' '.join(sys.argv[1:])}` ({machine(options.device)})\n")
     header = MODULES[options.what].HEADER
@@ -69,7 +71,7 @@ def main() -> None:
 
 
 def rows(options: argparse.Namespace) -> Iterator[tuple[str, ...]]:
-    """The table that is asked for."""
+    """The rows of the table that the user asked for."""
     if options.what == "training":
         methods, settings = options.methods.split(","), [name for name in options.settings.split(",") if name]
         return training.benchmark(composed, options.device, options.repeats, methods, settings)
@@ -84,7 +86,7 @@ def rows(options: argparse.Namespace) -> Iterator[tuple[str, ...]]:
 
 
 def scale_rows(device: str, picture: Path) -> Iterator[tuple[str, ...]]:
-    """The table of `scale`, and its picture at the end."""
+    """The rows of `scale`; its picture is drawn after the last one."""
     points = []
     for point in scale.benchmark(device):
         points.append(point)
@@ -93,7 +95,7 @@ def scale_rows(device: str, picture: Path) -> Iterator[tuple[str, ...]]:
 
 
 def pairs(options: argparse.Namespace) -> Iterable[Pairs]:
-    """Batches of a checkpoint's dataset, or one of photographs."""
+    """Batches of a checkpoint's dataset, or one batch of photographs."""
     if options.checkpoint:
         return of_checkpoint(options.checkpoint, CONFIGS, options.batches, options.device)
     return [pairs_of_photographs(100, 64, PuzzleParameters(), options.device)]
@@ -105,7 +107,7 @@ def composed(changes: Sequence[str]) -> dict[str, Any]:
 
 
 def machine(device: str) -> str:
-    """What the figures were taken on."""
+    """The machine that measures, in words."""
     if device == "cuda":
         return f"{torch.cuda.get_device_name()}, torch {torch.__version__}"
     return f"{platform.machine()}, {torch.get_num_threads()} threads, torch {torch.__version__}"

@@ -1,4 +1,4 @@
-"""The time, once a device has done what it was given to do."""
+"""A clock that waits for the device."""
 
 import time
 
@@ -6,7 +6,7 @@ import torch
 
 
 def now_s(device: torch.device) -> float:
-    """Seconds of a clock that starts anywhere; a GPU, which would still be at work, is waited for."""
+    """Seconds since some fixed moment, read once a GPU has finished its work."""
     if device.type == "cuda":
         torch.cuda.synchronize(device)
     return time.perf_counter()

@@ -1,4 +1,4 @@
-"""Images a second: this package's loading, and a plain torchvision DataLoader of two workers that does the same."""
+"""Images a second: this package's loading against a plain DataLoader with two workers and torchvision's transforms."""
 
 import tempfile
 from collections.abc import Callable, Iterable, Iterator
@@ -23,23 +23,24 @@ STATISTICS = {"mean": [0.5] * 3, "std": [0.25] * 3}
 
 
 def benchmark(device: str, repeats: int) -> Iterator[tuple[str, ...]]:
-    """Rows as in `HEADER`, medians of `repeats` epochs of each in turn: arrays in memory, then image files on disk.
+    """Rows as in `HEADER`: arrays in memory, then image files on disk; medians of `repeats` epochs, which take turns.
 
-    Of arrays, 10,000 images of 32 x 32 pixels: zero-padded crops, flips, pixels as floats in [0, 1]. Of files, 2,000
-    JPEGs of 500 x 400 pixels: decoded, cut and resized to 224 x 224, flipped; where the DataLoader's rate, with the
-    same transforms in the same number of workers, is the most that there can be.
+    The arrays are 10,000 images of 32 x 32 pixels, which are cropped after zero padding, flipped, and turned into
+    floats in [0, 1]. The files are 2,000 JPEGs of 500 x 400 pixels, which are decoded, cropped and resized to
+    224 x 224, and flipped. For files both sides use the same transforms in the same number of workers, so ours cannot
+    be faster than the DataLoader.
     """
     yield _row("arrays, 32 x 32", *_arrays(torch.device(device)), repeats)
     with tempfile.TemporaryDirectory() as folder:
         yield _row("files, 224 x 224", *_files(Path(folder), torch.device(device), per_class=500), repeats)
 
 
-Epoch = Callable[[int], Iterable[tuple[Any, Any]]]  # its number -> its batches
+Epoch = Callable[[int], Iterable[tuple[Any, Any]]]  # number of the epoch -> its batches
 
 
 def _arrays(device: torch.device) -> tuple[Epoch, Epoch]:
     size = {"train_images": 10_000, "test_images": 100, "image_size": (32, 32)}
-    data = Photographs("photographs", 100, crop_padding=2, flip=True, **size, **STATISTICS)
+    data = Photographs(name="photographs", num_classes=100, crop_padding=2, flip=True, **size, **STATISTICS)
     data.load(device)
     images = data.read("train").x
     to_floats = v2.PILToTensor(), v2.ToDtype(torch.float32, scale=True)
@@ -55,7 +56,8 @@ def _files(root: Path, device: torch.device, per_class: int) -> tuple[Epoch, Epo
             folder.mkdir(parents=True)
             for i, image in enumerate(crops(images, 400, 500, seed=label)):
                 Image.fromarray(image.permute(1, 2, 0).numpy()).save(folder / f"{i}.jpg", quality=90)
-    data = ImageFolders("photographs", 4, (224, 224), workers=WORKERS, root=str(root), **STATISTICS)
+    size = {"num_classes": 4, "image_size": (224, 224)}
+    data = ImageFolders(name="photographs", workers=WORKERS, root=str(root), **size, **STATISTICS)
     data.load(device)
     steps = v2.RandomResizedCrop(224, scale=(0.08, 1)), v2.RandomHorizontalFlip(), v2.PILToTensor()
     loader = _loader(ImageFolder(str(root / "photographs" / "train"), v2.Compose(steps)))
@@ -84,7 +86,7 @@ def _images_per_s(batches: Iterable[tuple[Any, Any]]) -> float:
 
 
 class _Pictures(Dataset):
-    """Arrays (N, H, W, 3) uint8 the way torchvision's CIFAR100 gives them: an image at a time, through PIL."""
+    """Arrays (N, H, W, 3) uint8, given one at a time as PIL images, as torchvision's CIFAR100 does."""
 
     def __init__(self, images: Any, transform: Callable[[Image.Image], torch.Tensor]):
         self.images, self.transform = images, transform

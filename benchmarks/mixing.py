@@ -1,30 +1,27 @@
-"""Milliseconds of mixing for both solvers, saliency given: costs, cut, transport and assembly of a batch."""
+"""Milliseconds of mixing a batch with both solvers: costs, cut, transport and assembly, with the saliency given."""
 
 from collections.abc import Iterable, Iterator
 from itertools import pairwise
 from statistics import median
 
-import torch
 from torch import Tensor
 
 from benchmarks.clock import now_s
 from benchmarks.pairs import BLOCKS, Pairs
 from puzzlemix.mixing.assembly import assemble
-from puzzlemix.mixing.blocks import Grid, resample_grid
+from puzzlemix.mixing.blocks import Grid
 from puzzlemix.mixing.cut import solve_mask
 from puzzlemix.mixing.puzzle import PuzzleParameters
-from puzzlemix.mixing.transport import transport_grid, transport_plan
+from puzzlemix.mixing.transport import transport_plan
 
 STEPS = ("costs", "cut", "transport", "assembly")
 HEADER = ("batch", "blocks", "", *STEPS, "sum, ms", "times faster")
-SETTINGS = (  # images, pixels a side, and what the recipes of CIFAR, Tiny-ImageNet and ImageNet say
+SETTINGS = (  # images, pixels a side, and the parameters of the recipes for CIFAR, Tiny-ImageNet and ImageNet
     (100, 32, PuzzleParameters(t_size=4)),
     (100, 64, PuzzleParameters()),
     (32, 224, PuzzleParameters(neigh_size=2)),
 )
-LAMS = (0.1, 0.3, 0.5, 0.7, 0.9)  # in turn: how hard a cut is depends on it
-
-
+LAMS = (0.1, 0.3, 0.5, 0.7, 0.9)  # taken in turn, since lambda decides how hard a cut is
 SOLVERS = "exact", "swap"
 
 
@@ -37,11 +34,8 @@ def mix(solver: str, pairs: Pairs, lam: float, grid: Grid) -> tuple[Tensor, list
     moments.append(now_s(images.device))
     mask = solve_mask(costs, lam, parameters.eta, parameters.n_labels, solver)
     moments.append(now_s(images.device))
-    fine = transport_grid(grid, images.shape[-2:], parameters.t_size)
-    share = share if fine == grid else pairs.shares(fine)
-    fine_mask = resample_grid(mask, fine)
-    shares, visible = torch.cat([share, share[partner]]), torch.cat([fine_mask > 0, fine_mask < 1])
-    sources = transport_plan(shares, visible, parameters.t_eps).view(2, -1, *fine)
+    shares, visible = pairs.transport_cells(mask, share)
+    sources = transport_plan(shares, visible, parameters.t_eps).view(2, -1, *shares.shape[1:])
     moments.append(now_s(images.device))
     mixed = assemble(images, images, partner, mask, sources)
     moments.append(now_s(images.device))
@@ -49,9 +43,9 @@ def mix(solver: str, pairs: Pairs, lam: float, grid: Grid) -> tuple[Tensor, list
 
 
 def benchmark(batches: Iterable[Pairs], repeats: int) -> Iterator[tuple[str, ...]]:
-    """Rows as in `HEADER`: medians of the steps and of their sum, and how much faster than `swap` that is.
+    """Rows as in `HEADER`: medians of the steps and of their sum, and how many times faster than `swap` the sum is.
 
-    `repeats` measurements follow one that warms up; the solvers take turns.
+    The first measurement warms up, then `repeats` of them count. The solvers take turns.
     """
     for pairs in batches:
         batch, _, height, width = pairs.images.shape

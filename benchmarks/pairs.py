@@ -1,4 +1,4 @@
-"""What the benchmarks measure on: images with their saliency, of photographs or of a trained network's own dataset."""
+"""Images with their saliency, for benchmarks: photographs, or the dataset of a trained network."""
 
 from pathlib import Path
 from typing import NamedTuple
@@ -8,13 +8,14 @@ from torch import Tensor
 
 from benchmarks.photographs import crops
 from puzzlemix.mixing import PuzzleMix
-from puzzlemix.mixing.blocks import Grid
+from puzzlemix.mixing.blocks import Grid, resample_grid
 from puzzlemix.mixing.costs import MaskCosts, block_saliency, cells_of_blocks, mask_costs
 from puzzlemix.mixing.puzzle import PuzzleParameters
 from puzzlemix.mixing.saliency import input_gradient, saliency_of
+from puzzlemix.mixing.transport import transport_grid
 from puzzlemix.networks import preactresnet18
 
-BLOCKS = (2, 4, 8, 16)  # a side of the mask
+BLOCKS = (2, 4, 8, 16)  # blocks a side of the mask
 
 
 class Pairs(NamedTuple):
@@ -29,18 +30,29 @@ class Pairs(NamedTuple):
         return torch.arange(len(self.images), device=self.images.device).roll(1)
 
     def shares(self, grid: Grid) -> Tensor:
-        """Of the images' blocks in their saliency, (B, n_h, n_w)."""
+        """The share of each block in its image's saliency, (B, n_h, n_w)."""
         return block_saliency(self.saliency, grid)[0]
 
     def mask_costs(self, share: Tensor) -> MaskCosts:
-        """The terms of E(z), of `shares`."""
+        """The terms of E(z), from `shares`."""
         cells = cells_of_blocks(self.images, tuple(share.shape[1:]), self.parameters.neigh_size)
         pair = cells, cells[self.partner], share, share[self.partner]
         return mask_costs(*pair, self.parameters.beta, self.parameters.gamma)
 
+    def transport_cells(self, mask: Tensor, share: Tensor) -> tuple[Tensor, Tensor]:
+        """What `transport_plan` takes, for both images of each pair: shares and visible cells, (2 B, N_h, N_w) each.
+
+        `share` has the shares of the mask's blocks; cells may be smaller than blocks.
+        """
+        grid = tuple(mask.shape[1:])
+        fine = transport_grid(grid, self.images.shape[-2:], self.parameters.t_size)
+        share = share if fine == grid else self.shares(fine)
+        fine_mask = resample_grid(mask, fine)
+        return torch.cat([share, share[self.partner]]), torch.cat([fine_mask > 0, fine_mask < 1])
+
 
 def pairs_of_photographs(batch: int, pixels: int, parameters: PuzzleParameters, device: str) -> Pairs:
-    """Square crops of scikit-learn's two photographs, and their saliency for a network as it is initialised."""
+    """Square crops of scikit-learn's two photographs, with their saliency for an untrained network."""
     images = (crops(batch, pixels, pixels, seed=0).float() / 255).to(device)
     torch.manual_seed(0)
     network = preactresnet18(10, initial_channels=8, mean=[0.5] * 3, std=[0.25] * 3).to(device)
@@ -49,12 +61,12 @@ def pairs_of_photographs(batch: int, pixels: int, parameters: PuzzleParameters, 
 
 
 def of_checkpoint(checkpoint: str, configs: Path, batches: int, device: str) -> list[Pairs]:
-    """Batches of 100 training images of a run, their saliency for the network that it trained, in eval mode.
+    """Batches of 100 training images of a run, with their saliency for the trained network in eval mode.
 
     Raises:
         InputError: the checkpoint is missing, damaged or does not fit its config, or the dataset is not there.
     """
-    from puzzlemix.cli.config import load_experiment  # here: photographs need no Hydra
+    from puzzlemix.cli.config import load_experiment  # here, since photographs need no Hydra
 
     data, network, mixer, _ = load_experiment(checkpoint, configs, torch.device(device)).experiment
     parameters = mixer.parameters if isinstance(mixer, PuzzleMix) else PuzzleParameters()

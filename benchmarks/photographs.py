@@ -1,4 +1,4 @@
-"""Real images at any size and in any number: crops of scikit-learn's two photographs, as a batch and as a dataset."""
+"""Crops of scikit-learn's two photographs, as a batch and as a dataset: real images in any size and number."""
 
 import numpy as np
 import torch
@@ -8,7 +8,7 @@ from puzzlemix.data.arrays import ArrayData, Arrays
 
 
 def crops(count: int, height: int, width: int, seed: int) -> Tensor:
-    """Crops at random places, of the two photographs in turn: (count, 3, height, width) uint8."""
+    """Crops at random places of the two photographs, which alternate: (count, 3, height, width) uint8."""
     from sklearn.datasets import load_sample_images  # here, so that no other benchmark needs scikit-learn
 
     generator = torch.Generator().manual_seed(seed)
@@ -25,10 +25,9 @@ def crops(count: int, height: int, width: int, seed: int) -> Tensor:
 
 
 class Photographs(ArrayData):
-    """As many images of each split as the dataset's config says, of classes in turn; arguments as `ArrayData`'s."""
+    """A dataset with as many images in each split as its config says; labels go through the classes in turn."""
 
     def read(self, split: str) -> Arrays:
-        """One split."""
         count = self.expected_images[split]
         x = crops(count, *self.image_size, seed=["train", "test"].index(split))
         classes = np.array([f"class {label}" for label in range(self.num_classes)])

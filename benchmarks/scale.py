@@ -1,4 +1,4 @@
-"""Seconds of a training epoch against what it is made of: images, their size, the batch, the processes."""
+"""Seconds of a training epoch against the number of images, their size, the batch and the processes."""
 
 import json
 import os
@@ -19,12 +19,12 @@ from puzzlemix.runtime.errors import RunError
 ROOT = Path(__file__).resolve().parents[1]
 TRAIN = ROOT / "scripts" / "train.py"
 METHODS = ("vanilla", "puzzlemix")
-CHANNELS = 16  # of the network's first stage
+CHANNELS = 16  # in the network's first stage
 EPOCHS = 4  # the first warms up
 
 
 class Load(NamedTuple):
-    """What an epoch has to do."""
+    """The work of an epoch."""
 
     images: int = 2000
     pixels: int = 32  # a side
@@ -33,31 +33,30 @@ class Load(NamedTuple):
 
 
 BASE = Load()
-SWEEPS: Mapping[str, Sequence[int]] = {  # each of them alone
+SWEEPS: Mapping[str, Sequence[int]] = {  # one changes at a time
     "images": (500, 1000, 2000, 4000),
     "pixels": (16, 32, 48, 64),
     "batch": (25, 50, 100, 200),
     "processes": (1, 2),
 }
-POWERS = {"images": 1, "pixels": 2, "batch": 0, "processes": -1}  # of which an epoch's time would be in proportion
+POWERS = {"images": 1, "pixels": 2, "batch": 0, "processes": -1}  # if time were in proportion
 HEADER = ("varied", *Load._fields, *(f"{method}, s" for method in METHODS), "times vanilla")
 
 
 class Point(NamedTuple):
-    """Seconds of an epoch of each of `METHODS`, without evaluation, under a load."""
+    """Seconds of an epoch of each of `METHODS` under a load, without the evaluation."""
 
     varied: str
     load: Load
     seconds: tuple[float, ...]
 
     def row(self) -> tuple[str, ...]:
-        """As in `HEADER`."""
         vanilla, puzzlemix = self.seconds
         return self.varied, *map(str, self.load), *(f"{s:.2f}" for s in self.seconds), f"{puzzlemix / vanilla:.2f}"
 
 
 def benchmark(device: str, base: Load = BASE, sweeps: Mapping[str, Sequence[int]] = SWEEPS) -> Iterator[Point]:
-    """Whole programs, one after the other, each a point: medians of the epochs after the first."""
+    """Measure points, each with whole programs one after the other: medians of the epochs after the first."""
     for varied, values in sweeps.items():
         for value in values:
             load = base._replace(**{varied: value})
@@ -65,7 +64,7 @@ def benchmark(device: str, base: Load = BASE, sweeps: Mapping[str, Sequence[int]
 
 
 def plot(points: Sequence[Point], path: Path) -> None:
-    """A panel for each of the sweeps; a dashed line is what would be in proportion to the first point of vanilla.
+    """Draw a panel for each sweep; a dashed line shows times in proportion to the first one of vanilla training.
 
     Raises:
         RunError: the picture cannot be written.
@@ -91,17 +90,13 @@ def plot(points: Sequence[Point], path: Path) -> None:
 
 
 def _epoch_s(load: Load, method: str, device: str) -> float:
-    """Train for a few epochs.
-
-    Raises:
-        RunError: that failed.
-    """
+    """Seconds of an epoch, from a training of a few epochs; raises `RunError` if it fails."""
     with tempfile.TemporaryDirectory() as folder:
         launcher = ["-m", "torch.distributed.run", "--standalone", f"--nproc-per-node={load.processes}"]
         run = on_photographs(load.images, load.pixels, load.batch, CHANNELS)
         run += [f"mixup={method}", f"recipe.epochs={EPOCHS}", "attack=none", f"device={device}"]
         command = [sys.executable, *(launcher if load.processes > 1 else ()), str(TRAIN), *run]
-        path = os.pathsep.join([str(ROOT), *filter(None, [os.environ.get("PYTHONPATH")])])  # of the photographs
+        path = os.pathsep.join([str(ROOT), *filter(None, [os.environ.get("PYTHONPATH")])])  # ROOT has benchmarks/
         environment = os.environ | {"OMP_NUM_THREADS": "1", "PYTHONPATH": path}
         done = subprocess.run([*command, f"results_dir={folder}"], env=environment, capture_output=True, text=True)
         if done.returncode != 0:

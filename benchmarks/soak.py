@@ -1,10 +1,10 @@
-"""Kill a run of digits at random moments, start it again each time, and compare it with one that was never killed.
+"""A soak test: a run of digits that is killed at random moments and started again must equal one that ran undisturbed.
 
     python -m benchmarks.soak                          # 20 kills of one process, some minutes
     python -m benchmarks.soak --processes=2 --kills=10
     python -m benchmarks.soak --epochs=200 mixup=puzzlemix_adversarial mixup.adv_p=0.5
 
-Further arguments are overrides of scripts/train.py. Ends with status 1 where the two differ in a bit.
+Further arguments are overrides of scripts/train.py. The status is 1 if the two differ in a single bit.
 """
 
 import argparse
@@ -16,7 +16,7 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from contextlib import suppress
 from pathlib import Path
 from typing import Any
@@ -30,26 +30,25 @@ from puzzlemix.runtime.nested import flatten
 from puzzlemix.training.checkpoint import load_checkpoint
 
 TRAIN = Path(__file__).parents[1] / "scripts" / "train.py"
-LOOK_S = 0.0005  # between two looks at whether a checkpoint is being written, which takes some milliseconds
-LATEST_S = 1.0  # kills come up to this long after the program, its training, or an epoch has begun
-EPOCHS = 2  # kills in training come after so many more epochs, at most
+LOOK_S = 0.0005  # between two looks at whether a checkpoint is being written; the write takes some milliseconds
+LATEST_S = 1.0  # a kill comes at most so long after the program, its training or an epoch has begun
+EPOCHS = 2  # a kill in training comes after at most so many more epochs
 
 
-def kill_and_restart(command: Sequence[str], folder: Path, kills: int, seed: int, tell: Callable[[str], None]) -> None:
-    """Run `command` until it ends well, killing all its processes by SIGKILL so many times on the way.
+def kill_and_restart(command: Sequence[str], folder: Path, kills: int, seed: int) -> None:
+    """Run `command` again and again until it ends well; in the first runs, kill all its processes with SIGKILL.
 
-    In turn: at a random moment of the training, during the write of a checkpoint, and while the program starts. The
-    first comes after up to `EPOCHS` further epochs, the second after one at least, however long they take.
+    The kills alternate between a random moment of the training, the write of a checkpoint, and the start of the
+    program. The first kind comes after up to `EPOCHS` more epochs, the second after at least one, however long they
+    take.
 
     Args:
         command: trains the run in `folder`.
-        folder: the run's.
-        kills: how many.
-        seed: of the moments.
-        tell: takes a line for each kill.
+        kills: number of runs that are killed.
+        seed: fixes the moments.
 
     Raises:
-        RunError: the run ended before it was killed that often, or ended badly.
+        RunError: the run ended before it was killed that often, or it failed.
     """
     rng = random.Random(seed)
     for kill in range(kills):
@@ -67,14 +66,14 @@ def kill_and_restart(command: Sequence[str], folder: Path, kills: int, seed: int
         for pid in [process.pid, *descendants(process.pid)]:
             os.kill(pid, signal.SIGKILL)
         process.wait()
-        tell(f"kill {kill + 1} {where}, {_epochs_saved(folder)} epochs saved")
+        print(f"kill {kill + 1} {where}, {_epochs_saved(folder)} epochs saved", flush=True)
     status = subprocess.run(command, check=False).returncode
     if status != 0:
         raise RunError(f"the run ended with status {status}")
 
 
 def differences(folder: Path, reference: Path) -> list[str]:
-    """The differences between two finished runs in networks, optimisers, logs (without times) and errors."""
+    """What differs between two finished runs: networks, optimisers, logs (without times) and errors."""
     found = []
     contents = [load_checkpoint(run / "checkpoints" / "last.pt") for run in (folder, reference)]
     for part in ("network", "optimizer"):
@@ -91,7 +90,7 @@ def differences(folder: Path, reference: Path) -> list[str]:
 
 
 def descendants(pid: int) -> list[int]:
-    """The processes that a process has started, and they."""
+    """The processes that a process has started, and all that those have started."""
     try:
         children = [int(c) for file in Path(f"/proc/{pid}/task").glob("*/children") for c in file.read_text().split()]
     except FileNotFoundError:  # it has just ended
@@ -100,7 +99,7 @@ def descendants(pid: int) -> list[int]:
 
 
 def _wait_for_write(path: Path, since_ns: int, process: subprocess.Popen) -> None:
-    """Wait until a file is written again, or the process has ended. A file that an earlier kill left does not count."""
+    """Wait until a file is written after a moment, or the process has ended."""
     while process.poll() is None:
         with suppress(FileNotFoundError):
             if path.stat().st_mtime_ns > since_ns:
@@ -130,7 +129,7 @@ def main() -> None:
     parser.add_argument("--kills", type=int, default=20)
     parser.add_argument("--processes", type=int, default=1)
     parser.add_argument("--epochs", type=int, default=200)
-    parser.add_argument("--seed", type=int, default=0, help="of the moments")
+    parser.add_argument("--seed", type=int, default=0, help="fixes the moments of the kills")
     options, overrides = parser.parse_known_args()
     require(options.kills >= 1 and options.processes >= 1, "--kills and --processes must be at least 1")
     with tempfile.TemporaryDirectory() as folder:
@@ -138,13 +137,13 @@ def main() -> None:
 
 
 def soak(results: Path, options: argparse.Namespace, overrides: list[str]) -> None:
-    """Train two runs, one of them killed, and print or raise in what they differ."""
+    """Train two runs, kill one of them again and again, and raise `RunError` if they differ."""
     launcher = ["-m", "torch.distributed.run", "--standalone", f"--nproc-per-node={options.processes}"]
     run = [sys.executable, *(launcher if options.processes > 1 else ()), str(TRAIN), f"results_dir={results}"]
     run += ["mixup=puzzlemix", "device=cpu", "attack=fgsm", f"recipe.epochs={options.epochs}", *overrides]
     killed, reference = (results / name / "seed0" for name in ("killed", "reference"))
-    kill_and_restart([*run, "name=killed"], killed, options.kills, options.seed, lambda line: print(line, flush=True))
-    kill_and_restart([*run, "name=reference"], reference, 0, options.seed, print)
+    kill_and_restart([*run, "name=killed"], killed, options.kills, options.seed)
+    kill_and_restart([*run, "name=reference"], reference, 0, options.seed)
     found = differences(killed, reference)
     if found:
         raise RunError(f"{len(found)} differences after {options.kills} kills: {', '.join(found[:5])}")

@@ -19,14 +19,14 @@ HEADER = (
     "largest",
     "more than 0.1 % above, % of masks",
 )
-MISSED = 1e-3  # of the energy
+MISSED = 1e-3  # excess, as a share of the least energy, from which a mask counts as missed
 
 
 def compare(batches: Sequence[Pairs]) -> Iterator[tuple[str, ...]]:
-    """Rows as in `HEADER`, of `swap` against `exact`; lambda drawn for each pair, evenly in [0, 1]."""
+    """Rows as in `HEADER`, `swap` against `exact`, with lambda drawn for each pair from U(0, 1)."""
     generator = torch.Generator().manual_seed(0)
     for n in BLOCKS:
-        other, excess = [], []  # of each batch: share of a mask's labels (B,), energy above the least (B,)
+        other, excess = [], []  # of each batch, (B,): share of the labels that differ, and excess of the energy
         for pairs in batches:
             lam = torch.rand(len(pairs.images), generator=generator).to(pairs.images.device)  # (B,)
             costs = pairs.mask_costs(pairs.shares((n, n)))
@@ -43,7 +43,7 @@ def compare(batches: Sequence[Pairs]) -> Iterator[tuple[str, ...]]:
 
 
 def energies(costs: MaskCosts, mask: Tensor, lam: Tensor, eta: float, n_labels: int) -> Tensor:
-    """E(z) of every pair's mask (B, n_h, n_w), in float64: (B,)."""
+    """E(z) of the mask (B, n_h, n_w) of each pair: (B,) float64."""
     z = mask.double()
     label = (z * (n_labels - 1)).round().long()
     prior = eta / z[0].numel() * label_prior(lam, n_labels, z.device)  # (B, m)

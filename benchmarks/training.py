@@ -1,4 +1,4 @@
-"""Milliseconds of a training step by part, in the very loop that trains, with each setting of `arithmetic.py`."""
+"""Milliseconds of each part of a training step, in the training loop itself, for each setting of arithmetic."""
 
 import tempfile
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -18,7 +18,7 @@ Compose = Callable[[Sequence[str]], Mapping[str, Any]]  # the config of configs/
 
 PARTS = ("data", "saliency", "mixing", "network", "optimizer")
 HEADER = ("images", "setting", "method", *PARTS, "sum, ms", "times vanilla", "times faster than plain")
-STEPS = 5  # an epoch
+STEPS = 5  # in an epoch
 PLAIN = ("channels_last=false", "fused=false")
 SETTINGS = {
     "plain": PLAIN,
@@ -32,11 +32,11 @@ SETTINGS = {
     "default, bf16": ("precision=bf16",),
     "default, bf16, compile": ("precision=bf16", "compile=true"),
 }
-OF_GPUS = ("tf32",)
+GPU_ONLY = ("tf32",)
 
 
 def on_photographs(images: int, pixels: int, batch_size: int, channels: int) -> list[str]:
-    """Overrides for a run on images of CIFAR-100's kind, of any number and size."""
+    """Overrides for a run on any number of photographs of any size, with the classes and the recipe of CIFAR-100."""
     return [
         "dataset=cifar100",
         "dataset._target_=benchmarks.photographs.Photographs",
@@ -53,19 +53,21 @@ def on_photographs(images: int, pixels: int, batch_size: int, channels: int) -> 
 def benchmark(
     compose: Compose, device: str, repeats: int, methods: Sequence[str], settings: Sequence[str]
 ) -> Iterator[tuple[str, ...]]:
-    """Rows as in `HEADER`: medians of `repeats` epochs of `STEPS` steps, all settings in turn, after one to warm up.
+    """Rows as in `HEADER`: medians of `repeats` epochs of `STEPS` steps after one to warm up; the settings take turns.
 
-    Plain vanilla training first; of the other `settings`, none given for all, those that are for the device.
+    The first rows are of digits, in batches of 50 on their small network. The others are of images with CIFAR-100's
+    shape, in batches of 100 on PreActResNet-18 with 16 initial channels on a CPU, and the paper's 64 on a GPU.
 
-    First digits, in batches of 50 on their small network; then images of CIFAR-100's shape, in batches of 100 on
-    PreActResNet-18 with, on a CPU, 16 initial channels, on a GPU the paper's 64.
+    Args:
+        methods: measured in addition to vanilla training.
+        settings: measured in addition to `plain`; none for all that work on the device.
     """
     digits = [f"dataset.train_per_class={5 * STEPS}", "recipe.batch_size=50"]
     channels = 64 if device == "cuda" else 16
     large = on_photographs(100 * STEPS, 32, 100, channels)
     for name in settings:
         require_choice("setting", name, SETTINGS)
-    here = [name for name in SETTINGS if device == "cuda" or name not in OF_GPUS]
+    here = [name for name in SETTINGS if device == "cuda" or name not in GPU_ONLY]
     all_here = {name: SETTINGS[name] for name in here if name == "plain" or name in settings or not settings}
     few = {name: all_here[name] for name in ("plain", "default") if name in all_here}
     for title, run, settings in (("digits, 50", digits, few), (f"100, {channels} channels", large, all_here)):
@@ -85,14 +87,16 @@ def measure(
     methods: Sequence[str],
     repeats: int,
 ) -> dict[tuple[str, str], list[dict[str, float]]]:
-    """Milliseconds a step by part, of each epoch, of every setting and method."""
+    """Milliseconds of each part of a step, for each epoch of every setting and method."""
     times: dict[tuple[str, str], list[dict[str, float]]] = {(s, m): [] for s in settings for m in methods}
     with tempfile.TemporaryDirectory() as folder:
         fixed = [*run, f"results_dir={folder}", "name=benchmark", f"recipe.epochs={repeats + 1}"]
         trainers = {(s, m): _trainer(compose([*fixed, *settings[s], f"mixup={m}"])) for s, m in times}
         for _ in range(repeats + 1):
             for key, trainer in trainers.items():
-                compute_in_float32(trainer.arithmetic.deterministic)  # of the whole process: set by the last one made
+                compute_in_float32(
+                    trainer.arithmetic.deterministic
+                )  # set for the whole process by the trainer made last
                 times[key].append(_epoch_ms(trainer))
     return {key: epochs[1:] for key, epochs in times.items()}
 
@@ -105,8 +109,8 @@ def _trainer(config: Mapping[str, Any]) -> Trainer:
 
 
 def _epoch_ms(trainer: Trainer) -> dict[str, float]:
-    """Train an epoch; milliseconds a step by part."""
-    with ProgressBar("", trainer.recipe.epochs, 0) as bar:  # 0: each epoch is a first one, so nothing is printed
+    """Train an epoch, and return the milliseconds of each part of a step."""
+    with ProgressBar("", trainer.recipe.epochs, 0) as bar:  # 0: each epoch counts as the first, so nothing is printed
         trainer.train_epoch(bar)
     seconds, steps = trainer.state.stopwatch.pop(), trainer.state.steps_done
     trainer.state.begin_next_epoch()

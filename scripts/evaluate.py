@@ -1,4 +1,4 @@
-"""Evaluate a checkpoint: clean, under attack, on corrupted images, its calibration, and checks of the attacks.
+"""Evaluate a checkpoint: errors on clean, attacked and corrupted images, calibration, and checks of the attacks.
 
 python scripts/evaluate.py checkpoint=results/runs/NAME/seed0/checkpoints/last.pt suite=paper
 python scripts/evaluate.py checkpoint=models/NAME.pt suite=full test_batch_size=500
@@ -27,7 +27,7 @@ from puzzlemix.evaluation.auto_attack import auto_attack, check_auto_attack
 from puzzlemix.evaluation.calibration import calibration
 from puzzlemix.evaluation.corrupted import corruption_errors
 from puzzlemix.evaluation.evaluator import Evaluator, attack_errors, check_evaluation, clean_errors, train_error
-from puzzlemix.evaluation.results import check_seed, read_evaluation, results_path, with_earlier
+from puzzlemix.evaluation.results import earlier_evaluation, results_path
 from puzzlemix.evaluation.self_checks import self_checks, zero_gradients
 from puzzlemix.reporting.run_tables import failed_checks, summary
 from puzzlemix.runtime import distributed
@@ -42,25 +42,26 @@ from puzzlemix.training.precision import Arithmetic
 def main(config: DictConfig) -> None:
     config = plain(config)
     device = distributed.join(config["device"])
-    ran_on = environment()  # now, since files and commit may change before the last attack ends
+    ran_on = environment()  # read now, since files and commit may change before the last attack ends
     require_whole("seed", config["seed"], least=0)
     check_evaluation(config["test_batch_size"], config["attack"])
     (data, network, *_), epochs = load_experiment(config["checkpoint"], CONFIGS, device)
     check_auto_attack(**config["auto_attack"], classes=data.num_classes)
     Arithmetic().prepare(network)
-    torch.backends.cudnn.benchmark = False  # which kernels are fastest may change after a kill
+    torch.backends.cudnn.benchmark = False  # the fastest kernels may be others after a kill
     corrupted = corrupted_images(config["corruptions"], data)
     output = output_file(config["output"], default=results_path(config["checkpoint"]), endings=(".json",))
 
     of = {"weights": digest(network), "evaluated_on": data.evaluated_on, "seed": config["seed"]}
-    check_seed(of, read_evaluation(output), output)
+    earlier_evaluation(output, **of)  # raises if it holds results of another seed
     unfinished = output.with_name(f"{output.stem}_unfinished.json")
     evaluator = Evaluator(network, data, config["test_batch_size"], config["seed"]).keeping(unfinished, of["weights"])
     results = {**of, "epochs": epochs, **measure(evaluator, corrupted, config)}
     if distributed.is_main():
         results |= {"checkpoint": config["checkpoint"], "test_batch_size": config["test_batch_size"], **ran_on}
-        results = with_earlier(results, read_evaluation(output))
-        results["self_checks"] = [check._asdict() for check in self_checks(results)]
+        earlier = earlier_evaluation(output, **of)  # read now, since another evaluation may have ended meanwhile
+        results = {**earlier, **results, "attacks": earlier.get("attacks", {}) | results["attacks"]}
+        results["self_checks"] = self_checks(results)
         write_text(output, json.dumps(results, indent=2) + "\n")
         show(results)
         print(f"{output}")
@@ -69,7 +70,7 @@ def main(config: DictConfig) -> None:
 
 
 def measure(evaluator: Evaluator, corrupted: CorruptedImages | None, config: Mapping[str, Any]) -> dict[str, Any]:
-    """All that the config asks for, the longest last; errors are in percent."""
+    """Measure all that the config asks for, the longest part last; errors are in percent."""
     results = clean_errors(evaluator) | attack_errors(evaluator, config["attack"])
     results |= {"attacks": config["attack"], "zero_gradients": zero_gradients(evaluator)}
     results["calibration"] = calibration(evaluator)
@@ -83,7 +84,7 @@ def measure(evaluator: Evaluator, corrupted: CorruptedImages | None, config: Map
 
 
 def corrupted_images(wanted: str | None, data: Any) -> CorruptedImages | None:
-    """The wanted set of corrupted images, with a warning if there is none or a part is missing."""
+    """The set of corrupted images that the config asks for, with a warning if it is missing or incomplete."""
     if wanted is None:
         return None
     require(isinstance(wanted, str), f"corruptions must be auto or the folder of a set, not {wanted}")
@@ -94,8 +95,8 @@ def corrupted_images(wanted: str | None, data: Any) -> CorruptedImages | None:
         )
         return None
     images = open_corrupted(folder, data)
-    if images.lacking:
-        warn_once(f"{folder} lacks {', '.join(images.lacking)}: the rest is measured")
+    if images.missing:
+        warn_once(f"{folder} lacks {', '.join(images.missing)}: the rest is measured")
     return images
 
 
@@ -108,7 +109,7 @@ def warn_once(problem: str) -> None:
 def show(results: dict[str, Any]) -> None:
     """Print a line for each number, and a warning for each check that fails."""
     for title, value in summary(results).items():
-        print(printable(f"{title:32}{value}"))  # names of an earlier evaluation come from a file
+        print(printable(f"{title:32}{value}"))  # an earlier evaluation's names come from a file
     warn(failed_checks(results))
 
 

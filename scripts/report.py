@@ -1,4 +1,4 @@
-"""Write all results as one page, results/report.html, that any browser shows without a network.
+"""Write all results on one page, results/report.html, which any browser shows without an internet connection.
 
 python scripts/report.py [results_dir=results/runs] [output=results/report.html]
 """

@@ -29,7 +29,7 @@ from puzzlemix.runtime.errors import require, require_whole
 from puzzlemix.runtime.files import next_to, output_file
 from startup import CONFIGS
 
-IMAGES = 100  # of a dataset, among which those pairs are looked for in which most cells move
+IMAGES = 100  # images of a dataset, from which the pairs are selected in which most cells move
 
 
 @script("visualize")
@@ -49,10 +49,10 @@ def main(config: DictConfig) -> None:
     network, mixer = experiment.network, experiment.mixer
     if not isinstance(mixer, PuzzleMix):
         mixer = PuzzleMix(num_classes=experiment.data.num_classes)
-        print("trained without Puzzle Mix: the puzzles take its default parameters")
+        print("the network was trained without Puzzle Mix: the puzzles have its default parameters")
 
     batch = batch_of(experiment.data, IMAGES, config["seed"]) if its_own else batch_to_guess(config, experiment, device)
-    pairs = config["pairs"] if images is None else 1  # the other is the same pair the other way round
+    pairs = config["pairs"] if images is None else 1  # the second pair is the same one, swapped
     saliency, parameters = batch.saliency(network), vars(mixer.parameters)
     puzzles = [
         puzzle_mix(batch.images, saliency, batch.partner, lam=config["lam"], blocks=grid, **parameters)
@@ -67,7 +67,7 @@ def main(config: DictConfig) -> None:
 
 
 def grids_of(blocks: Any) -> list[int]:
-    """Blocks a side of each puzzle of a pair."""
+    """The blocks a side of each puzzle that is drawn of a pair."""
     grids = [16] if blocks is None else blocks if isinstance(blocks, list) else [blocks]
     whole = all(isinstance(grid, int) and not isinstance(grid, bool) for grid in grids)
     require(bool(grids) and whole, f"blocks must be a whole number or several, such as [4,16], not {blocks}")
@@ -75,7 +75,7 @@ def grids_of(blocks: Any) -> list[int]:
 
 
 def batch_to_guess(config: Mapping[str, Any], experiment: Experiment, device: torch.device) -> Batch:
-    """Images that the network was not trained on, with the labels that it gives them: saliency is of these."""
+    """Images that the network was not trained on, with the labels that it gives them, which the saliency needs."""
     own = experiment.data
     if config["images"] is not None:
         images = read_images(config["images"], own.image_size, channels=len(own.mean)).to(device)
@@ -83,7 +83,7 @@ def batch_to_guess(config: Mapping[str, Any], experiment: Experiment, device: to
         other = build_part(config["dataset"])
         other.load(device)
         images = batch_of(other, IMAGES, config["seed"]).images
-    print("labels are those that the network gives")
+    print("the labels are those that the network gives")
     return as_seen(experiment.network, images, names=[f"class {label}" for label in range(own.num_classes)])
 
 

@@ -270,7 +270,7 @@ def data(digits, tmp_path_factory):
     for split, part in (("train", slice(1200)), ("test", HELD_OUT)):
         classes = np.array([str(label) for label in range(10)])
         np.savez(root / "small" / f"{split}.npz", x=x[part], y=y[part], classes=classes)
-    data = ArrayData("small", 10, (8, 8), (0.3,), (0.38,), root=str(root))
+    data = ArrayData(name="small", num_classes=10, image_size=(8, 8), mean=(0.3,), std=(0.38,), root=str(root))
     data.load(torch.device("cpu"))
     return data
 

@@ -40,7 +40,7 @@ def test_every_setting_is_one_that_a_run_takes():
 
 def test_photographs_are_as_many_and_as_large_as_asked_for():
     size = {"train_images": 7, "test_images": 3, "image_size": (20, 24)}
-    dataset = Photographs("photographs", 3, mean=[0.5] * 3, std=[0.5] * 3, **size)
+    dataset = Photographs(name="photographs", num_classes=3, mean=[0.5] * 3, std=[0.5] * 3, **size)
     dataset.load(torch.device("cpu"))
     (images, labels), *_ = dataset.train_batches(7, False, seed=0, epoch=0)
     assert images.shape == (7, 3, 20, 24)

@@ -77,6 +77,6 @@ def test_without_archive_or_network_it_says_what_to_put_where(published, downloa
     name, archive, _ = published
     damage(archive)
     before = archive.read_bytes() if archive.exists() else None
-    with pytest.raises(InputError, match=rf"put {archive.name} of www\.cs\.toronto\.edu.* into {archive.parent}$"):
+    with pytest.raises(InputError, match=rf"put {archive.name} from www\.cs\.toronto\.edu.* into {archive.parent}$"):
         read_cifar(name, archive.parent, download)
     assert (archive.read_bytes() if archive.exists() else None) == before

@@ -32,7 +32,7 @@ def root(tmp_path_factory):
 def images_of(root, workers=0, image_size=(32, 32), **options):
     """The dataset, loaded."""
     options = {"num_classes": 3, "mean": [0.5] * 3, "std": [0.2] * 3, "test_resize": 40} | options
-    data = ImageFolders("small", image_size=image_size, workers=workers, root=str(root), **options)
+    data = ImageFolders(name="small", image_size=image_size, workers=workers, root=str(root), **options)
     data.load(CPU)
     return data
 
@@ -179,10 +179,10 @@ def test_evaluation_reads_resized_copies_where_asked(root, tmp_path):
 @pytest.mark.parametrize(
     ("view", "message"),
     [
-        ({"crop_size": 24}, r"unknown 'crop_size' in the view of a recipe's phase; did you mean 'crop_pixels'\?"),
-        ({"crop_pixels": 0}, r"crop_pixels of a recipe's phase must be a whole number, at least 1, not 0"),
-        ({"min_scale": 2}, r"min_scale of a recipe's phase must be a number, in \[0, 1\], not 2"),
-        ({"resized_to": "small"}, r"resized_to of a recipe's phase must be a whole number, at least 1, not small"),
+        ({"crop_size": 24}, r"unknown key of a view in a recipe 'crop_size'; did you mean 'crop_pixels'\?"),
+        ({"crop_pixels": 0}, r"crop_pixels of a view in a recipe must be a whole number, at least 1, not 0"),
+        ({"min_scale": 2}, r"min_scale of a view in a recipe must be a number, in \[0, 1\], not 2"),
+        ({"resized_to": "small"}, r"train_small is not there: .* makes copies of \[352, 160\] pixels"),
         ({"resized_to": 31}, r"train_31 is not there: .* makes copies of \[352, 160\] pixels"),
     ],
 )
@@ -237,7 +237,7 @@ def test_workers_end_with_an_epoch_that_is_left_early(root):
         ({"workers": -1}, r"dataset\.workers must be a whole number, at least 0, at most 256, not -1"),
         ({"test_resize": 0}, r"dataset\.test_resize must be a whole number, at least 1, at most 4096, not 0"),
         ({"test_resize": 31}, r"dataset\.test_resize=31 is less than dataset\.image_size=\[32, 32\]: raise it"),
-        ({"test_resized_to": 0}, r"dataset\.test_resized_to must be a whole number, at least 1, not 0"),
+        ({"test_resized_to": 0}, r"val_0 is not there: .* makes copies of \[352\] pixels"),
         ({"color_jitter": -1}, r"dataset\.color_jitter must be a number, finite, 0 or more, not -1"),
         ({"lighting": "a"}, r"dataset\.lighting must be a number, finite, 0 or more, not a"),
     ],

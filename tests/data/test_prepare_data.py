@@ -156,7 +156,7 @@ def test_own_images_of_any_name_train_with_the_line_that_it_prints(prepare, scri
     assert next(tmp_path.glob("*/seed0/metrics.json")).parents[1].name.startswith(name)
 
 
-@pytest.mark.parametrize("name", ["a/b", "..", "", "a\tb", "x" * 181])
+@pytest.mark.parametrize("name", ["a/b", "..", "", "a\tb"])
 def test_names_that_no_folder_can_have(prepare, tmp_path, name):
     write_class_folders(tmp_path / "mine", CLASSES, 2, (8, 8))
     with pytest.raises(SystemExit, match=r"^error: dataset\.name='.*' cannot be the name of a folder: [^\n]*$"):

@@ -61,7 +61,7 @@ def cut_short(path, bytes_left):
 
 
 MISLEADING = {
-    r"has no val/val_annotations\.txt, which tells the classes": lambda f: (f / "val/val_annotations.txt").unlink(),
+    r"has no val/val_annotations\.txt, which gives the classes": lambda f: (f / "val/val_annotations.txt").unlink(),
     r"val_annotations\.txt does not name \['val/images/val_4": lambda f: cut_short(f / "val/val_annotations.txt", 100),
     r"has images of \['n04'\], which is not one of its classes": lambda f: (
         rearrange(f),

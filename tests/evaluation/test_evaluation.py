@@ -104,9 +104,9 @@ def test_a_damaged_file_counts_as_none(network, evaluator, damage):
     clean_errors(evaluator(network))
     path = evaluator(network).kept.path
     path.write_text(damage(path.read_text()))
-    assert evaluator(network).kept.get("evaluation") is None
+    assert evaluator(network).kept.totals.get("evaluation") is None
     clean_errors(evaluator(network))
-    assert evaluator(network).kept.get("evaluation")
+    assert evaluator(network).kept.totals.get("evaluation")
 
 
 def test_random_starts_follow_from_the_seed(network, data):
@@ -122,7 +122,7 @@ def test_random_starts_follow_from_the_seed(network, data):
         ({"steps": 0}, "attack 'mine': steps must be a whole number, at least 1, not 0"),
         ({"eps_255": 300}, "attack 'mine': eps_255, in 1/255 of the pixel range, must be a number"),
         ({"eps_255": "8"}, "attack 'mine': eps_255, in 1/255 of the pixel range, must be a number"),
-        ({"step_255": None}, "attack 'mine' must not have null"),
+        ({"step_255": None}, "attack 'mine': step_255, in 1/255 of the pixel range, must be a number"),
         ({"restarts": 3, "random_start": False}, "attack 'mine': restarts need random_start"),
         ({"norm": 2}, "attack 'mine' must have"),
     ],

@@ -30,6 +30,7 @@ def folder(tmp_path):
     """The folder of a run to damage, with everything that an evaluation may hold, next to another seed's."""
     folders = [shutil.copytree(PUBLISHED / f"seed{seed}", tmp_path / "runs" / f"seed{seed}") for seed in (0, 1)]
     for run in folders:  # each of one epoch, so that its log is short
+        change(run / "robustness.json", epochs=1)
         recipe = yaml.safe_load((run / "config.yaml").read_text())["recipe"]
         change(run / "config.yaml", recipe={**recipe, "epochs": 1})
         change(run / "metrics.json", **{key: dict.fromkeys(STATISTICS, 50.0) for key in ("top1_error", "top5_error")})

@@ -138,7 +138,7 @@ def test_what_some_runs_know_of_their_training_images_is_a_column(evaluated):
 def test_failed_checks_are_of_those_that_something_was_measured_for(evaluated):
     for seed in (0, 1):
         results = evaluation(evaluated, seed) | {"attacks": {}}
-        change(file_of(evaluated, seed), attacks={}, self_checks=[check._asdict() for check in self_checks(results)])
+        change(file_of(evaluated, seed), attacks={}, self_checks=self_checks(results))
     assert cells(robustness_table(evaluated))["failed checks"] == "0 of 2"  # the gradients of each
     fire(evaluated, 0)
     assert cells(robustness_table(evaluated))["failed checks"] == "1 of 3"

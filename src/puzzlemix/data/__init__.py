@@ -1,1 +1,1 @@
-"""Datasets: `arrays.py` for what fits in memory, `folders.py` for what does not, and one file for each source."""
+"""Datasets: `arrays.py` holds those that fit in memory, `folders.py` the others, and each source has its own file."""

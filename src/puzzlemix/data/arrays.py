@@ -5,16 +5,15 @@
 
 import zipfile
 import zlib
-from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 import torch
 from torch import Tensor
 
 from puzzlemix.data.augment import crop_and_flip, draw_crops
-from puzzlemix.data.checks import check_image_size, check_labels, check_name
+from puzzlemix.data.base import Batches, ImageData, Shards, check_labels
 from puzzlemix.data.sharding import epoch_shards, places_in_batch
 from puzzlemix.runtime.errors import InputError, require, require_whole
 from puzzlemix.runtime.files import whole_file
@@ -22,7 +21,7 @@ from puzzlemix.runtime.seeding import torch_seed
 
 
 class Arrays(NamedTuple):
-    """One split of a dataset, and what its npz file holds."""
+    """One split of a dataset, and the content of its npz file."""
 
     x: np.ndarray  # (N, H, W, C) uint8
     y: np.ndarray  # (N,) int64
@@ -30,74 +29,34 @@ class Arrays(NamedTuple):
 
 
 def write_arrays(path: Path, arrays: Arrays) -> None:
-    """Write one split, whole or not at all.
-
-    Raises:
-        RunError: the file cannot be written.
-    """
+    """Write one split, whole or not at all. Raises `RunError` if the file cannot be written."""
     with whole_file(path) as file:
         np.savez(file, **arrays._asdict())
 
 
-class ArrayData:
+class ArrayData(ImageData):
     """A dataset in memory.
 
     Args:
-        name: name of the dataset and of its folder.
-        num_classes: K.
-        image_size: height and width in pixels.
-        mean, std: channel statistics for the network's first layer, for pixels in [0, 1].
         crop_padding: width in pixels of the border of zeros that random crops reach into; 0 for no crops.
         flip: mirror half of the training images.
-        train_images, test_images: how many images the files must hold; None for any number.
         validation_per_class: hold out the last images of each class from training, and evaluate on them instead of the
             test images; 0 as released.
-        root: the folder that holds the datasets' folders.
-
-    Attributes:
-        evaluated_on: "test" or "validation", the images that errors are measured on.
-        classes: names of the K classes. This and what follows is there after `load`.
-        train_count, test_count: number of images to train on and to evaluate on.
+        options: the arguments of `ImageData`.
 
     Raises:
         InputError: an argument is out of range.
     """
 
-    workers = 4  # processes that read corrupted test images where these are files, as Tiny-ImageNet-C
-    unclipped = False  # whether values of training images leave [0, 1]
-
-    def __init__(
-        self,
-        name: str,
-        num_classes: int,
-        image_size: Sequence[int],
-        mean: Sequence[float],
-        std: Sequence[float],
-        crop_padding: int = 0,
-        flip: bool = False,
-        train_images: int | None = None,
-        test_images: int | None = None,
-        validation_per_class: int = 0,
-        root: str = "data",
-    ):
-        check_name(name)
-        check_image_size(image_size)
+    def __init__(self, crop_padding: int = 0, flip: bool = False, validation_per_class: int = 0, **options: Any):
+        super().__init__(**options)
         require_whole("dataset.validation_per_class", validation_per_class, least=0)
-        require_whole("dataset.crop_padding", crop_padding, least=0, most=min(image_size))
-        self.name, self.num_classes, self.image_size = name, num_classes, tuple(image_size)
-        self.mean, self.std = tuple(mean), tuple(std)
-        self.crop_padding, self.flip = crop_padding, flip
-        self.expected_images = {"train": train_images, "test": test_images}
-        self.validation_per_class = validation_per_class
+        require_whole("dataset.crop_padding", crop_padding, least=0, most=min(self.image_size))
+        self.crop_padding, self.flip, self.validation_per_class = crop_padding, flip, validation_per_class
         self.evaluated_on = "validation" if validation_per_class else "test"
-        self.folder = Path(root) / name
 
     def read(self, split: str) -> Arrays:
-        """The split "train" or "test" as its file holds it.
-
-        Raises:
-            InputError: the file is missing or damaged.
-        """
+        """Read the file of the split "train" or "test". Raises `InputError` if it is missing or damaged."""
         path = self.folder / f"{split}.npz"
         require(path.is_file(), f"{path} is not there: {self._prepare}")
         try:
@@ -125,9 +84,9 @@ class ArrayData:
         )
 
     def check(self, train: Arrays, test: Arrays, remedy: str) -> None:
-        """Raise `InputError`, with the remedy, unless two splits are whole, alike, and what the config says."""
+        """Raise `InputError`, with the remedy, unless both splits are whole, alike, and what the config says."""
         size = (*self.image_size, len(self.mean))
-        for split, (x, y, classes) in (("train", train), ("test", test)):
+        for split, (x, y, _) in (("train", train), ("test", test)):
             where, expected = f"{self.name} {split}", self.expected_images[split]
             has_images = x.ndim == 4 and x.dtype == np.uint8 and len(x) > 0
             has_labels = y.dtype == np.int64 and y.shape == x.shape[:1]
@@ -143,24 +102,15 @@ class ArrayData:
             )
             require(expected in (None, len(y)), f"{where}: {len(y)} images instead of {expected}: {remedy}")
             check_labels(where, y, self.num_classes, remedy)
-            require(
-                len(classes) == self.num_classes,
-                f"{where}: names of {len(classes)} classes instead of {self.num_classes}: {remedy}",
-            )
-        is_alike = np.array_equal(train.classes, test.classes)
-        require(is_alike, f"{self.name}: train and test number their classes differently: {remedy}")
-
-    def steps(self, batch_size: int, drop_last: bool) -> int:
-        """Number of training steps in an epoch."""
-        return len(epoch_shards(self.train_count, batch_size, drop_last, seed=0, epoch=0))
+        is_alike = len(train.classes) == self.num_classes and np.array_equal(train.classes, test.classes)
+        what = f"the same {self.num_classes} classes in the same order"
+        require(is_alike, f"{self.name}: train and test do not name {what}: {remedy}")
 
     def check_view(self, **view: object) -> None:
         """Raise `InputError` if a phase of the recipe has a view, which is for folders of large images."""
         require(not view, f"{self.name} has images of one size: a recipe with phases ({sorted(view)}) needs ImageNet")
 
-    def train_batches(
-        self, batch_size: int, drop_last: bool, seed: int, epoch: int, first_step: int = 0, **view: object
-    ) -> Iterator[tuple[Tensor, Tensor]]:
+    def train_batches(self, batch_size: int, drop_last: bool, seed: int, epoch: int, first_step: int = 0) -> Batches:
         """This process's share of an epoch: images (B / P, C, H, W) in [0, 1], augmented, and labels (B / P,).
 
         Seed and epoch fix the order; seed, epoch, step and place in the global batch fix an image's augmentation. So
@@ -171,9 +121,7 @@ class ArrayData:
             drop_last: leave out an incomplete last batch.
             seed, epoch: fix order and augmentation.
             first_step: the first batch to give, from 0.
-            view: must be empty, see `check_view`.
         """
-        self.check_view(**view)
         x, y = self._train
         generator = torch.Generator(x.device)
         shards = epoch_shards(len(y), batch_size, drop_last, seed, epoch)
@@ -185,25 +133,23 @@ class ArrayData:
             crops = draw_crops(batch_size, self.crop_padding, self.flip, generator)[places_in_batch(len(index))]
             yield crop_and_flip(x[index], self.crop_padding, crops).float().div_(255), y[index]
 
-    def test_batches(self, shards: Iterable[Sequence[int]]) -> Iterator[tuple[Tensor, Tensor]]:
-        """Images (B, C, H, W) to evaluate on, unchanged, and labels (B,), at the places in each shard."""
-        return _unchanged(*self._test, shards)
-
-    def plain_train_batches(self, shards: Iterable[Sequence[int]]) -> Iterator[tuple[Tensor, Tensor]]:
-        """Training images (B, C, H, W), unchanged, and labels (B,), at the places in each shard."""
-        return _unchanged(*self._train, shards)
+    def _plain_batches(self, images: tuple[Tensor, Tensor], shards: Shards) -> Batches:
+        x, y = images
+        for shard in shards:
+            is_even = isinstance(shard, range)  # then no index goes to the device, and a GPU is not waited for
+            own = slice(shard.start, shard.stop, shard.step) if is_even else torch.tensor(shard, device=y.device)
+            yield x[own].float().div_(255), y[own]
 
     @property
     def _remedy(self) -> str:
-        """What to do if the files are not what the config says."""
         return f"delete {self.folder} and {self._prepare}"
 
     @property
     def _prepare(self) -> str:
         """How to make the files. The name does not say whether the images are the user's own."""
-        script, name = "python scripts/prepare_data.py", self.folder.name
+        name = self.folder.name
         own = f"dataset=image_folder dataset.name={name} source=FOLDER"
-        return f"run `{script} dataset={name}`, for images of your own with `{own}`"
+        return f"run `python scripts/prepare_data.py dataset={name}`, for your own images with `{own}`"
 
     def _hold_out(self, train: Arrays) -> tuple[Arrays, Arrays]:
         """The training images in two parts: to train on, and the last of each class to evaluate on."""
@@ -213,11 +159,3 @@ class ArrayData:
         for label in range(self.num_classes):
             is_held[np.flatnonzero(train.y == label)[-k:]] = True
         return tuple(Arrays(train.x[part], train.y[part], train.classes) for part in (~is_held, is_held))
-
-
-def _unchanged(x: Tensor, y: Tensor, shards: Iterable[Sequence[int]]) -> Iterator[tuple[Tensor, Tensor]]:
-    """Images (B, C, H, W) in [0, 1] and labels (B,), at the places in each shard."""
-    for shard in shards:
-        is_even = isinstance(shard, range)  # then no index goes to the device, and a GPU is not waited for
-        own = slice(shard.start, shard.stop, shard.step) if is_even else torch.tensor(shard, device=y.device)
-        yield x[own].float().div_(255), y[own]

@@ -1,7 +1,7 @@
 """Augmentation of whole batches of training images: crops and mirroring, colour jitter, and AlexNet's lighting.
 
-Source of the colour changes: `imagenet/utils.py` of the authors' release, which does not clip them either;
-Krizhevsky, Sutskever, Hinton, 2012, section 4.1 (lighting).
+Sources of the colour changes: `imagenet/utils.py` of the authors' release, which does not clip them either; Krizhevsky,
+Sutskever, Hinton, 2012, section 4.1 (lighting).
 """
 
 from typing import NamedTuple
@@ -27,9 +27,9 @@ def draw_crops(images: int, padding: int, flip: bool, generator: torch.Generator
 
     Args:
         images: B.
-        padding: width of the border of zeros in pixels, the farthest that an image moves each way.
+        padding: width in pixels of the border of zeros, the farthest that an image moves each way.
         flip: mirror each image left to right with probability 1/2.
-        generator: gives three draws for each image, whatever `padding` and `flip` are.
+        generator: gives the same number of draws whatever `padding` and `flip` are.
 
     Returns:
         (B, 3) int64 on the generator's device: the first row and column in the padded image, and 1 for mirrored.
@@ -40,17 +40,15 @@ def draw_crops(images: int, padding: int, flip: bool, generator: torch.Generator
 
 
 def crop_and_flip(images: Tensor, padding: int, crops: Tensor) -> Tensor:
-    """Crop zero-padded images to their own size, and mirror some, in one gather.
-
-    The distribution is that of torchvision's RandomCrop and RandomHorizontalFlip.
+    """Crop zero-padded images to their own size, and mirror some, as torchvision's RandomCrop and RandomHorizontalFlip.
 
     Args:
         images: (B, C, H, W), any dtype.
-        padding: width of the border of zeros in pixels.
+        padding: width in pixels of the border of zeros.
         crops: (B, 3) from `draw_crops`, on the images' device.
 
     Returns:
-        (B, C, H, W), a new tensor.
+        A new tensor, (B, C, H, W).
     """
     batch, channels, height, width = images.shape
     top, left, mirrored = crops[:, :, None].unbind(1)  # (B, 1) each
@@ -69,17 +67,13 @@ class Colors(NamedTuple):
 
     changes: Tensor  # (B, 3) int64, an order of brightness, contrast and saturation for each image
     amounts: Tensor  # (B, 3), how far each of these changes goes
-    lights: Tensor  # (B, 3), how far an image's colour moves along each component
+    lights: Tensor  # (B, 3), how far an image's colour moves along each principal component
 
 
 def draw_colors(images: int, jitter: float, lighting: float, generator: torch.Generator) -> Colors:
-    """Draw what `change_colors` does to each image, on the generator's device.
+    """Draw what `change_colors` does to each of B images, on the generator's device.
 
-    Args:
-        images: B.
-        jitter: each amount ~ U(-jitter, jitter).
-        lighting: standard deviation of each light; 0.1 in AlexNet.
-        generator: gives the same number of draws whatever `jitter` and `lighting` are.
+    Amounts ~ U(-jitter, jitter), lights ~ N(0, lighting^2). The number of draws does not depend on these two values.
     """
     on = {"generator": generator, "device": generator.device}
     changes = torch.rand(images, 3, **on).argsort(1)
@@ -87,11 +81,11 @@ def draw_colors(images: int, jitter: float, lighting: float, generator: torch.Ge
 
 
 def change_colors(images: Tensor, colors: Colors) -> None:
-    """Change brightness, contrast and saturation, then the lighting, in place. Values leave [0, 1].
+    """Change brightness, contrast and saturation, then the lighting, in place. Values may leave [0, 1].
 
     Each of the first three moves an image towards a reference or away from it: x + amount (reference - x). The
     reference is black for brightness, the image's mean grey for contrast, and each pixel's own grey for saturation.
-    Lighting shifts all pixels of an image by one colour.
+    Lighting adds one colour to all pixels of an image.
 
     Args:
         images: (B, 3, H, W) float, pixels in [0, 1].

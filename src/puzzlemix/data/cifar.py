@@ -1,4 +1,4 @@
-"""CIFAR-10 and CIFAR-100 from their authors' archives, with torchvision, which verifies the checksums."""
+"""CIFAR-10 and CIFAR-100 from their authors' archives, read by torchvision, which verifies the checksums."""
 
 import tarfile
 from pathlib import Path
@@ -10,12 +10,12 @@ from puzzlemix.runtime.errors import InputError
 
 
 def read_cifar(name: str, raw: Path, download: bool) -> tuple[Arrays, Arrays]:
-    """Training and test images in the archive's order, with CIFAR-100's fine labels.
+    """Read training and test images in the archive's order, with CIFAR-100's fine labels.
 
     Args:
         name: `cifar10` or `cifar100`.
-        raw: the folder that holds the archive, and that it is unpacked into.
-        download: fetch the archive if it is missing or damaged.
+        raw: the folder that holds the archive, which is unpacked there.
+        download: download the archive if it is missing or damaged.
 
     Raises:
         InputError: the archive is missing or damaged, and cannot be downloaded.
@@ -29,7 +29,7 @@ def read_cifar(name: str, raw: Path, download: bool) -> tuple[Arrays, Arrays]:
         download = download or check_integrity(archive, source.tgz_md5)  # True only unpacks an archive that is whole
         splits = [source(raw, train, download=download) for train in (True, False)]
     except (OSError, RuntimeError, EOFError, tarfile.TarError) as error:
-        remedy = f"put {source.filename} of www.cs.toronto.edu/~kriz/cifar.html into {raw}"
+        remedy = f"put {source.filename} from www.cs.toronto.edu/~kriz/cifar.html into {raw}"
         raise InputError(f"{archive} is missing or damaged ({error}): {remedy}") from error
     return tuple(
         Arrays(np.ascontiguousarray(split.data), np.array(split.targets, np.int64), np.array(split.classes))

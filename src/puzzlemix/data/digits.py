@@ -1,7 +1,7 @@
 """Digits: scikit-learn's 1,797 handwritten digits of 8 x 8 pixels, which come with the library.
 
-They are enlarged to 32 x 32 RGB, so that everything made for CIFAR runs on them. With all training images the task is
-solved before mixing matters, so the default trains on few of them.
+They are enlarged to 32 x 32 RGB, so that everything made for CIFAR runs on them. Networks learn all training images
+before mixing matters, so the default is few of them.
 """
 
 import numpy as np
@@ -9,31 +9,27 @@ import torch
 import torch.nn.functional as F
 
 from puzzlemix.data.arrays import ArrayData, Arrays
-from puzzlemix.runtime.errors import require
+from puzzlemix.runtime.errors import require, require_whole
 
-# In a fixed order, the first 100 images of each class are for training, the next 50 for testing.
-TRAIN_PER_CLASS, TEST_PER_CLASS = 100, 50
+TRAIN_PER_CLASS, TEST_PER_CLASS = 100, 50  # the first 100 images of each class in a fixed order, and the next 50
 
 
 class Digits(ArrayData):
     """The dataset.
 
     Args:
-        train_per_class: training images of each class, 1 to 100, the first in a fixed order.
+        train_per_class: training images of each class, 1 to 100.
         options: the arguments of `ArrayData`.
     """
 
     def __init__(self, train_per_class: int, **options: object):
         super().__init__(**options)
         require(max(self.image_size) <= 256, f"digits are enlarged to 256 pixels a side at most, not {self.image_size}")
-        require(
-            1 <= train_per_class <= TRAIN_PER_CLASS,
-            f"dataset.train_per_class must lie in [1, {TRAIN_PER_CLASS}], not {train_per_class}",
-        )
+        require_whole("dataset.train_per_class", train_per_class, least=1, most=TRAIN_PER_CLASS)
         self.train_per_class = train_per_class
 
     def read(self, split: str) -> Arrays:
-        """The split "train", `train_per_class` images of each class, or "test", 50 of each."""
+        """Make the split "train", `train_per_class` images of each class, or "test", 50 of each."""
         from sklearn.datasets import load_digits  # here, so that no other dataset needs scikit-learn
 
         grey, y = load_digits(return_X_y=True)  # (1797, 64) in 0..16, (1797,)

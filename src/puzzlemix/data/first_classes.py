@@ -10,7 +10,7 @@ class FirstClasses(ArrayData):
     """Classes 0 to K - 1 of another dataset, ordered by class.
 
     Args:
-        of: the dataset whose files are read.
+        of: name of the other dataset, whose files are read.
         train_per_class: training images of each class, the first in the files; None for all.
         options: the arguments of `ArrayData`.
     """
@@ -20,19 +20,19 @@ class FirstClasses(ArrayData):
         require_whole("dataset.num_classes", self.num_classes, least=2)
         if train_per_class is not None:
             require_whole("dataset.train_per_class", train_per_class, least=1)
-        self.folder = self.folder.with_name(of)
         self.train_per_class = train_per_class
+        self.folder = self.folder.with_name(of)
 
     def read(self, split: str) -> Arrays:
-        """The images of the first `num_classes` classes in the split "train" or "test".
+        """Read the first classes of the split "train" or "test".
 
         Raises:
-            InputError: the file is missing or damaged, or has fewer classes or images.
+            InputError: the file is missing or damaged, or has fewer classes or images than asked for.
         """
         x, y, classes = super().read(split)
         k, there = self.num_classes, len(classes)
         require(k <= there, f"dataset.num_classes is {k}, but {self.folder.name} has {there} classes: give fewer")
-        places = [np.flatnonzero(y == label) for label in range(k)]  # of each class
+        places = [np.flatnonzero(y == label) for label in range(k)]
         if split == "train" and self.train_per_class is not None:
             wanted, fewest = self.train_per_class, min(map(len, places))
             require(wanted <= fewest, f"dataset.train_per_class is {wanted}, but a class has {fewest} images")
@@ -42,6 +42,4 @@ class FirstClasses(ArrayData):
 
     @property
     def _remedy(self) -> str:
-        few = [] if self.train_per_class is None else ["train_per_class"]
-        keys = ["num_classes", *few, "train_images", "test_images"]
-        return f"let {', '.join(f'dataset.{key}' for key in keys)} agree, or {super()._remedy}"
+        return f"let dataset.num_classes, train_per_class, train_images and test_images agree, or {super()._remedy}"

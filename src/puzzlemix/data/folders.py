@@ -1,9 +1,10 @@
-"""Datasets too large for memory: class folders of image files, which worker processes read and augment."""
+"""Datasets that do not fit in memory: class folders of image files, which worker processes read and augment."""
 
 import os
-from collections.abc import Callable, Iterator, Sequence
-from concurrent.futures import ThreadPoolExecutor
+from collections.abc import Callable
+from multiprocessing.pool import ThreadPool
 from pathlib import Path
+from typing import Any
 
 import torch
 from PIL import Image
@@ -13,104 +14,85 @@ from torchvision.transforms import v2
 from tqdm import tqdm
 
 from puzzlemix.data.augment import Colors, change_colors, draw_colors
-from puzzlemix.data.checks import LONGEST_SIDE, check_image_size, check_labels, check_name
+from puzzlemix.data.base import LONGEST_SIDE, Batches, ImageData, Shards, check_labels
 from puzzlemix.data.image_files import ImageFiles, find_images, read_batches, read_rgb
 from puzzlemix.data.sharding import epoch_shards, places_in_batch
-from puzzlemix.runtime.errors import InputError, nearest, require, require_number, require_whole
+from puzzlemix.runtime.errors import require, require_choice, require_number, require_whole
 from puzzlemix.runtime.files import cannot_be_written, unfinished_of
 from puzzlemix.runtime.seeding import torch_seed
 
 VIEW = "crop_pixels", "min_scale", "resized_to"  # the keys of a view, which a phase of a recipe may have
-SHORT_SIDES = {"train": (352, 160), "val": (352,)}  # pixels, of each split's copies for the fast ImageNet recipe
-FILES_AT_ONCE = 1000  # that the threads copy before the progress bar moves on
+SHORT_SIDES = {"train": (352, 160), "val": (352,)}  # in pixels, of the copies that the fast ImageNet recipe reads
+FILES_AT_ONCE = 100  # number of files that a thread copies before the progress bar moves on
 
 
-class ImageFolders:
+class ImageFolders(ImageData):
     """A dataset in `<root>/<name>/train/<class>/` and `<root>/<name>/val/<class>/`, such as ImageNet.
 
+    A phase of a recipe may have a view, which gives training images another size than `image_size`.
+
     Args:
-        name, num_classes, mean, std, root: as for `ArrayData`.
-        image_size: height and width in pixels of test images, and of training images unless a view changes it.
-        test_resize: short side in pixels to which test images are resized before they are cropped to their centre.
+        test_resize: short side in pixels to which test images are resized before their centre is cut out.
         test_resized_to: evaluate on copies of the test images with this short side; None for the images themselves.
-        color_jitter: largest change of brightness, contrast and saturation of training images, as a share; 0 for none.
+        color_jitter: largest relative change of brightness, contrast and saturation of training images; 0 for none.
         lighting: standard deviation of AlexNet's colour noise on training images; 0 for none.
         workers: processes that read images, for each process that trains; 0 for none.
-        train_images, test_images: how many images the folders must hold; None for any number.
-
-    Attributes are those of `ArrayData`; `unclipped` depends on `color_jitter` and `lighting`.
+        options: the arguments of `ImageData`.
 
     Raises:
         InputError: an argument is out of range.
     """
 
-    evaluated_on = "test"
-
     def __init__(
         self,
-        name: str,
-        num_classes: int,
-        image_size: Sequence[int],
-        mean: Sequence[float],
-        std: Sequence[float],
         test_resize: int = 256,
         test_resized_to: int | None = None,
         color_jitter: float = 0.0,
         lighting: float = 0.0,
         workers: int = 8,
-        train_images: int | None = None,
-        test_images: int | None = None,
-        root: str = "data",
+        **options: Any,
     ):
-        check_name(name)
-        check_image_size(image_size)
+        super().__init__(**options)
         require_whole("dataset.workers", workers, least=0, most=256)
         require_whole("dataset.test_resize", test_resize, least=1, most=LONGEST_SIDE)
         require(
-            test_resize >= max(image_size),  # otherwise the centre would have a black frame
-            f"dataset.test_resize={test_resize} is less than dataset.image_size={list(image_size)}: raise it",
+            test_resize >= max(self.image_size),  # otherwise test images would have a black frame
+            f"dataset.test_resize={test_resize} is less than dataset.image_size={list(self.image_size)}: raise it",
         )
         require_number("dataset.color_jitter", color_jitter)
         require_number("dataset.lighting", lighting)
-        self.name, self.num_classes, self.image_size = name, num_classes, tuple(image_size)
-        self.mean, self.std = tuple(mean), tuple(std)
-        self.test_resize, self.test_resized_to = test_resize, test_resized_to
+        self.test_resize, self.test_resized_to, self.workers = test_resize, test_resized_to, workers
         self.color_jitter, self.lighting = color_jitter, lighting
         self.unclipped = color_jitter > 0 or lighting > 0
-        self.workers = workers
-        self.expected_images = {"train": train_images, "val": test_images}
-        self.folder = Path(root) / name
 
     def load(self, device: torch.device) -> None:
-        """Find all images and check them; batches will lie on `device`.
+        """Find all images and check them. Batches will be on `device`.
 
         Raises:
             InputError: the folders are missing, or the dataset is not what its config says.
         """
         self.device = device
-        self._train, self._test = self._find("train"), self._find("val")
+        train = self._find(self.folder / "train", self.expected_images["train"])
+        test = self._find(self.folder / "val", self.expected_images["test"])
+        require(
+            train.classes == test.classes,
+            f"{self.folder}: train/ and val/ do not have the same class folders: sort the images of val/ into "
+            "those of train/",
+        )
         if self.test_resized_to is not None:
-            copies = self._copies("val", "dataset.test_resized_to", self.test_resized_to)
-            self._test = self._test._replace(folder=copies)
-        self.classes = self._train.classes
-        self.train_count, self.test_count = len(self._train.labels), len(self._test.labels)
-        is_alike = self._test.classes == self.classes
-        remedy = "sort the images of val/ into those of train/"
-        require(is_alike, f"{self.folder}: train/ and val/ do not have the same class folders: {remedy}")
-
-    def steps(self, batch_size: int, drop_last: bool) -> int:
-        """Number of training steps in an epoch."""
-        return len(epoch_shards(self.train_count, batch_size, drop_last, seed=0, epoch=0))
+            test = test._replace(folder=self._copies("val", self.test_resized_to))
+        self._train, self._test, self.classes = train, test, train.classes
+        self.train_count, self.test_count = len(train.labels), len(test.labels)
 
     def check_view(self, **view: object) -> None:
-        """Raise `InputError` if a view in a recipe has wrong values, or copies of the images that are missing."""
-        for key in sorted(set(view) - set(VIEW)):
-            raise InputError(f"unknown '{key}' in the view of a recipe's phase{nearest(key, VIEW)}")
+        """Raise `InputError` if a view in a recipe has wrong values, or needs copies that are missing."""
+        for key in view:
+            require_choice("key of a view in a recipe", key, VIEW)
         if view.get("crop_pixels") is not None:
-            require_whole("crop_pixels of a recipe's phase", view["crop_pixels"], least=1)
-        require_number("min_scale of a recipe's phase", view.get("min_scale", 0), 0, 1)
+            require_whole("crop_pixels of a view in a recipe", view["crop_pixels"], least=1)
+        require_number("min_scale of a view in a recipe", view.get("min_scale", 0), 0, 1)
         if view.get("resized_to") is not None:
-            self._train_copies(view["resized_to"])
+            self._copies("train", view["resized_to"])
 
     def train_batches(
         self,
@@ -122,10 +104,10 @@ class ImageFolders:
         crop_pixels: int | None = None,
         min_scale: float = 0.08,
         resized_to: int | None = None,
-    ) -> Iterator[tuple[Tensor, Tensor]]:
+    ) -> Batches:
         """This process's share of an epoch: images (B / P, 3, H, W), augmented, and labels (B / P,).
 
-        Images are pixels in [0, 1], and beyond if `unclipped`. Seed and epoch fix the order; seed, epoch and place in
+        Pixels are in [0, 1], or beyond if `unclipped`. Seed and epoch fix the order; seed, epoch and place in
         the dataset fix an image's crop; seed, epoch, step and place in the global batch fix its colours. So any number
         of workers and processes sees the same images, and so does a run that resumes at `first_step`.
 
@@ -139,11 +121,12 @@ class ImageFolders:
             RunError: an image cannot be read.
             InputError: the copies are missing.
         """
-        files = self._train if resized_to is None else self._train_copies(resized_to)
+        folder = self._train.folder if resized_to is None else self._copies("train", resized_to)
         size = self.image_size if crop_pixels is None else (crop_pixels, crop_pixels)
         crop = v2.RandomResizedCrop(size, scale=(min_scale, 1))
-        images = _Images(files, v2.Compose([crop, v2.RandomHorizontalFlip(), v2.PILToTensor()]), seed, epoch)
-        shards = epoch_shards(len(files.labels), batch_size, drop_last, seed, epoch)[first_step:]
+        transform = v2.Compose([crop, v2.RandomHorizontalFlip(), v2.PILToTensor()])
+        images = _Images(self._train._replace(folder=folder), transform, seed, epoch)
+        shards = epoch_shards(self.train_count, batch_size, drop_last, seed, epoch)[first_step:]
         generator = torch.Generator(self.device)
 
         batches = read_batches(images, shards, self.workers, self.device)
@@ -154,41 +137,24 @@ class ImageFolders:
                 change_colors(pixels, Colors(*(drawn[places_in_batch(len(labels))] for drawn in colors)))
             yield pixels, labels
 
-    def test_batches(self, shards: Sequence[Sequence[int]]) -> Iterator[tuple[Tensor, Tensor]]:
-        """The centres (B, 3, H, W) of test images, and labels (B,), at the places in each shard.
-
-        Raises:
-            RunError: an image cannot be read.
-        """
-        return self._centres(self._test, shards)
-
-    def plain_train_batches(self, shards: Sequence[Sequence[int]]) -> Iterator[tuple[Tensor, Tensor]]:
-        """The centres (B, 3, H, W) of training images, and labels (B,), likewise."""
-        return self._centres(self._train, shards)
-
-    def _centres(self, files: ImageFiles, shards: Sequence[Sequence[int]]) -> Iterator[tuple[Tensor, Tensor]]:
+    def _plain_batches(self, files: ImageFiles, shards: Shards) -> Batches:
+        """Read the centres of images. Raises `RunError` if an image cannot be read."""
         centre = v2.Compose([v2.Resize([self.test_resize]), v2.CenterCrop(self.image_size), v2.PILToTensor()])
         images = _Images(files, centre, seed=0, epoch=0)  # nothing is random
         return read_batches(images, shards, self.workers, self.device)
 
-    def _find(self, split: str) -> ImageFiles:
-        folder = self.folder / split
+    def _find(self, folder: Path, expected: int | None) -> ImageFiles:
         remedy = (
             f"put or link the images of {self.name} into {self.folder}/train/<class>/ and {self.folder}/val/<class>/ "
             "(ImageNet: the ILSVRC 2012 archives of image-net.org, unpacked with torchvision.datasets.ImageNet)"
         )
         files = find_images(folder, remedy, warn=True)
-        count, expected = len(files.labels), self.expected_images[split]
+        count = len(files.labels)
         require(expected in (None, count), f"{folder}: {count} images instead of {expected}: {remedy}")
         check_labels(str(folder), files.labels, self.num_classes, remedy)
         return files
 
-    def _train_copies(self, short_side: int) -> ImageFiles:
-        return self._train._replace(folder=self._copies("train", "resized_to of a recipe's phase", short_side))
-
-    def _copies(self, split: str, key: str, short_side: int) -> Path:
-        """The folder of a split's copies; `key` is the config's key for their short side."""
-        require_whole(key, short_side, least=1)
+    def _copies(self, split: str, short_side: int) -> Path:
         folder, made = resized_folder(self.folder, split, short_side), list(SHORT_SIDES[split])
         remedy = f"`python scripts/prepare_data.py dataset={self.name}` makes copies of {made} pixels"
         require(folder.is_dir(), f"{folder} is not there: {remedy}")
@@ -219,12 +185,12 @@ def resized_folder(folder: Path, split: str, short_side: int) -> Path:
 def write_resized_copies(source: Path, destination: Path, short_side: int) -> None:
     """Copy all images of `<source>/<class>/` to `<destination>/<class>/`, resized to a short side of so many pixels.
 
-    As released: bicubic, small images are enlarged, sides are rounded down (so a short side of 356 becomes 351, not
-    352), JPEG of Pillow's default quality under the same names. The copies lie in `<destination>.unfinished` until all
-    are written, and an interrupted call resumes there.
+    The copies are made as in the release: bicubic resizing, small images enlarged, sides rounded down (so a short side
+    of 356 becomes 351, not 352), JPEG of Pillow's default quality under the same names. They lie in
+    `<destination>.unfinished` until all are written, and an interrupted call resumes there.
 
     Raises:
-        InputError: the source has no class folders, or an image cannot be read.
+        InputError: an image cannot be read.
         RunError: a copy cannot be written.
     """
     files = find_images(source, "give the folder that holds <class>/ with images")
@@ -236,11 +202,10 @@ def write_resized_copies(source: Path, destination: Path, short_side: int) -> No
             _write_copy(files.path(index), copies.path(index), short_side)
 
     count = len(files.names)
-    bar = tqdm(total=count, desc=destination.name, unit="image", disable=None)
-    with bar, ThreadPoolExecutor(os.cpu_count()) as threads:  # Pillow releases Python's lock while it works
-        for start in range(0, count, FILES_AT_ONCE):
-            for _ in threads.map(write, range(start, min(start + FILES_AT_ONCE, count))):
-                bar.update()
+    with ThreadPool() as threads:  # Pillow releases Python's lock while it works
+        copied = threads.imap(write, range(count), chunksize=FILES_AT_ONCE)
+        for _ in tqdm(copied, destination.name, count, unit="image", disable=None):
+            pass
     os.replace(unfinished, destination)
 
 

@@ -9,11 +9,11 @@ from puzzlemix.runtime.seeding import numpy_stream
 
 
 def epoch_shards(images: int, batch_size: int, drop_last: bool, seed: int, epoch: int) -> list[np.ndarray]:
-    """This process's indices for each batch of an epoch: equal shares of global batches, in an order that all share.
+    """This process's indices for each batch of an epoch: its equal share of each global batch.
 
-    The incomplete last batch is shortened until it divides among the processes. It is left out if `drop_last` or if a
-    process would get fewer than the two images that mixing needs. Each epoch has a new order, so no image is left out
-    for long.
+    All processes draw the same order, a new one in each epoch. The incomplete last batch is shortened until it divides
+    among the processes. It is left out if `drop_last`, or if a process would get fewer than the two images that mixing
+    needs.
 
     Args:
         images: number of images in the dataset.
@@ -33,12 +33,12 @@ def epoch_shards(images: int, batch_size: int, drop_last: bool, seed: int, epoch
 
 
 def places_in_batch(share: int) -> slice:
-    """The places in the global batch that belong to this process; `share` is how many."""
+    """The places of this process's images in the global batch; `share` is how many it has."""
     world = distributed.world_size()
     return slice(distributed.rank(), share * world, world)
 
 
 def evaluation_shards(places: Sequence[int], batch_size: int) -> list[Sequence[int]]:
-    """This process's share of `places` in the dataset, in batches of `batch_size`. Each place is in one share."""
+    """This process's share of `places` in the dataset, in batches of `batch_size`; each place is in one share."""
     own = places[distributed.rank() :: distributed.world_size()]
     return [own[start : start + batch_size] for start in range(0, len(own), batch_size)]

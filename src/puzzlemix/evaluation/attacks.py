@@ -1,4 +1,4 @@
-"""L-infinity attacks, all as PGD (Madry et al., 2018): FGSM (Goodfellow et al., 2015) is one step, no random start."""
+"""L-infinity attacks: PGD (Madry et al., 2018), and FGSM (Goodfellow et al., 2015) as one step without random start."""
 
 from collections.abc import Mapping
 from typing import Any
@@ -9,7 +9,7 @@ from torch import Tensor, nn
 from puzzlemix.mixing.saliency import ascend
 from puzzlemix.runtime.errors import InputError, require, require_number, require_pixels, require_whole
 
-SETTINGS = {"eps_255", "step_255", "steps", "random_start"}  # of `configs/attack/`, which may also have `restarts`
+SETTINGS = {"eps_255", "step_255", "steps", "random_start"}  # in files of `configs/attack/`; `restarts` is optional
 
 
 def attack(
@@ -25,27 +25,27 @@ def attack(
     start_noise: Tensor | None = None,
     generator: torch.Generator | None = None,
 ) -> Tensor:
-    """Images within eps of the given ones that raise the network's cross-entropy.
+    """Change images by at most eps a pixel so that the network's cross-entropy rises.
 
-    Each step moves every pixel by `step` along the gradient's sign, then into the eps-ball, then into [0, 1].
+    Each step moves every pixel by `step` along the sign of the gradient, then back into the eps-ball, then into [0, 1].
 
     Args:
-        network: in eval mode; it takes pixels in [0, 1] and normalises them itself.
-        images: (B, C, H, W) in [0, 1].
-        labels: (B,) int64, the true ones.
+        network: in eval mode; takes pixels in [0, 1] and normalises them itself.
+        images: (B, C, H, W) float32 in [0, 1].
+        labels: (B,) int64, the true classes.
         eps: radius of the ball, in the [0, 1] units of pixels: 8/255, not 8.
         step: length of a step, in the same units.
-        steps: their number.
-        random_start: start from U(-eps, eps) noise rather than from the images.
-        restarts: number of attacks; each one after the first attacks only images that are still classified correctly.
-        start_noise: (B, C, H, W), the random start of the first attack instead of a drawn one.
-        generator: draws the noise, on the images' device; None stands for torch's global one.
+        steps: number of steps.
+        random_start: start from the images plus U(-eps, eps) noise, not from the images.
+        restarts: number of attacks; each one after the first attacks the images that are still classified correctly.
+        start_noise: (B, C, H, W), replaces the noise that the first attack would draw.
+        generator: draws the noise, on the images' device; None for torch's global generator.
 
     Returns:
         (B, C, H, W) in [0, 1], detached.
 
     Raises:
-        InputError: (a ValueError) the network is in train mode, pixels are outside [0, 1] or not in float32, or a
+        InputError: (a ValueError) the network is in train mode, the images are not float32 pixels in [0, 1], or a
             parameter is out of range.
     """
     require(not network.training, "attacks need the network in eval mode: call network.eval() first")
@@ -54,14 +54,12 @@ def attack(
     require_pixels(images)
     require(random_start or start_noise is None, "start_noise is for a random start: give random_start=True")
 
-    def start(images: Tensor) -> Tensor:
+    def draw_noise(images: Tensor) -> Tensor:
         return torch.empty_like(images).uniform_(-eps, eps, generator=generator)
 
+    if start_noise is None:
+        start_noise = draw_noise(images) if random_start else torch.zeros_like(images)
     ball = {"eps": eps, "step": step, "steps": steps}
-    if not random_start:
-        start_noise = torch.zeros_like(images)
-    elif start_noise is None:
-        start_noise = start(images)
     found = ascend(network, images, labels, start_noise, **ball)
     for _ in range(restarts - 1):
         with torch.no_grad(), torch.autocast(images.device.type, enabled=False):
@@ -69,19 +67,19 @@ def attack(
         if not is_correct.any():
             break
         left = images[is_correct]
-        found[is_correct] = ascend(network, left, labels[is_correct], start(left), **ball)
+        found[is_correct] = ascend(network, left, labels[is_correct], draw_noise(left), **ball)
     return found
 
 
 def attack_options(name: str, settings: Mapping[str, Any]) -> dict[str, Any]:
-    """The arguments of `attack` for settings of `configs/attack/`; raises `InputError` if they are no attack's."""
-    given = set(settings) - {"restarts"}
-    require(given == SETTINGS, f"attack '{name}' must have {sorted(SETTINGS)}, not {sorted(settings)}")
-    require(None not in settings.values(), f"attack '{name}' must not have null in {dict(settings)}")
-    for key in ("eps_255", "step_255"):
-        require_number(f"attack '{name}': {key}, in 1/255 of the pixel range,", settings[key], 0, 255)
-    others = {key: settings[key] for key in ("steps", "random_start", "restarts") if key in settings}
-    options = {"eps": settings["eps_255"] / 255, "step": settings["step_255"] / 255, **others}
+    """The arguments of `attack` for an attack of `configs/attack/`; raises `InputError` if its settings cannot work."""
+    has_all = set(settings) - {"restarts"} == SETTINGS
+    require(has_all, f"attack '{name}' must have {sorted(SETTINGS)}, not {sorted(settings)}")
+    options = dict(settings)
+    for key in ("eps", "step"):
+        value = options.pop(f"{key}_255")
+        require_number(f"attack '{name}': {key}_255, in 1/255 of the pixel range,", value, 0, 255)
+        options[key] = value / 255
     try:
         _check_options(**options)
     except InputError as error:
@@ -90,10 +88,9 @@ def attack_options(name: str, settings: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def _check_options(eps: float, step: float, steps: int, random_start: bool, restarts: int = 1) -> None:
-    """Raise `InputError`, naming the parameter and its range, on a value that no attack can use."""
     require(0 <= eps <= 1, f"eps is in [0, 1] units of pixels (8/255, not 8), not {eps}")
     require(0 <= step <= 1, f"step is in [0, 1] units of pixels (2/255, not 2), not {step}")
     require_whole("steps", steps, least=1)
     require(isinstance(random_start, bool), f"random_start must be true or false, not {random_start}")
     require_whole("restarts", restarts, least=1)
-    require(random_start or restarts == 1, "restarts need random_start: they would all be the same")
+    require(random_start or restarts == 1, "restarts need random_start: without it they would all be the same")

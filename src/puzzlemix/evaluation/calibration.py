@@ -1,7 +1,7 @@
-"""Calibration: how a network's confidence compares with its accuracy.
+"""The calibration of a network: how its confidence compares with its accuracy.
 
-The expected calibration error of Naeini et al. (2015), as torchmetrics computes it with its L1 norm: bins of equal
-width over the largest probability, a confidence of exactly 1 in a bin of its own.
+The expected calibration error is that of Naeini et al. (2015), as torchmetrics computes it with the L1 norm: the
+largest probability falls into bins of equal width, and a confidence of exactly 1 has a bin of its own.
 """
 
 from typing import Any
@@ -13,16 +13,16 @@ from torch import Tensor
 from puzzlemix.evaluation.evaluator import Evaluator
 
 BINS = 15
-AT_LEAST = (0.0, 0.5, 0.7, 0.9, 0.95, 0.99)  # confidences; the accuracy from each one up is measured
+AT_LEAST = (0.0, 0.5, 0.7, 0.9, 0.95, 0.99)  # confidences; the accuracy is measured from each one up
 
 
 def calibration(evaluator: Evaluator) -> dict[str, Any]:
-    """The network's calibration on the test images.
+    """Measure the network's calibration on the test images.
 
     Returns:
-        `ece` in percent; `nll`, the mean cross-entropy in nats; `bins`, by their lower bounds, with `images`, mean
-        `confidence` and `accuracy` in percent (None without images); `by_confidence`, the `share` in percent and the
-        `accuracy` of the images with at least that confidence.
+        `ece` in percent; `nll`, the mean cross-entropy in nats; `bins`, each with its lower bound `from`, the number of
+        `images`, and their mean `confidence` and `accuracy` in percent (None without images); `by_confidence`, the
+        `share` and the `accuracy`, in percent, of the images whose confidence is `at_least` a threshold.
     """
     edges = torch.linspace(0, 1, BINS + 1, device=evaluator.device)  # (BINS + 1,)
     thresholds = torch.tensor(AT_LEAST, device=evaluator.device)  # (T,)
@@ -32,12 +32,11 @@ def calibration(evaluator: Evaluator) -> dict[str, Any]:
             logits = evaluator.network(images)  # (B, K)
         confidence, answers = logits.softmax(1).max(1)  # (B,)
         right = (answers == labels).double()
-        place = torch.bucketize(confidence, edges, right=True) - 1  # (B,)
-        in_bin = F.one_hot(place, BINS + 1).double()  # (B, BINS + 1)
-        sure = (confidence[:, None] >= thresholds).double()  # (B, T)
+        in_bin = F.one_hot(torch.bucketize(confidence, edges, right=True) - 1, BINS + 1).double()  # (B, BINS + 1)
+        is_sure = (confidence[:, None] >= thresholds).double()  # (B, T)
         of_image = torch.stack([torch.ones_like(right), confidence.double(), right])  # (3, B)
         nll = F.cross_entropy(logits, labels, reduction="sum").double()
-        return torch.cat([(of_image @ in_bin).flatten(), (of_image[::2] @ sure).flatten(), nll[None]])
+        return torch.cat([(of_image @ in_bin).flatten(), (of_image[::2] @ is_sure).flatten(), nll[None]])
 
     sums = evaluator.total("calibration", 3 * (BINS + 1) + 2 * len(AT_LEAST) + 1, measure)
     images, confidence, right = torch.tensor(sums[: 3 * (BINS + 1)], dtype=torch.float64).view(3, -1)

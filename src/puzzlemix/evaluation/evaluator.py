@@ -1,4 +1,4 @@
-"""The evaluation of a network: sums over images of its dataset, on all processes together, and the errors from them."""
+"""The evaluator of a network: sums over the images of its dataset, on all processes together, and errors from them."""
 
 import json
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -20,15 +20,16 @@ from puzzlemix.runtime.nested import has_shape, is_number, read_nested
 from puzzlemix.runtime.seeding import torch_seed
 
 Perturb = Callable[[int, Tensor, Tensor], Tensor]  # number of the batch, images, labels -> images
-Measure = Callable[[int, Tensor, Tensor], Tensor]  # number of the batch, images, labels -> what is summed, (S,)
+Measure = Callable[[int, Tensor, Tensor], Tensor]  # number of the batch, images, labels -> (S,)
 
 
 class Images(NamedTuple):
-    """Some images of a set.
+    """Images to evaluate on.
 
     Attributes:
-        places: of the images in the set; the processes share them among themselves.
-        read: batches of places -> batches of pixels (B, C, H, W) in [0, 1] and labels (B,), on the network's device.
+        places: the images' places in their set; the processes share them.
+        read: for batches of places, gives batches of pixels (B, C, H, W) in [0, 1] and labels (B,), on the network's
+            device.
     """
 
     places: Sequence[int]
@@ -36,30 +37,26 @@ class Images(NamedTuple):
 
 
 class KeptTotals:
-    """A file of the totals that an evaluation has finished, so that one that was stopped measures only the others.
+    """The file of the totals that an evaluation has finished; if it is stopped, the next one measures only the rest.
 
     Only the first process reads and writes the file.
 
     Args:
-        path: of the file; a file that is damaged or belongs to other inputs counts as missing.
-        inputs: all that the totals depend on, plain data.
+        path: the file; one that is damaged or has other inputs counts as missing.
+        inputs: all that the totals depend on, as plain data.
     """
 
     def __init__(self, path: Path, inputs: Mapping[str, Any]):
-        self.path, self._inputs = path, dict(inputs)
+        self.path, self._inputs = path, inputs
         content = read_nested(path) if distributed.is_main() else None
-        is_ours = has_shape(content, {"inputs": self._inputs.__eq__, "totals": {"*": [is_number]}})
-        self._totals: dict[str, list[float]] = distributed.from_first_process(content["totals"] if is_ours else {})
-
-    def get(self, name: str) -> list[float] | None:
-        """A total, (S,), on all processes; None if it is not finished."""
-        return self._totals.get(name)
+        is_ours = has_shape(content, {"inputs": inputs.__eq__, "totals": {"*": [is_number]}})
+        self.totals: dict[str, list[float]] = distributed.from_first_process(content["totals"] if is_ours else {})
 
     def keep(self, name: str, total: list[float]) -> None:
-        """Write a total and all earlier ones to the file; raises `RunError` if it cannot be written."""
-        self._totals[name] = total
+        """Add a total to the file; raises `RunError` if it cannot be written."""
+        self.totals[name] = total
         if distributed.is_main():
-            write_text(self.path, json.dumps({"inputs": self._inputs, "totals": self._totals}) + "\n")
+            write_text(self.path, json.dumps({"inputs": self._inputs, "totals": self.totals}) + "\n")
 
     def remove(self) -> None:
         """Delete the file, once the evaluation is complete."""
@@ -72,11 +69,11 @@ class Evaluator:
     """A network and the images that it is evaluated on.
 
     Attributes:
-        network: in any mode; it is in eval mode during an evaluation.
+        network: in any mode; each measurement puts it in eval mode and then back.
         data: a dataset of `puzzlemix.data`, loaded onto the network's device.
-        batch_size: images of a batch, on each process.
-        seed: of all that an evaluation draws.
-        kept: the file of finished totals; None if none are kept.
+        batch_size: images in a batch, on each process.
+        seed: the seed of all random draws.
+        kept: the finished totals; None if no file keeps them.
     """
 
     network: nn.Module
@@ -86,21 +83,13 @@ class Evaluator:
     kept: KeptTotals | None = None
 
     def keeping(self, path: Path, weights: str) -> Self:
-        """The same evaluator, but it keeps finished totals in a file and measures no total that the file has.
+        """The same evaluator, which keeps its totals in a file and measures only those that the file lacks.
 
-        Args:
-            path: of the file.
-            weights: the network's `digest`.
+        `weights` is the network's `digest`: totals of other weights or settings are measured again.
         """
-        inputs = {
-            "weights": weights,
-            "evaluated_on": self.data.evaluated_on,
-            "seed": self.seed,
-            "batch_size": self.batch_size,
-            "processes": distributed.world_size(),
-            "device": self.device.type,
-            "torch": torch.__version__,
-        }
+        inputs = {"weights": weights, "evaluated_on": self.data.evaluated_on, "seed": self.seed}
+        inputs |= {"batch_size": self.batch_size, "processes": distributed.world_size()}
+        inputs |= {"device": self.device.type, "torch": torch.__version__}
         return replace(self, kept=KeptTotals(path, inputs))
 
     @property
@@ -113,27 +102,18 @@ class Evaluator:
         """All images that the dataset has for evaluation."""
         return Images(range(self.data.test_count), self.data.test_batches)
 
-    @property
-    def train_images(self) -> Images:
-        """All training images of the dataset, neither augmented nor mixed."""
-        return Images(range(self.data.train_count), self.data.plain_train_batches)
-
     def errors(
         self, title: str, perturb: Perturb | None = None, images: Images | None = None, variant: str = ""
     ) -> tuple[float, float]:
-        """Top-1 and top-5 error in percent; each image counts once.
-
-        Args:
-            perturb: changes the images of a batch first.
-            title, images, variant: see `total`.
-        """
+        """Top-1 and top-5 error in percent. `perturb` changes the images of a batch first; for the rest see `total`."""
 
         def count(batch: int, images: Tensor, labels: Tensor) -> Tensor:
             shown = images if perturb is None else perturb(batch, images, labels)
             with torch.no_grad():
                 logits = self.network(shown)  # (B, K)
-            best = logits.topk(min(5, logits.shape[1])).indices == labels[:, None]  # (B, 5)
-            return torch.stack([best[:, 0].sum(), best.any(1).sum(), torch.tensor(len(labels), device=best.device)])
+            is_label = logits.topk(min(5, logits.shape[1])).indices == labels[:, None]  # (B, 5), the best answer first
+            number = torch.tensor(len(labels), device=logits.device)
+            return torch.stack([is_label[:, 0].sum(), is_label.any(1).sum(), number])
 
         right1, right5, total = self.total(title, 3, count, images, variant)
         return 100 * (1 - right1 / total), 100 * (1 - right5 / total)
@@ -144,15 +124,15 @@ class Evaluator:
         """The sum of `measure` over all batches of all processes. A signal to stop ends it after a batch.
 
         Args:
-            title: of the progress bar.
-            size: of the sum, S.
-            measure: gives the part of a batch, (S,); the network is in eval mode.
-            images: to measure; by default the dataset's test images.
-            variant: what distinguishes this total from others of the same title, for `kept`.
+            title: the title of the progress bar.
+            size: S, the length of the sum.
+            measure: gives a batch's part of the sum, (S,); the network is in eval mode.
+            images: the images to measure; None for the dataset's test images.
+            variant: distinguishes this total, in the file of `kept`, from others of the same title.
         """
         name = f"{title} {variant}".strip()
-        if self.kept and (before := self.kept.get(name)):
-            return before
+        if self.kept and name in self.kept.totals:
+            return self.kept.totals[name]
 
         images = images or self.test_images
         shards = evaluation_shards(images.places, self.batch_size)
@@ -160,7 +140,9 @@ class Evaluator:
         was_training = self.network.training
         self.network.eval()
         rounds = max(distributed.gather(len(shards)))  # of the process with the most batches
-        with closing(images.read(shards)) as batches, _bar(title, len(shards)) as bar:
+        is_hidden = None if distributed.is_main() else True  # None: shown on a terminal only
+        bar = tqdm(desc=title, total=len(shards), unit="batch", leave=False, disable=is_hidden)
+        with closing(images.read(shards)) as batches, bar:
             for batch in range(rounds):
                 preemption.stop_if_asked()
                 if batch < len(shards):
@@ -182,18 +164,15 @@ def clean_errors(evaluator: Evaluator) -> dict[str, float]:
 
 def train_error(evaluator: Evaluator) -> float:
     """Top-1 error on the training images, neither augmented nor mixed, in percent."""
-    return evaluator.errors("training images", images=evaluator.train_images)[0]
+    data = evaluator.data
+    return evaluator.errors("training images", images=Images(range(data.train_count), data.plain_train_batches))[0]
 
 
 def attack_errors(evaluator: Evaluator, attacks: Mapping[str, Mapping[str, Any]]) -> dict[str, float]:
-    """Top-1 error under each attack in percent, as `{name}_error`.
+    """Top-1 error under each attack of `configs/attack/` in percent, as `{name}_error`.
 
-    Random starts follow from the evaluator's seed, the process and the number of the batch, so they change with the
-    batch size and the number of processes.
-
-    Args:
-        evaluator: of the network.
-        attacks: by name, the settings of files in `configs/attack/`.
+    Random starts depend on the evaluator's seed, the process and the number of the batch, so they change with the batch
+    size and the number of processes.
     """
     generator = torch.Generator(evaluator.device)
     errors = {}
@@ -209,13 +188,7 @@ def attack_errors(evaluator: Evaluator, attacks: Mapping[str, Mapping[str, Any]]
 
 
 def check_evaluation(batch_size: int, attacks: Mapping[str, Mapping[str, Any]]) -> None:
-    """Raise `InputError`, before hours of training, unless these settings can work."""
+    """Raise `InputError`, before hours of training, if these settings cannot work."""
     require_whole("test_batch_size", batch_size, least=1)
     for name, settings in attacks.items():
         attack_options(name, settings)
-
-
-def _bar(title: str, count: int) -> tqdm:
-    """A bar of a measurement's batches, shown only on a terminal."""
-    quiet = None if distributed.is_main() else True  # None: unless on a terminal
-    return tqdm(desc=title, total=count, unit="batch", leave=False, disable=quiet)

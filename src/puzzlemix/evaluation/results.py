@@ -1,4 +1,4 @@
-"""The file of a network's evaluation, `robustness.json`: its place, its shape, and how a new one keeps earlier ones."""
+"""The file of a network's evaluation, `robustness.json`: its place, its shape and its earlier results."""
 
 from collections.abc import Mapping
 from pathlib import Path
@@ -13,9 +13,8 @@ from puzzlemix.runtime.files import next_to
 from puzzlemix.runtime.nested import has_shape, is_number, is_percentage, read_nested
 
 NAME = "robustness.json"
-SAME = ("weights", "evaluated_on")  # keys that tell whether two evaluations are of the same network and images
 
-# The shape of those parts of the file that are read.
+# The shape of the parts of the file that are read.
 ATTACK = {"eps_255": is_number, "step_255": is_number, "steps": int, "random_start": bool, "restarts?": int}
 BIN = ({"images": int, "confidence": is_number, "accuracy": is_number}, {"images": lambda images: images == 0})
 EVALUATION = {
@@ -34,7 +33,7 @@ EVALUATION = {
     "corruptions?": {
         "folder": str,
         "missing": [str],
-        "errors": {"*": [(is_percentage, NoneType)] * len(SEVERITIES)},
+        "errors": {"*": [is_percentage] * len(SEVERITIES)},
         "error_of_19": (is_percentage, NoneType),
         "error_of_15": (is_percentage, NoneType),
     },
@@ -62,22 +61,22 @@ def read_evaluation(path: Path) -> dict[str, Any]:
     return results if has_shape(results, EVALUATION) and attacks_are_whole(results) else {}
 
 
-def check_seed(results: Mapping[str, Any], earlier: Mapping[str, Any], path: Path) -> None:
-    """Raise `InputError` if the file has results of the same network with another seed, which would be lost."""
-    is_other = _is_same_network(results, earlier) and earlier["seed"] != results["seed"]
+def earlier_evaluation(path: Path, weights: str, evaluated_on: str, seed: int) -> dict[str, Any]:
+    """The results that the file has of the same network on the same images; `{}` if it has none.
+
+    Raises:
+        InputError: they are of another seed, and a new evaluation would delete them.
+    """
+    earlier = read_evaluation(path)
+    if (earlier.get("weights"), earlier.get("evaluated_on")) != (weights, evaluated_on):
+        return {}
     remedy = "give another output=, or delete it"
-    require(not is_other, f"{path} holds results of seed={earlier.get('seed')}, not {results['seed']}: {remedy}")
-
-
-def with_earlier(results: Mapping[str, Any], earlier: Mapping[str, Any]) -> dict[str, Any]:
-    """The new results, with those of the earlier ones of the same network that were not measured again."""
-    if not _is_same_network(results, earlier):
-        return dict(results)
-    return {**earlier, **results, "attacks": {**earlier["attacks"], **results["attacks"]}}
+    require(earlier["seed"] == seed, f"{path} holds results of seed={earlier['seed']}, not {seed}: {remedy}")
+    return earlier
 
 
 def is_of_run(results: Mapping[str, Any], metrics: Mapping[str, Any]) -> bool:
-    """Whether results are those of a finished run's last network, on the images of the run's own errors."""
+    """Whether results are of a finished run's last network, on the images of the run's own errors."""
     return bool(metrics) and all(results.get(key) == metrics[key] for key in ("weights", "epochs", "evaluated_on"))
 
 
@@ -87,7 +86,3 @@ def attacks_are_whole(results: Mapping[str, Any]) -> bool:
         options["steps"] > 0 and options["eps_255"] >= 0 and is_percentage(results.get(f"{name}_error"))
         for name, options in results["attacks"].items()
     )
-
-
-def _is_same_network(results: Mapping[str, Any], earlier: Mapping[str, Any]) -> bool:
-    return all(earlier.get(key) == results[key] for key in SAME)

@@ -1,12 +1,12 @@
-"""Checks of errors under attack; if one does not hold, the attack has failed, and the network need not be robust.
+"""Checks of errors under attack: if one does not hold, the attack has failed, and the network need not be robust.
 
 Sources: Athalye, Carlini and Wagner, *Obfuscated Gradients Give a False Sense of Security* (ICML 2018), section 3.1;
 Carlini et al., *On Evaluating Adversarial Robustness* (2019).
 """
 
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Iterable, Mapping
 from itertools import permutations
-from typing import Any, NamedTuple
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -14,114 +14,70 @@ from torch import Tensor
 from puzzlemix.evaluation.evaluator import Evaluator
 from puzzlemix.mixing.saliency import gradient_of_loss
 
-ONE_STEP_BETTER_POINTS = 5.0  # the error under one step may exceed the error under twenty by so much
-RANDOM_START_BETTER_POINTS = 1.0  # random starts scatter by less
-ZERO_GRADIENTS_PERCENT = 10.0
-SQUARE_FOOLS_POINTS = 0.2  # as in AutoAttack's own check
-MANY_STEPS = 20
-
-Attacked = tuple[Mapping[str, Any], float]  # an attack's settings and the error in percent
-
-
-class SelfCheck(NamedTuple):
-    """A check of a network's errors.
-
-    Attributes:
-        check: what must hold.
-        fired: whether it does not hold.
-        found: the errors in question, in words; None if the check needs errors that were not measured.
-    """
-
-    check: str
-    fired: bool
-    found: str | None
-
 
 def zero_gradients(evaluator: Evaluator) -> float:
-    """Percent of images with a gradient of the loss that is zero in every pixel, so that no attack can follow it."""
+    """Percent of images for which the gradient of the loss is zero in every pixel, so that no attack can follow it."""
 
     def measure(batch: int, images: Tensor, labels: Tensor) -> Tensor:
         gradient = gradient_of_loss(evaluator.network, images, labels)
-        nowhere = (gradient == 0).flatten(1).all(1)  # (B,)
-        return torch.stack([nowhere.sum(), torch.tensor(len(labels), device=nowhere.device)])
+        is_zero = (gradient == 0).flatten(1).all(1)  # (B,)
+        return torch.stack([is_zero.sum(), torch.tensor(len(labels), device=is_zero.device)])
 
     zero, images = evaluator.total("zero_gradients", 2, measure)
     return 100 * zero / images
 
 
-def self_checks(results: Mapping[str, Any]) -> list[SelfCheck]:
-    """All checks of an evaluation's results: the clean error, those under attack, and `zero_gradients`."""
-    clean = results["top1_error"]
+def self_checks(results: Mapping[str, Any]) -> list[dict[str, Any]]:
+    """Check an evaluation's results: the clean error, those under attack, and `zero_gradients`.
+
+    Returns:
+        For each check: `check`, what must hold; `fired`, whether it does not hold; `found`, the errors that it
+        compared, in words, or None if they were not measured.
+    """
+    clean, share = results["top1_error"], results["zero_gradients"]
     attacked = [(settings, results[f"{name}_error"]) for name, settings in results["attacks"].items()]
-    unbounded = [error for settings, error in attacked if settings["eps_255"] == 0]
-    share = results["zero_gradients"]
+
+    # What each check looks at: by how much it does not hold, and the errors in words. The worst case counts.
+    at_zero = [
+        (abs(error - clean), f"{error:.2f} %, clean {clean:.2f} %") for one, error in attacked if not one["eps_255"]
+    ]
+    lowered = [(clean - error, f"{attack_name(one)} {error:.2f} %, clean {clean:.2f} %") for one, error in attacked]
+    one_step, random_start, square = [], [], []
+    for (one, error), (other, other_error) in permutations(attacked, 2):
+        pair = error - other_error, f"{attack_name(one)} {error:.2f} %, {attack_name(other)} {other_error:.2f} %"
+        if one["steps"] == 1 and other["steps"] >= 20 and one["eps_255"] == other["eps_255"]:
+            one_step.append(pair)
+        if one["random_start"] and not other["random_start"] and one == {**other, "random_start": True}:
+            random_start.append(pair)
+    if auto_attack := results.get("auto_attack"):
+        *_, before, after = auto_attack["after"].values()  # Square is the last attack, and alone uses no gradient
+        square.append((after - before, f"Square {after:.2f} %, those before it {before:.2f} %"))
+
     return [
-        _worst(
-            "the error at eps 0 is the clean one",
-            [(abs(error - clean), f"{error:.2f} %, clean {clean:.2f} %") for error in unbounded],
-        ),
-        _worst(
-            "no attack lowers the error",
-            [(clean - error, f"{attack_name(one)} {error:.2f} %, clean {clean:.2f} %") for one, error in attacked],
-        ),
-        _worst(
-            f"one step is not stronger than {MANY_STEPS}, by more than {ONE_STEP_BETTER_POINTS:g} points",
-            _pairs(attacked, _one_step_and_many),
-            ONE_STEP_BETTER_POINTS,
-        ),
-        _worst(
-            f"a random start makes no attack stronger, by more than {RANDOM_START_BETTER_POINTS:g} point",
-            _pairs(attacked, _with_and_without_start),
-            RANDOM_START_BETTER_POINTS,
-        ),
-        _worst(
-            f"the gradient is zero for at most {ZERO_GRADIENTS_PERCENT:g} % of images",
-            [(share, f"{share:.2f} %")],
-            ZERO_GRADIENTS_PERCENT,
-        ),
-        _worst(
-            f"an attack without gradients fools few that those with gradients left, {SQUARE_FOOLS_POINTS:g} points",
-            _square_beyond(results.get("auto_attack")),
-            SQUARE_FOOLS_POINTS,
+        _worst("the error at eps 0 is the clean one", at_zero),
+        _worst("no attack lowers the error", lowered),
+        _worst("one step is not stronger than 20, by more than {:g} points", one_step, allowed=5.0),
+        _worst("a random start makes no attack stronger, by more than {:g} point", random_start, allowed=1.0),
+        _worst("the gradient is zero for at most {:g} % of images", [(share, f"{share:.2f} %")], allowed=10.0),
+        _worst(  # AutoAttack's own check allows as much
+            "an attack without gradients fools at most {:g} points more than those with gradients", square, allowed=0.2
         ),
     ]
 
 
+def _worst(check: str, candidates: Iterable[tuple[float, str]], allowed: float = 0.0) -> dict[str, Any]:
+    """The check, which fires if its worst candidate exceeds what is allowed."""
+    excess, found = max(candidates, default=(0.0, None))
+    return {"check": check.format(allowed), "fired": excess > allowed, "found": found}
+
+
 def attack_name(settings: Mapping[str, Any]) -> str:
     """An attack in a few words: `FGSM 8/255`, `PGD-20 4/255 (step 2)`."""
-    one = settings["steps"] == 1
-    name = "FGSM" if one else f"PGD-{settings['steps']}"
+    is_one_step = settings["steps"] == 1
+    name = "FGSM" if is_one_step else f"PGD-{settings['steps']}"
     restarts = f" x {settings['restarts']}" if settings.get("restarts", 1) > 1 else ""
-    step = "" if one and settings["step_255"] == settings["eps_255"] else f" (step {settings['step_255']:g})"
-    start = "" if settings["random_start"] != one else (" with random start" if one else " without random start")
+    has_usual_step = is_one_step and settings["step_255"] == settings["eps_255"]
+    step = "" if has_usual_step else f" (step {settings['step_255']:g})"
+    has_usual_start = settings["random_start"] != is_one_step
+    start = "" if has_usual_start else f" {'with' if is_one_step else 'without'} random start"
     return f"{name}{restarts} {settings['eps_255']:g}/255{step}{start}"
-
-
-def _worst(check: str, candidates: Iterable[tuple[float, str]], allowed: float = 0.0) -> SelfCheck:
-    """The check applied to the worst of candidates, each with its excess in points and its errors in words."""
-    excess, found = max(candidates, default=(0.0, None))
-    return SelfCheck(check, excess > allowed, found)
-
-
-def _pairs(
-    attacked: list[Attacked], belong: Callable[[Mapping[str, Any], Mapping[str, Any]], bool]
-) -> Iterator[tuple[float, str]]:
-    """For each pair of attacks that belong together, the excess of the first's error, and both errors in words."""
-    for (one, error), (other, other_error) in permutations(attacked, 2):
-        if belong(one, other):
-            yield error - other_error, f"{attack_name(one)} {error:.2f} %, {attack_name(other)} {other_error:.2f} %"
-
-
-def _one_step_and_many(one: Mapping[str, Any], other: Mapping[str, Any]) -> bool:
-    return one["steps"] == 1 and other["steps"] >= MANY_STEPS and one["eps_255"] == other["eps_255"]
-
-
-def _with_and_without_start(one: Mapping[str, Any], other: Mapping[str, Any]) -> bool:
-    return one["random_start"] and one == {**other, "random_start": True} and not other["random_start"]
-
-
-def _square_beyond(auto_attack: Mapping[str, Any] | None) -> Iterator[tuple[float, str]]:
-    """The excess of the error after Square, the last attack of AutoAttack, which alone sees no gradient."""
-    if auto_attack is not None:
-        *_, before, after = auto_attack["after"].values()
-        yield after - before, f"Square {after:.2f} %, those before it {before:.2f} %"

@@ -144,8 +144,8 @@ def on_corrupted_images(rows: Mapping[str, Row]) -> list[PageFigure]:
                 name = measure.corruptions[0].replace("_", " ")
                 of_each.setdefault(name, {}).setdefault(label, []).append(error)
         errors_of = run.robustness.get("corruptions", {}).get("errors", {})
-        standard = [errors_of.get(name, [None]) for name in STANDARD]
-        if all(None not in errors for errors in standard):
+        if errors_of.keys() >= set(STANDARD):
+            standard = [errors_of[name] for name in STANDARD]
             for severity, errors in zip(SEVERITIES, zip(*standard, strict=True), strict=True):
                 by_severity[label].setdefault(severity, []).append(mean(errors))
     found = []
