@@ -13,7 +13,7 @@ DEMO_SEEDS = demo-seeds-0,2 demo-seeds-1,3
 demo: .venv/installed
 	@$(MAKE) --no-print-directory --jobs=2 $(DEMO_SEEDS)
 	.venv/bin/python scripts/visualize.py checkpoint=$(DEMO)/last.pt
-	.venv/bin/python scripts/compare.py
+	.venv/bin/python scripts/compare.py table=digits_preactresnet18_narrow
 	.venv/bin/python scripts/report.py
 	@printf '%-12s%s\n' runs: results/runs checkpoint: $(DEMO)/last.pt picture: $(DEMO)/last_puzzles.png page: results/report.html
 

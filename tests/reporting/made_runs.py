@@ -63,7 +63,7 @@ def make_run(runs, name, seed, error, *overrides):
     folder = runs / "made" / name / f"seed{seed}"
     shutil.copytree(run_of(runs), folder)
     config = hydra.compose("train", [f"experiment={name}", f"seed={seed}", "table=made", *overrides])
-    config.choices = {"network": "any", "mixup": "any"}
+    config.choices = {"network": "any", "mixup": name.rpartition("_")[2]}
     weights, attacks = f"of {name} {seed}", {"fgsm4": dict(FGSM4.attack), "fgsm8": dict(FGSM8.attack)}
     change(folder / "metrics.json", weights=weights, attacks=attacks, fgsm4_error=90.0, fgsm8_error=90.0)
     change(folder / "config.yaml", **OmegaConf.to_container(config, resolve=True))

@@ -282,8 +282,9 @@ def test_the_script_writes_the_page_and_an_unwritable_one_is_one_line(runs, scri
 
 
 def test_a_row_has_one_colour_in_all_figures(runs):
-    (run_of(runs, "puzzlemix") / "log.jsonl").unlink()
-    (run_of(runs, "puzzlemix", 1) / "log.jsonl").unlink()
+    for seed in (0, 1):
+        for name in ("metrics.json", "log.jsonl"):
+            (run_of(runs, "puzzlemix", seed) / name).unlink()
     rows = {row.label: row for row in rows_of(find_runs(runs).runs)}
     (curve,) = figures.curves_of(rows, "top1_error")  # of the second row
     lines = {label: {} for label in rows} | {curve.label: {0.0: [5.0], 8.0: [50.0]}}
