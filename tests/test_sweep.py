@@ -182,7 +182,7 @@ def test_a_folder_with_a_run_of_another_config_is_found_before_the_first_run_beg
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        (["sweep=cifar100_table1"], "unknown sweep 'cifar100_table1'; did you mean 'cifar100_table"),
+        (["sweep=table1"], "unknown sweep 'table1'; did you mean 'table"),
         (["seed=0,1"], "seed=0,1 has several values: add -m, for a run each"),
     ],
 )
