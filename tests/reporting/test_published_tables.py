@@ -258,6 +258,14 @@ def test_the_list_of_tables_counts_cells(runs, hydra_configs):
     assert [row[0] for row in own.rows] == ["digits_preactresnet18_narrow", "made"]
 
 
+def test_readme_shows_table_3_as_it_is_printed(script, tmp_path, capsys):
+    (tmp_path / "runs").mkdir()
+    script("compare", "table=3", f"results_dir={tmp_path}/runs")
+    printed_lines = [line.rstrip() for line in capsys.readouterr().out.splitlines()]
+    (block,) = re.findall(r"```text\n(table3: .*?)```", (CONFIGS.parent / "README.md").read_text(), re.DOTALL)
+    assert block.splitlines() == [line for line in printed_lines if line]
+
+
 @pytest.mark.parametrize(("name", "nearest"), [("table9", "table8"), ("cifar100_wrn28_1", "valid: "), ("sag3", "sage")])
 def test_an_unknown_table_is_answered_with_the_nearest(runs, name, nearest):
     with pytest.raises(InputError, match=f"unknown table '{name}'.*{nearest}"):

@@ -179,7 +179,7 @@ def _notes(table: PublishedTable, rows: Iterable[ComparedRow]) -> list[str]:
     """What differs from the published settings, what counts as the same, and the reasons of verdicts, a line each."""
     notes = []
     if not any(row.here for row in rows):
-        notes.append("no finished runs yet: `python scripts/plan.py sweep=...` says what they would cost")
+        notes.append(f"no finished runs yet: `python scripts/plan.py sweep={table.name}` says what they would cost")
     for row in (row for row in rows if row.here):
         source = row.published.not_stated
         about = {
