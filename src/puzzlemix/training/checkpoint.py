@@ -8,6 +8,7 @@ import zipfile
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
+from textwrap import shorten
 from typing import IO, Any
 
 import torch
@@ -108,14 +109,19 @@ def load_newest(paths: Sequence[Path]) -> tuple[Path, dict[str, Any], list[Path]
     return None
 
 
-def load_weights(network: nn.Module, weights: Mapping[str, torch.Tensor], path: str | Path) -> None:
+def load_weights(
+    network: nn.Module,
+    weights: Mapping[str, torch.Tensor],
+    path: str | Path,
+    remedy: str = "give another checkpoint",
+) -> None:
     """Load a checkpoint's weights; raises `InputError` if they belong to another network, or are not finite."""
     with as_input_error(path):
         try:
             network.load_state_dict(weights)  # compares shapes before it reads: a small file may claim a huge tensor
         except RuntimeError as error:
-            first = " ".join(str(error).splitlines()[1:2]).strip()
-            raise InputError(f"{path} is a checkpoint of another network: {first}") from error
+            first = shorten(" ".join(str(error).splitlines()[1:2]).rstrip("."), 200, placeholder=" ...")
+            raise InputError(f"{path} is a checkpoint of another network ({first}): {remedy}") from error
     is_finite = all(bool(tensor.isfinite().all()) for tensor in network.state_dict().values())
     require(is_finite, f"{path} holds weights that are not finite: its training diverged")
 
