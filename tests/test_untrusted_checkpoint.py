@@ -179,14 +179,6 @@ def endless():
     return value
 
 
-def many(levels):
-    """Lists that hold each other: few in the file, 10^levels to whoever goes through them."""
-    value = [0] * 10
-    for _ in range(levels):
-        value = [value] * 10
-    return value
-
-
 def nested(levels):
     value = 0
     for _ in range(levels):
@@ -228,7 +220,6 @@ WRONG = {
     ),
     "an epoch of text": (lambda content: content.update(epoch="a"), "its epoch is no whole number"),
     "an endless list": (lambda content: content["config"]["dataset"].update(mean=endless()), "is no run's"),
-    "many lists": (lambda content: content["config"]["dataset"].update(mean=many(12)), "is no run's"),
     "a deep dict": (lambda content: content["config"].update(logger=nested(100)), "is no run's"),
     **{
         f"network {value}": (lambda content, value=value: content.update(network=value), "another network|not work")
