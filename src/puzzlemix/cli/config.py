@@ -3,7 +3,6 @@
 import importlib
 import json
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
 from functools import cache
 from math import inf
 from pathlib import Path
@@ -14,7 +13,6 @@ import torch
 import yaml
 from omegaconf import DictConfig, OmegaConf
 from torch import nn
-from torch.nn.modules.module import register_module_parameter_registration_hook
 
 from puzzlemix.mixing import Mixer
 from puzzlemix.runtime.errors import InputError, require
@@ -25,7 +23,6 @@ from puzzlemix.training.recipe import Recipe
 from puzzlemix.training.settings import RESULT_DEPENDS_ON, settings
 
 NAMES = ("name", "table", "results_dir", "root")  # keys with text, which YAML may read as a number, such as 2024
-MOST_WEIGHTS_PER_BYTE = 5  # of a checkpoint: 20 times what it holds, since some networks build more at first
 
 
 class Experiment(NamedTuple):
@@ -102,8 +99,7 @@ def load_experiment(checkpoint: str, configs: Path, device: torch.device, with_d
     if epochs is None and "imported_from" not in config:  # weights alone, which are kept after the last epoch
         epochs = config["recipe"].get("epochs")
     require(epochs is None or type(epochs) is int, f"{checkpoint} is damaged: its epoch is no whole number")
-    most_weights = MOST_WEIGHTS_PER_BYTE * Path(checkpoint).stat().st_size
-    with as_input_error(checkpoint), _limited_weights(most_weights, checkpoint):
+    with as_input_error(checkpoint):
         experiment = build(config)
     load_weights(experiment.network, content["network"], checkpoint)
     experiment.network.to(device).eval()
@@ -146,20 +142,6 @@ def _instructions(node: Any, where: tuple[str, ...] = ()) -> Iterator[tuple[tupl
             if place[-1].startswith("_") and place[-1].endswith("_"):
                 yield place, value
             yield from _instructions(value, place)
-
-
-@contextmanager
-def _limited_weights(most: int, source: str) -> Iterator[None]:
-    """Raise `InputError` as soon as networks built inside have more weights, before these are written to memory."""
-    count = 0
-
-    def add(module: nn.Module, name: str, weight: nn.Parameter | None) -> None:
-        nonlocal count
-        count += 0 if weight is None else weight.numel()
-        require(count <= most, f"{source} is a checkpoint of another network: its config's is far larger")
-
-    with register_module_parameter_registration_hook(add):
-        yield
 
 
 def build_part(config: Mapping[str, Any]) -> Any:
