@@ -64,7 +64,7 @@ class Trainer:
         """
         state, epochs = self.state, self.recipe.epochs
         name = f"{self.log.config['name']} seed {self.seed}"
-        with preemption.deferred(), ProgressBar(name, epochs, self._epochs_done(), self.log.records) as bar:
+        with preemption.deferred(), ProgressBar(name, epochs, self._epochs_done()) as bar:
             preemption.stop_if_asked()
             self.log.start()
             try:
@@ -130,7 +130,7 @@ class Trainer:
                 state.sums.add(state.steps_done, loss, largest, logits, targets)
                 if state.steps_done % self.log_every == 0 or state.steps_done == steps:
                     self._check_finite()  # waits for the GPU
-                    bar.show_step(epoch + state.steps_done / steps, loss, steps * batch_size)
+                    bar.show_step(epoch + state.steps_done / steps, loss)
                 preemption.stop_if_asked()
 
     def _epochs_done(self) -> float:
