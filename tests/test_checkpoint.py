@@ -112,26 +112,6 @@ def test_a_bit_of_the_archives_own_records_is_noticed_or_changes_nothing(tmp_pat
     assert noticed > 500
 
 
-def test_a_compressed_checkpoint_may_unfold_to_any_size(tmp_path):
-    path, unfolds = tmp_path / "last.pt", tmp_path / "unfolds.pt"
-    save_checkpoint(path, {"config": {}, "network": {"w": torch.zeros(10**6)}})
-    with zipfile.ZipFile(path) as read, zipfile.ZipFile(unfolds, "w", zipfile.ZIP_DEFLATED) as written:
-        for part in read.namelist():
-            written.writestr(part, read.read(part))
-    with pytest.raises(InputError, match="BadZipFile: compressed or overlapping"):
-        load_checkpoint(unfolds)
-
-
-def test_a_checkpoint_whose_parts_overlap_may_unfold_to_any_size(tmp_path):
-    path = tmp_path / "last.pt"
-    save_checkpoint(path, content(1))
-    with zipfile.ZipFile(path, "a") as archive:
-        archive.filelist.extend([archive.getinfo("archive/data/0")] * 1000)
-        archive.writestr("end", "")
-    with pytest.raises(InputError, match="BadZipFile: compressed or overlapping"):
-        load_checkpoint(path)
-
-
 def test_the_newest_whole_checkpoint_is_loaded(tmp_path):
     last, previous = tmp_path / "last.pt", tmp_path / "previous.pt"
     assert load_newest([last, previous]) is None
