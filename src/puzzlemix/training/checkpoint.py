@@ -3,6 +3,7 @@
 import hashlib
 import io
 import re
+import sys
 import warnings
 import zipfile
 from collections.abc import Iterator, Mapping, Sequence
@@ -86,21 +87,25 @@ def as_input_error(path: str | Path) -> Iterator[None]:
         raise InputError(f"{path} does not work here ({shown}): give another checkpoint") from error
 
 
-def load_newest(paths: Sequence[Path]) -> tuple[Path, dict[str, Any], list[Path]] | None:
-    """The first whole checkpoint among these files, the newest first: path, content, and the damaged ones before it.
+def load_newest(paths: Sequence[Path]) -> tuple[Path, dict[str, Any]] | None:
+    """The first whole checkpoint among these files, the newest first: its path and content. None if no file exists.
 
-    Returns None if no file exists; raises `InputError` if all are damaged.
+    Damaged ones before it are renamed, with a warning. Raises `InputError` if all are damaged.
     """
     errors: dict[Path, InputError] = {}
-    for path in paths:
-        if not path.is_file():
-            continue
+    for path in filter(Path.is_file, paths):
         try:
-            return path, load_checkpoint(path), list(errors)
+            content = load_checkpoint(path)
         except InputError as error:
             errors[path] = error
-    if errors:
-        raise next(iter(errors.values()))
+            continue
+        for damaged in errors:
+            aside = damaged.with_suffix(".damaged")
+            sys.stderr.write(f"warning: {damaged} is damaged: going on from {path}; it is now {aside.name}\n")
+            damaged.replace(aside)  # else the next save would keep it as the previous one, and lose the good one
+        return path, content
+    for error in errors.values():
+        raise error
     return None
 
 
