@@ -1,4 +1,4 @@
-"""The arguments of a script: Hydra's overrides and flags, which are completed and checked before Hydra reads them."""
+"""The arguments of a script: overrides and flags of Hydra, completed and checked before Hydra reads them."""
 
 import re
 import shlex
@@ -46,8 +46,8 @@ def check(configs: Path, config_name: str, arguments: Sequence[str]) -> None:
     groups = [override for override in overrides if (configs / key_of(override)).is_dir()]
     chosen = default_options(configs / f"{config_name}.yaml")
     for override in groups:
-        group = key_of(override)
-        _check_options(configs / group, override.partition("=")[2], may_be_null=chosen.get(group, "") is None)
+        group, _, selected = override.lstrip("+~").partition("=")
+        _check_options(configs / group, selected, may_be_null=chosen.get(group, "") is None)
     if len(overrides) < len(arguments):  # --multirun, --cfg: the values of a sweep are checked run by run
         groups, overrides = ([o for o in some if "," not in o] for some in (groups, overrides))
     with hydra.initialize_config_dir(str(configs), version_base="1.3"):
@@ -65,7 +65,7 @@ def options(group: Path) -> list[str]:
 
 
 def default_options(config: Path) -> dict[str, Any]:
-    """The option that a config's file selects of each group; None if it selects none, such as `experiment: null`."""
+    """The option of each group that a config's file selects; None for one that is null, such as `experiment: null`."""
     defaults = OmegaConf.to_container(OmegaConf.load(config).defaults)
     return {group: option for default in defaults if isinstance(default, dict) for group, option in default.items()}
 
@@ -76,7 +76,7 @@ def key_of(override: str) -> str:
 
 
 def _typed(value: Any) -> str:
-    """A number, a list of numbers or a text as the value of an override, quoted if Hydra would read another one."""
+    """A number, a list of numbers or a text as the value of an override, in quotes if Hydra needs them."""
     if isinstance(value, list | tuple):
         return f"[{','.join(map(str, value))}]"
     text = str(value)
@@ -103,7 +103,7 @@ def _check_options(group: Path, selected: str, may_be_null: bool) -> None:
 
 
 def _check_values(config_name: str, groups: list[str], others: Sequence[str]) -> None:
-    """Raise `InputError` if the selected options lack a key, or have a value of another type."""
+    """Raise `InputError` if the config of these groups lacks a key, or has a value of another type for it."""
     changes = [override.lstrip("+") for override in others if "=" in override]
     for key in map(key_of, changes):
         if key.startswith("hydra.launcher."):

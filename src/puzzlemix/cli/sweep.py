@@ -1,4 +1,4 @@
-"""The runs of a sweep: all are checked before the first, and the errors of failed ones are reported at the end."""
+"""The runs of a sweep: all are checked before the first begins, and errors are reported after the last."""
 
 import shlex
 import sys
@@ -19,7 +19,7 @@ CHOICES = "hydra:runtime.choices."  # what references to the chosen option of a 
 
 
 def goes_on_after_errors() -> bool:
-    """Whether this is a run of a sweep that can go on without it; other processes of the run would wait for it."""
+    """Whether this is a run of a sweep that can go on without it. If the run has several processes, they would wait."""
     return HydraConfig.get().mode == RunMode.MULTIRUN and distributed.world_size() == 1
 
 
