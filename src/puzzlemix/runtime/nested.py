@@ -1,4 +1,4 @@
-"""Nested plain data, such as configs and results: how to flatten it, check its shape, and read it from any file."""
+"""Nested plain data, such as configs and results: how to flatten it, check its shape, and read it from a file."""
 
 import json
 from collections.abc import Mapping
