@@ -147,7 +147,7 @@ class Trainer:
     def _check_recipe(self) -> None:
         """Raise `InputError`, before anything is written, if the recipe's batches or views do not fit the data."""
         processes = distributed.world_size()
-        for batch_size in self.recipe.batch_sizes:
+        for batch_size in {self.recipe.batch_size_at(epoch) for epoch in range(self.recipe.epochs)}:
             require(
                 batch_size % processes == 0 and batch_size // processes >= 2,
                 f"a batch of {batch_size} does not give each of {processes} processes an equal share of 2 or more: "

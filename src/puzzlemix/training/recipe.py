@@ -67,11 +67,6 @@ class Recipe:
         """The phase that an epoch lies in; empty if the recipe has none."""
         return next((phase for phase in self.phases if epoch < phase["until_epoch"]), {})
 
-    @property
-    def batch_sizes(self) -> set[int]:
-        """All batch sizes that occur, of all processes together."""
-        return {self.batch_size_at(epoch) for epoch in range(self.epochs)}
-
     def batch_size_at(self, epoch: int) -> int:
         """The batch size in this epoch, of all processes together."""
         return self.phase(epoch).get("batch_size", self.batch_size)

@@ -60,7 +60,7 @@ class RunState:
     """A run at a point of its training, and its checkpoints `last.pt` and `previous.pt`.
 
     The order of the images, their augmentation, the mixer's draws and the learning rate are not in it: they follow from
-    the seed, the epoch and the step. The mixer's counts and the log's records are.
+    the seed, the epoch and the step. The mixer's counts and the log's records are in it.
 
     Attributes:
         epoch: the epoch under way, from 0.
