@@ -4,8 +4,8 @@ python scripts/import_checkpoint.py checkpoint.pth.tar --network preactresnet18
 python scripts/evaluate.py checkpoint=models/checkpoint.pt
 
 The file is read as data: nothing that it names is imported or called, and one that would run anything is refused.
-Its claims of accuracy are printed as claims. The files do not say which method, recipe and seed trained the network:
-the written config holds this repository's Puzzle Mix instead, and lists them as not said.
+Its claims of accuracy are printed as claims. The files do not say which method, recipe and seed trained the network.
+The written config has this repository's Puzzle Mix instead, and lists the three under `does_not_say`.
 """
 
 import argparse

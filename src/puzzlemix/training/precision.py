@@ -74,17 +74,12 @@ class Arithmetic:
     @contextmanager
     def reduced(self, device: torch.device) -> Iterator[None]:
         """Give the forward and backward passes inside the run's precision. Outside they are in float32."""
-        if self.precision == "bf16":
-            with torch.autocast(device.type, torch.bfloat16):
+        _allow_tf32(self.precision == "tf32")
+        try:
+            with torch.autocast(device.type, torch.bfloat16, enabled=self.precision == "bf16"):
                 yield
-        elif self.precision == "tf32":
-            _allow_tf32(True)
-            try:
-                yield
-            finally:
-                _allow_tf32(False)
-        else:
-            yield
+        finally:
+            _allow_tf32(False)
 
 
 def compute_in_float32(deterministic: bool = False) -> None:
