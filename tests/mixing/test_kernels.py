@@ -155,7 +155,7 @@ class Unlaunched:
 
 @pytest.fixture
 def unlaunched(monkeypatch):
-    monkeypatch.setattr(torch.cuda, "device", lambda device: nullcontext())  # there is none to launch on
+    monkeypatch.setattr(torch.cuda, "device_of", lambda tensor: nullcontext())  # there is none to launch on
     for module, name in KERNELS:
         monkeypatch.setattr(module, name, Unlaunched())
     kept = (cut._arcs_on, cell_of_pixel, move_costs, _binomial)  # nothing real, nor pretended, from one to the other

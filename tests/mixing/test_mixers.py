@@ -234,10 +234,11 @@ def test_partners_are_permutations_in_which_every_pair_is_as_likely(images):
 @pytest.mark.parametrize(
     ("labels", "message"),
     [
-        (torch.eye(4), r"labels must be classes, \(4,\) torch.int64 on cpu, not \(4, 4\) torch.float32"),
-        ([0, 1, 2, 3], r"labels must be a tensor, not list"),
-        (torch.tensor([0, 1]), r"labels must be classes, \(4,\) torch.int64 on cpu, not \(2,\) torch.int64"),
-        (torch.tensor([0, 1, 2, 100]), r"labels must lie in \[0, num_classes - 1 = 9\], not 0 to 100"),
+        (torch.eye(4), r"labels, as classes, must have shape \(4,\), not \(4, 4\)"),
+        (torch.rand(4), r"labels, as classes, must be torch.int64, not torch.float32"),
+        ([0, 1, 2, 3], r"labels, as classes, must be a tensor, not list"),
+        (torch.tensor([0, 1]), r"labels, as classes, must have shape \(4,\), not \(2,\)"),
+        (torch.tensor([0, 1, 2, 100]), r"labels, with num_classes=10, must lie in \[0, 9\], not from 0 to 100"),
     ],
 )
 def test_labels_that_are_no_classes_are_named(labels, message):
@@ -408,7 +409,7 @@ def test_a_method_without_pairs_takes_no_share_and_no_partner(method, network, i
 @pytest.mark.parametrize(
     ("given", "message"),
     [
-        ({"lam": torch.full((6,), 0.5)}, "CutMix cuts one box a batch: give lam as a number"),
+        ({"lam": torch.full((6,), 0.5)}, "CutMix cuts one box per batch: give lam as a number"),
         ({"centre": 8}, "centre must be row and column"),
         ({"centre": (8, -1)}, "the centre's column must be a number, in"),
         ({"centre": (17, 8)}, "the centre's row must be a number, in"),

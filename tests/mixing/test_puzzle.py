@@ -215,12 +215,12 @@ def test_per_sample_draws_differ_within_a_batch_and_mix_to_their_shares(network,
     [
         (
             {"lam": torch.tensor([0.5, 0.5])},
-            r"lam must be a number or \(4,\) floating point on cpu, not \(2,\) torch.float32",
+            r"lam, as a tensor, must have shape \(4,\), not \(2,\)",
         ),
         ({"lam": torch.tensor([0.5, 0.5, 0.5, 1.5])}, r"lam must lie in \[0, 1\], not from 0.5 to 1.5"),
         ({"lam": torch.tensor([0.5, 0.5, -1, torch.nan])}, r"lam must lie in \[0, 1\], not from nan to nan"),
-        ({"lam": torch.tensor([0, 1, 0, 1])}, r"lam must be a number or .* floating point on cpu, not .* torch.int64"),
-        ({"blocks": torch.tensor([2, 2, 4, 4])}, r"blocks must be a number a side, such as 4, or a pair"),
+        ({"lam": torch.tensor([0, 1, 0, 1])}, r"lam, as a tensor, must be floating point, not torch.int64"),
+        ({"blocks": torch.tensor([2, 2, 4, 4])}, r"blocks must be a number per side, such as 4, or a pair"),
     ],
 )
 def test_what_is_each_images_own_must_fit(images, bad, message):
@@ -852,7 +852,7 @@ def test_a_model_that_does_not_answer_with_scores_is_named(images, labels, answe
         def forward(self, x):
             return answer(x)
 
-    with pytest.raises(InputError, match="the model must answer with class scores"):
+    with pytest.raises(InputError, match="the model must return class scores"):
         PuzzleMix(num_classes=K)(Model(), images, labels)
 
 
@@ -888,7 +888,7 @@ def test_no_grad_around_a_call_changes_nothing(network, images, labels, clean_la
 
 
 def test_blocks_below_one_are_named(images):
-    with pytest.raises(InputError, match=r"blocks must be a number a side, such as 4, or a pair.*not \(2, 0\)"):
+    with pytest.raises(InputError, match=r"blocks must be a number per side, such as 4, or a pair.*not \(2, 0\)"):
         puzzle_mix(images, torch.rand(4, 16, 16), PARTNER, lam=0.5, blocks=(2, 0))
 
 
