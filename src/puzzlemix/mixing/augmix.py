@@ -5,8 +5,8 @@ own strength. An operation is applied at once to all images of a batch that drew
 are drawn on the CPU.
 
 The operations and strengths are those of the authors' code (google-research/augmix, `augmentations.py`) that resemble
-no corruption of ImageNet-C; `level` is the strength, in tenths of the strongest one. Results are those of Pillow, which that
-code calls: from torchvision where it does the same to a whole batch, else in plain torch.
+no corruption of ImageNet-C; `level` is the strength, in tenths of the strongest one. Their results are those of Pillow,
+which that code calls: from torchvision where it does the same to a whole batch, else in plain torch.
 """
 
 from __future__ import annotations
