@@ -29,8 +29,8 @@ def input_gradient(model: nn.Module, images: Tensor, labels: Tensor) -> Tensor:
     images = images.detach().requires_grad_()
     with frozen(network):
         loss = cross_entropies(network, images, labels)  # (B,)
-    # Half precision would round the gradient of an image that the network is sure of to 0. So the backward pass starts
-    # from a factor for each image that makes its gradient about 1, and the factor is divided out at the end.
+    # If the network is sure of an image, half precision would round its gradient to 0. So the backward pass starts from
+    # a factor for each image that makes the gradient about 1, and the factor is divided out at the end.
     scale = 1 / (-torch.expm1(-loss.detach())).clamp(min=1e-7)  # 1 / (1 - p of the label)
     (gradient,) = torch.autograd.grad(loss, images, scale, allow_unused=True)
     require(gradient is not None, DETACHED)
