@@ -1,7 +1,7 @@
-"""Puzzle Mix (Kim, Choo, Song, ICML 2020, arXiv 2009.06962) in one file that needs numpy and torch alone.
+"""Puzzle Mix (Kim, Choo, Song, ICML 2020, arXiv 2009.06962) in one file that needs only numpy and torch.
 
-Written to be read, image by image. `puzzlemix.puzzle_mix` computes the same for whole batches, much faster. Run as a
-script, it mixes scikit-learn's two photographs.
+It is written to be read, and solves one image after another. `puzzlemix.puzzle_mix` computes the same for whole
+batches, much faster. As a script, this file mixes the two photographs of scikit-learn.
 
     line  step             function                         paper                  fast path: src/puzzlemix/mixing
     21    saliency         saliency                         section 3              saliency.py
@@ -19,9 +19,9 @@ import torch.nn.functional as F
 
 
 def saliency(network, images, labels, std):
-    """Size of the loss's gradient at each pixel (B, H, W), of images (B, C, H, W) in [0, 1] and labels (B,).
+    """Size of the loss's gradient at each pixel, (B, H, W), for images (B, C, H, W) in [0, 1] and labels (B,).
 
-    The network divides by std (C,) inside; the gradient is that of the normalised image. Call network.eval() first.
+    The network divides by std (C,) inside; the gradient is with respect to the normalised image. It is in eval mode.
     """
     images = images.detach().requires_grad_()
     (gradient,) = torch.autograd.grad(F.cross_entropy(network(images), labels), images)  # (B, C, H, W)
@@ -55,7 +55,7 @@ def shares(saliency, rows, columns):
 
 
 def differences(first, second, along, across):
-    """Mean difference at each border of a block in `first` and the next one down in `second`, (B, n - 1, n)."""
+    """Mean difference between a block in `first` and the block below it in `second`, at their border, (B, n - 1, n)."""
     last, following = first[:, :, along - 1 : -1 : along], second[:, :, along::along]  # (B, C, n - 1, n across)
     return (last - following).abs().mean(1).unflatten(-1, (-1, across)).mean(-1)
 
@@ -74,7 +74,7 @@ def costs_and_weights(x0, x1, u0, u1, beta, gamma, neigh_size):
     data = smoothness * gamma / 2
     k = [side // n // min(neigh_size, side // n) for side in x0.shape[-2:]]  # pooled cells in a block: down, across
     p0, p1 = (pool(x, n * k[0], n * k[1]) for x in (x0, x1))
-    c1, c0, weights = u1.clone(), u0.clone(), []  # a block that keeps x0 hides the saliency of x1
+    c1, c0, weights = u1.clone(), u0.clone(), []  # a block that keeps x0 covers saliency of x1
     for flip in (False, True):  # borders with the block below, then with the block to the right
         a, b, keep, take = (t.mT if flip else t for t in (p0, p1, c1, c0))  # views: keep and take change c1 and c0
         along, across = reversed(k) if flip else k
@@ -90,7 +90,7 @@ def costs_and_weights(x0, x1, u0, u1, beta, gamma, neigh_size):
 
 def minimum_cut(capacity):
     """The largest source side (N,) of a minimum cut, by shortest augmenting paths from node 0 to node 1."""
-    left = capacity.copy()  # (N, N): of the arc from the row's node to the column's, what can still flow
+    left = capacity.copy()  # (N, N), residual capacity of the arc from the row's node to the column's
     while True:
         before, frontier = np.full(len(left), -1), np.array([0])  # the node from which each node was reached
         before[0] = 0
@@ -115,9 +115,9 @@ def minimum_cut(capacity):
 
 
 def solve_mask(c1, c0, below, right, lam, eta, m):
-    """The mask of least energy of one pair, (n, n) with values 0, 1/(m-1), ..., 1. Among equals the largest.
+    """The mask of least energy of one pair, (n, n) with values 0, 1/(m-1), ..., 1; the largest if there are several.
 
-    A block has M = m - 1 nodes; its label s = 0..M is how many of them, the first s, lie on the source's side. With
+    A block has M = m - 1 nodes; its label s = 0..M is the number of them, the first s, on the source's side. With
     x = 1 on that side, (s - t)^2 = sum over a, b of |x_pa - x_qb|  -  s (M - s)  -  t (M - t) for two blocks p and q,
     so E(z) is the capacity of a cut, and no capacity is negative (Ishikawa, 2003).
     """
@@ -138,7 +138,7 @@ def solve_mask(c1, c0, below, right, lam, eta, m):
 
 
 def plan(share, visible, xi):
-    """The cell that moves to each cell, (rows, columns), counted row by row: an auction. `visible` is the mask's."""
+    """The auction: which cell moves to each cell, (rows, columns), counted row by row; `visible` is from the mask."""
     side, sources = max(share.shape), np.arange(share.size)
     place = np.stack(np.divmod(sources, share.shape[1]), -1)  # (N, 2): row and column of N cells
     distance = np.square(place[:, None] - place).sum(-1) / max(side - 1, 1) ** 2
@@ -148,7 +148,7 @@ def plan(share, visible, xi):
         bids[sources, cost.argmin(1)] = cost.min(1)  # each source bids on its cheapest target
         winner = bids.argmin(0)  # each target keeps its cheapest bidder
         wins = np.isfinite(bids) & (sources[:, None] == winner)
-        cost += np.isfinite(bids) & ~wins  # and costs the losers 1 more
+        cost += np.isfinite(bids) & ~wins  # the cost of a lost bid rises by 1
     return np.where(wins.any(0), winner, sources).reshape(share.shape)
 
 
@@ -167,11 +167,11 @@ def move(image, source):
 
 def puzzle_mix(images, saliency, partner, *, lam, n, m=3, beta=1.2, gamma=0.5, eta=0.2, neigh_size=4, xi=0.8,
                t_size=None, transport=True):  # fmt: skip
-    """Mix each image with its partner, the share of the first being near lam.
+    """Mix each image with its partner. The share of the first image is near lam.
 
-    Args: images (B, C, H, W) in [0, 1], saliency (B, H, W), partner (B,), n blocks a side, m values of the mask;
-        beta, gamma, eta, xi: weights of label smoothness, data smoothness, prior and transport; neigh_size: pixels a
-        side to average before borders are compared; t_size: pixels a side of what moves, None for the blocks.
+    Args: images (B, C, H, W) in [0, 1], saliency (B, H, W), partner (B,), n blocks per side, m values of the mask;
+        beta, gamma, eta, xi: weights of label smoothness, data smoothness, prior and transport; neigh_size: side in
+        pixels of the squares averaged before borders are compared; t_size: side of cells that move, None for blocks.
     Returns: mixed (B, C, H, W), share (B,), the weight of the first label, and mask (B, n, n).
     """
     size, u = images.shape[2:], shares(saliency, n, n)
@@ -193,7 +193,7 @@ if __name__ == "__main__":
     from sklearn.datasets import load_sample_images
 
     x = torch.from_numpy(np.stack(load_sample_images().images)).permute(0, 3, 1, 2) / 255
-    s = (x - x.mean((2, 3), keepdim=True)).square().sum(1)  # for want of a network: how far a colour is from the mean
+    s = (x - x.mean((2, 3), keepdim=True)).square().sum(1)  # instead of a network: distance of a colour to the mean
     mixed, share, mask = puzzle_mix(x, s, torch.tensor([1, 0]), lam=0.5, n=16)
     Image.fromarray((mixed[0] * 255).byte().permute(1, 2, 0).numpy()).save("puzzle_mix.png")
     print(f"puzzle_mix.png: {share[0]:.0%} of it shows the pagoda, the rest the dahlia")

@@ -1,6 +1,6 @@
-"""Puzzle Mix for a timm model on rectangular images of one channel, spectrograms: python examples/spectrograms.py
+"""Puzzle Mix for a timm model on spectrograms, rectangular images of one channel: python examples/spectrograms.py
 
-The sounds are made here: a tone that stays, rises, falls or comes in beats, in noise. Needs timm.
+The example generates its sounds: a tone that stays, rises, falls or beats, in noise. It needs timm.
 """
 
 import timm
@@ -14,11 +14,11 @@ SAMPLES_PER_S, LENGTH_S = 8000, 1.0
 
 
 def sounds(count: int) -> tuple[Tensor, Tensor]:
-    """Waves (count, 8000) and what each is: 0 stays, 1 rises, 2 falls, 3 beats."""
+    """Waves (count, 8000) and their labels (count,): 0 stays, 1 rises, 2 falls, 3 beats."""
     time_s = torch.arange(int(SAMPLES_PER_S * LENGTH_S)) / SAMPLES_PER_S  # (8000,)
     labels = torch.randint(4, (count,))
     start_hz = torch.empty(count, 1).uniform_(800, 2400)
-    slope_hz = torch.tensor([0.0, 800.0, -800.0, 0.0])[labels, None]  # in the whole second
+    slope_hz = torch.tensor([0.0, 800.0, -800.0, 0.0])[labels, None]  # over the whole second
     wave = torch.sin(2 * torch.pi * (start_hz * time_s + slope_hz * time_s**2 / 2))
     beats = (torch.sin(2 * torch.pi * 8 * time_s) > 0).float()
     wave = torch.where(labels[:, None] == 3, beats * wave, wave)
@@ -37,7 +37,7 @@ def main(steps: int = 100) -> float:
     torch.manual_seed(0)
     model = timm.create_model("resnet10t", in_chans=1, num_classes=4)
     optimizer = torch.optim.AdamW(model.parameters(), lr=1e-3)
-    # blocks of 33 x 63 pixels differ in size by a pixel; time, the longer side, has more of them
+    # sizes of blocks may differ by a pixel; time, the longer side, has more of them
     mix = puzzlemix.PuzzleMix(num_classes=4, blocks=((2, 4), (4, 8), (8, 16)))
 
     model.train()

@@ -4,12 +4,12 @@ python scripts/import_checkpoint.py checkpoint.pth.tar --network preactresnet18
 python scripts/evaluate.py checkpoint=models/checkpoint.pt
 
 The file is read as data: nothing that it names is imported or called, and one that would run anything is refused.
-Claims of accuracy, in the file and in a log.txt next to it, are printed as claims. The files do not say in a form that
-could be trusted which method, recipe and seed trained the network: the written config holds this repository's
-Puzzle Mix instead, and lists them as not said.
+Its claims of accuracy are printed as claims. The files do not say which method, recipe and seed trained the network.
+The written config has this repository's Puzzle Mix instead, and lists the three under `does_not_say`.
 """
 
 import argparse
+import hashlib
 import json
 from collections.abc import Mapping
 from pathlib import Path
@@ -22,8 +22,8 @@ from puzzlemix.cli.config import build_part, compose
 from puzzlemix.cli.script import plain_script
 from puzzlemix.runtime.errors import InputError, require, require_choice
 from puzzlemix.runtime.files import output_file, write_text
-from puzzlemix.training.checkpoint import save_checkpoint
-from puzzlemix.training.release_checkpoint import LOG, Claim, ReleaseCheckpoint, claims_of_log, read_release_checkpoint
+from puzzlemix.training.checkpoint import load_weights, save_checkpoint
+from puzzlemix.training.release_checkpoint import BEST, Claim, read_release_checkpoint
 from startup import CONFIGS
 
 DATASETS = {10: "cifar10", 100: "cifar100", 200: "tiny_imagenet", 1000: "imagenet"}  # of the releases, by classes
@@ -37,18 +37,21 @@ def main() -> None:
     require_choice("--network", options.network, overrides.options(CONFIGS / "network"))
     path = Path(options.file)
     release = read_release_checkpoint(path)
-    dataset = dataset_of(release, options.dataset)
-    config = {"imported_from": {"file": path.name, "sha256": release.sha256, "does_not_say": [*NOT_SAID]}}
+    dataset = dataset_for(release.num_classes, options.dataset)
+    sha256 = hashlib.sha256(path.read_bytes()).hexdigest()
+    config = {"imported_from": {"file": path.name, "sha256": sha256, "does_not_say": [*NOT_SAID]}}
     config |= composed(options.network, dataset)
-    check_classes(release, dataset, config["dataset"]["num_classes"])
-    weights = release.weights_for(build_part(config["network"]))
+    classes, remedy = config["dataset"]["num_classes"], "give the --dataset that it is of"
+    fits = classes == release.num_classes
+    require(fits, f"{path} has {release.num_classes} classes, {dataset} has {classes}: {remedy}")
+    network = build_part(config["network"])
+    load_weights(network, release.weights, path, remedy="give the --network that it is of")
 
-    claims = release.claims() | claims_of_log(path.with_name(LOG))
     output = new_file(options.output, default=Path("models") / f"{stem(path)}.pt")
-    card = {**config["imported_from"], "network": options.network, "dataset": dataset, "claims": claims}
-    save_checkpoint(output, {"config": config, "network": weights})
+    card = {**config["imported_from"], "network": options.network, "dataset": dataset, "claims": release.claims}
+    save_checkpoint(output, {"config": config, "network": network.state_dict()})
     write_text(output.with_suffix(".json"), json.dumps(card, indent=2) + "\n")
-    for line in lines_of(claims):
+    for line in lines_of(release.claims):
         print(f"claims: {line}")
     print(output)
 
@@ -82,7 +85,7 @@ def new_file(given: str | None, default: Path) -> Path:
     return output
 
 
-def dataset_of(release: ReleaseCheckpoint, given: str | None) -> str:
+def dataset_for(classes: int, given: str | None) -> str:
     """The dataset's name: as given, or by the number of classes.
 
     Raises:
@@ -91,9 +94,7 @@ def dataset_of(release: ReleaseCheckpoint, given: str | None) -> str:
     if given is not None:
         require_choice("--dataset", given, overrides.options(CONFIGS / "dataset"))
         return given
-    classes = release.num_classes
-    known = f"{release.path} tells {classes} classes apart, which no dataset of the releases has: give --dataset"
-    require(classes in DATASETS, known)
+    require(classes in DATASETS, f"no dataset of the releases has {classes} classes: give --dataset")
     return DATASETS[classes]
 
 
@@ -112,33 +113,15 @@ def composed(network: str, dataset: str) -> dict[str, Any]:
     return {**{key: OmegaConf.to_container(config[key], resolve=True) for key in parts}, "seed": config.seed}
 
 
-def check_classes(release: ReleaseCheckpoint, dataset: str, classes: int) -> None:
-    """Raise `InputError` unless the dataset has the classes of the file's last layer."""
-    there = release.num_classes
-    fitting = f", such as --dataset {DATASETS[there]}" if there in DATASETS else ""
-    require(
-        there == classes,
-        f"{release.path} tells {there} classes apart, {dataset} has {classes}: give the dataset that it is of{fitting}",
-    )
-
-
 def lines_of(claims: Mapping[str, Claim]) -> list[str]:
     """The file's claims about its training, as lines of text."""
     lines = []
     if trained := [f"{key} {claims[key]}" for key in ("arch", "epoch") if key in claims]:
         lines.append(", ".join(trained))
     if "last_accuracy" in claims:
-        of = f"{claims['recorded_epochs']} of {claims['total_epochs']} epochs recorded"
-        best = f"best {claims['best_accuracy']:.2f} % after {claims['best_accuracy_epochs']}"
-        lines.append(f"{of}, accuracy {claims['last_accuracy']:.2f} % after the last of them, {best}")
-    lines += [f"{key} {value:.2f} %" for key, value in claims.items() if key.startswith(("best_err", "best_prec"))]
-    if "log_last" in claims:
-        others = f"median of the last ten {claims['log_median10']:.2f} %, best {claims['log_best']:.2f} %"
-        lines.append(
-            f"{LOG}: {claims['log_epochs']} epochs, accuracy {claims['log_last']:.2f} % after the last, {others}"
-        )
-    attacked = {key: value for key, value in claims.items() if key.startswith("log_under ")}
-    lines += [f"{LOG}: accuracy {key.removeprefix('log_')} {value:.2f} %" for key, value in attacked.items()]
+        of_last = f"accuracy {claims['last_accuracy']:.2f} % after the last of {claims['recorded_epochs']} epochs"
+        lines.append(f"{of_last}, {claims['best_accuracy']:.2f} % after the best")
+    lines += [f"{key} {claims[key]:.2f} %" for key in BEST if key in claims]
     return lines or ["nothing"]
 
 

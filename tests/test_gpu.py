@@ -74,5 +74,5 @@ def test_deterministic_runs_of_one_seed_are_equal_in_every_bit(trainer, mixup):
 
 
 class _SilentBar:
-    def show_step(self, epoch, loss, images):
+    def show_step(self, epoch, loss):
         """Nothing is shown, since a loss would be waited for."""

@@ -9,7 +9,6 @@ import random
 import struct
 import subprocess
 import sys
-import zipfile
 from types import SimpleNamespace
 
 import numpy as np
@@ -21,7 +20,7 @@ from torch import nn
 from puzzlemix.cli.config import build, load_experiment
 from puzzlemix.networks import preactresnet18, wide_resnet
 from puzzlemix.runtime.errors import InputError
-from puzzlemix.training.checkpoint import load_checkpoint
+from puzzlemix.training.checkpoint import load_checkpoint, load_weights
 from puzzlemix.training.release_checkpoint import read_release_checkpoint
 
 DIGITS = {"mean": (0.305,) * 3, "std": (0.323,) * 3}
@@ -101,7 +100,7 @@ def test_logits_and_claims_are_those_that_were_saved(release, bring, tmp_path, f
         path.write_bytes(data.replace(b"numpy._core.multiarray", b"numpy.core.multiarray").replace(here, there))
     assert bring(path, *NETWORK, *DATASET, "--output=kept/mine.pt") == [
         "claims: arch preactresnet18, epoch 4",
-        "claims: 3 of 5 epochs recorded, accuracy 61.00 % after the last of them, best 62.50 % after 2",
+        "claims: accuracy 61.00 % after the last of 3 epochs, 62.50 % after the best",
         "kept/mine.pt",
     ]
     imported = load_experiment("kept/mine.pt", CONFIGS, torch.device("cpu"), with_data=False)
@@ -113,53 +112,13 @@ def test_logits_and_claims_are_those_that_were_saved(release, bring, tmp_path, f
     content = load_checkpoint("kept/mine.pt")
     assert set(content) == {"config", "network"}
     assert content["config"]["imported_from"] == said
-    recorded = {"recorded_epochs": 3, "total_epochs": 5, "last_accuracy": 61.0}
-    best = {"best_accuracy": 62.5, "best_accuracy_epochs": 2}
+    recorded = {"recorded_epochs": 3, "last_accuracy": 61.0, "best_accuracy": 62.5}
     assert json.loads((tmp_path / "kept" / "mine.json").read_text()) == {
         **said,
         "network": "preactresnet18_narrow",
         "dataset": "digits",
-        "claims": {"arch": "preactresnet18", "epoch": 4, **recorded, **best},
+        "claims": {"arch": "preactresnet18", "epoch": 4, **recorded},
     }
-
-
-LOG = """Random Seed: 0
-
-==>>[2020-01-27 05:40:49] [Epoch=000/1200] [Need: 00:00:00] [learning_rate=0.1000] [Best : Accuracy=0.00, Error=100.00]
-  **Train** Prec@1 3.124 Prec@5 11.798 Error@1 96.876
-{tests}
-FSGM attack (eps 8, step 8, iter: 1): 42.89
-FSGM attack (eps 8, step 2, iter: 6): 7.13
-FSGM attack (eps 8, step 2, iter: 7): 5.85
-PGD attack (eps 8, step 2, iter: 6): 7.25
-PGD attack (eps 8, step 2, iter: 7): 5.96
-PGD attack (eps 8, step 2, iter: 8): 596
-"""
-TEST = "  **Test** Prec@1 {} Prec@5 23.730 Error@1 93.110 Loss: 4.092 \n"
-
-
-def test_the_claims_of_the_log_next_to_it(release, bring, tmp_path):
-    """As `checkpoint/preactresnet18/` of the release has both."""
-    path = release(narrow())
-    accuracies = [80.69, *(80 + i / 100 for i in range(9)), 80.34]
-    path.with_name("log.txt").write_text(LOG.format(tests="".join(map(TEST.format, accuracies))))
-    shown = bring(path, *NETWORK, *DATASET)
-    claims = json.loads((tmp_path / "models" / "model_best.json").read_text())["claims"]
-    assert {key: value for key, value in claims.items() if key.startswith("log_")} == {
-        "log_seed": 0,
-        "log_epochs": 11,
-        "log_last": 80.34,
-        "log_median10": pytest.approx(80.045),
-        "log_best": 80.69,
-        "log_under FGSM 8/255": 42.89,
-        "log_under FGSM-7 8/255 (step 2)": 5.85,
-        "log_under PGD-7 8/255 (step 2)": 5.96,
-    }
-    tested = "80.34 % after the last, median of the last ten 80.05 %, best 80.69 %"
-    assert f"claims: log.txt: 11 epochs, accuracy {tested}" in shown
-    assert "claims: log.txt: accuracy under PGD-7 8/255 (step 2) 5.96 %" in shown
-    path.with_name("log.txt").write_bytes(b"\xff\x00 **Test** Prec@1 nonsense")
-    assert "log.txt" not in "".join(bring(path, *NETWORK, *DATASET, "--output=other.pt"))
 
 
 @pytest.mark.parametrize(
@@ -244,12 +203,6 @@ def cut_to(part):
     return lambda path: path.write_bytes(path.read_bytes()[: int(part * path.stat().st_size)])
 
 
-def compress(path):
-    """A zip archive that unfolds to many times its size."""
-    with zipfile.ZipFile(path, "w", zipfile.ZIP_DEFLATED) as archive:
-        archive.writestr("archive/data.pkl", pickle.dumps({"state_dict": "x" * 10**6}, 2))
-
-
 @pytest.mark.parametrize(
     ("damage", "message"),
     [
@@ -258,12 +211,14 @@ def compress(path):
         (lambda p: p.write_bytes(b""), r"is damaged or no checkpoint \(EOFError\): restore it, or delete it"),
         (lambda p: p.write_bytes(b"junk"), "is damaged or no checkpoint"),
         *((cut_to(part), "is damaged or no checkpoint") for part in (0.001, 0.2, 0.9, 0.9999)),
-        (compress, r"is damaged or no checkpoint \(BadZipFile: compressed"),
         (lambda p: p.write_bytes(pickle.dumps(Calls(os.system, f"rm {p}"), 4)), "is damaged or no checkpoint"),
-        (lambda p: torch.save([1], p), "has no 'state_dict', it is something else: give a file that the release's"),
-        (lambda p: torch.save({"config": {}, "network": {}}, p), "has no 'state_dict', it holds config, network: give"),
+        (lambda p: torch.save([1], p), "has no 'state_dict': give a file that the release's training"),
+        (lambda p: torch.save({"config": {}, "network": {}}, p), "has no 'state_dict': give a file that"),
         (lambda p: torch.save({"state_dict": {"a": 1}}, p), "the 'state_dict' of .* holds more than tensors: give"),
-        (lambda p: torch.save({"state_dict": {"a": torch.ones(2)}}, p), "has no last layer that tells the number of"),
+        (
+            lambda p: torch.save({"state_dict": {"a": torch.ones(2)}}, p),
+            "has no last layer, so it is no classifier: give",
+        ),
     ],
 )
 @pytest.mark.parametrize("format_", FORMATS)
@@ -285,9 +240,7 @@ def test_any_damage_of_a_legacy_file_is_one_line(release):
         damaged[rng.randrange(begin, begin + 8000)] ^= 1 << rng.randrange(8)
         path.write_bytes(damaged)
         try:
-            foreign = read_release_checkpoint(path)
-            foreign.claims()
-            foreign.weights_for(narrow())
+            load_weights(narrow(), read_release_checkpoint(path).weights, path)
         except InputError as error:
             errors.append(str(error))
     assert len(errors) > 10
@@ -297,17 +250,16 @@ def test_any_damage_of_a_legacy_file_is_one_line(release):
 @pytest.mark.parametrize(
     ("bias", "message"),
     [
-        (torch.full((10,), torch.nan), r"holds weights that are not finite \(linear\.bias\): its training diverged"),
-        (torch.arange(10), r"1 are of another kind of number \(linear\.bias\)"),
-        (torch.ones(10).to_sparse(), "does not work here"),
-        (torch.ones(10, device="meta"), "does not work here"),
+        (torch.full((10,), torch.nan), "holds weights that are not finite: its training diverged"),
+        (torch.ones(10).to_sparse(), "is a checkpoint of another network|does not work here"),
+        (torch.ones(10, device="meta"), "is a checkpoint of another network|does not work here"),
     ],
 )
-def test_weights_that_are_no_finite_numbers_are_named(tmp_path, bias, message):
-    network, path = narrow(), tmp_path / "file.pth.tar"
-    torch.save({"state_dict": {**network.state_dict(), "linear.bias": bias}}, path)
-    with pytest.raises(InputError, match=message):
-        read_release_checkpoint(path).weights_for(network)
+def test_weights_that_are_no_finite_numbers_are_refused(bring, tmp_path, bias, message):
+    path = tmp_path / "file.pth.tar"
+    torch.save({"state_dict": {**narrow().state_dict(), "linear.bias": bias}}, path)
+    with pytest.raises(SystemExit, match=f"^error: [^\n]*{message}"):
+        bring(path, *NETWORK, *DATASET)
 
 
 # What cannot be imported.
@@ -320,7 +272,7 @@ PATTERN = "configs/dataset/image_folder.yaml is a pattern: copy it to NAME.yaml"
     [
         (("--network", "resnet19"), "unknown --network 'resnet19'; did you mean 'resnet18'?"),
         ((*NETWORK, "--dataset", "cifar11"), "unknown --dataset 'cifar11'; did you mean 'cifar10'?"),
-        ((*NETWORK, "--dataset", "cifar100"), "tells 10 classes apart, cifar100 has 100: give the dataset that it is"),
+        ((*NETWORK, "--dataset", "cifar100"), "has 10 classes, cifar100 has 100: give the --dataset that it is of"),
         ((*NETWORK, "--dataset", "image_folder"), PATTERN),
         ((*NETWORK, *DATASET, "--output", "x.tar"), "unknown ending of --output '.tar'; did you mean '.pt'?"),
         ((), "the following arguments are required: --network: see import_checkpoint.py --help"),
@@ -336,19 +288,23 @@ def test_arguments_that_cannot_work(release, bring, tmp_path, arguments, message
     assert not list(tmp_path.rglob("*.json"))
 
 
-def test_another_network_is_named_with_names_and_counts(release, bring):
-    path = release(narrow())
-    with pytest.raises(SystemExit) as stop:
-        bring(path, "--network", "preactresnet34", *DATASET)
-    missing = "96 of 198 tensors are missing (layer1.2.bn1.weight, layer1.2.bn1.bias, layer1.2.bn1.running_mean, ...); "
-    shapes = "85 have another shape (conv1.weight [16, 3, 3, 3], not [64, 3, 3, 3], layer1.0.bn1.weight [16], not [64],"
-    assert f"is of another network: {missing}{shapes}" in str(stop.value)
-    assert str(stop.value).endswith(", ...): give the --network that it is of")
-    with pytest.raises(SystemExit, match=r"; 106 are unknown \(conv1\.bias, layer1\.0\.conv1\.bias, "):
-        bring(release(wide_resnet(28, 2, 10, **DIGITS)), *NETWORK, *DATASET)
-    with pytest.raises(
-        SystemExit, match="tells 37 classes apart, which no dataset of the releases has: give --dataset"
-    ):
+@pytest.mark.parametrize(
+    ("make", "network", "reason"),
+    [
+        (narrow, "preactresnet34", r"Missing key\(s\) in state_dict: \"layer1\.2\.bn1\.weight\", .* \.\.\."),
+        (narrow, "preactresnet18", r"size mismatch for conv1\.weight: .* is torch\.Size\(\[64, 3, 3, 3\]\)"),
+        (lambda: wide_resnet(28, 2, 10, **DIGITS), NETWORK[1], r"(Missing|Unexpected) key\(s\) in state_dict: .*"),
+    ],
+)
+def test_another_network_is_named_with_its_first_difference(release, bring, make, network, reason):
+    wanted = rf"^error: \S* is a checkpoint of another network \({reason}\): give the --network that it is of$"
+    with pytest.raises(SystemExit, match=wanted) as stop:
+        bring(release(make()), "--network", network, *DATASET)
+    assert len(str(stop.value)) < 400
+
+
+def test_a_number_of_classes_of_no_release_needs_its_dataset(release, bring):
+    with pytest.raises(SystemExit, match="no dataset of the releases has 37 classes: give --dataset"):
         bring(release(narrow(37)), *NETWORK)
 
 

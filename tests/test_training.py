@@ -328,11 +328,9 @@ def test_progress_shows_on_a_terminal_and_nowhere_else(train, tmp_path, capsys):
     with on_a_terminal() as shown:
         train("name=seen")
     (shown,) = shown
-    assert re.search(r"seen seed 0.*100\.0 % .* left, loss \d\.\d+, \d+ images/s", shown)
-    first, second = log_of(tmp_path / "seen" / "seed0")
-    for record in (first, second):
-        loss, error = f"{record['train_loss']:.4f}", f"{record['top1_error']:.2f}"
-        assert re.search(rf" {record['epoch'] + 1} .* {loss} .* {error} ", shown)
+    assert re.search(r"seen seed 0.*100\.0 % .* left, .*epoch", shown)
+    for record in log_of(tmp_path / "seen" / "seed0"):
+        assert f", loss {record['train_loss']:.4f}, error {record['top1_error']:.2f} %" in shown
 
 
 def test_without_a_terminal_a_line_tells_now_and_then_how_far_it_is(train, script, tmp_path, capsys, monkeypatch):

@@ -1,8 +1,8 @@
-"""That `solver="exact"` finds the minimum, on random instances against oracles that share nothing with it.
+"""The proof that `solver="exact"` finds the minimum: random instances compared with oracles that share nothing with it.
 
     python tests/mixing/exact_proof.py 200000 [--device=cuda]
 
-Grids of up to 9 blocks against all masks that there are, larger ones against SciPy's maximum flow on integers.
+Grids of up to 9 blocks are compared with all masks, larger ones with SciPy's maximum flow on integers.
 `test_exact_cut.py` runs a part of it.
 """
 
@@ -74,7 +74,7 @@ def random_instances(kind, grid, n_labels, rng, batch=BATCH):
 
 
 def unary_costs(costs, lam, eta, n_labels):
-    """What each label 0, ..., m - 1, z = 0, ..., 1, costs each block: (B, n_h, n_w, m)."""
+    """The cost of each label 0, ..., m - 1 (z = 0, ..., 1) in each block: (B, n_h, n_w, m)."""
     c1, c0 = costs.keep_first.numpy()[..., None], costs.take_second.numpy()[..., None]
     z = np.linspace(0, 1, n_labels)
     chance = binom.pmf(np.arange(n_labels), n_labels - 1, lam.numpy()[:, None, None, None])
@@ -82,7 +82,7 @@ def unary_costs(costs, lam, eta, n_labels):
 
 
 def energies(costs, unary, labels):
-    """E of every instance under its labels (B, n_h, n_w): (B,)."""
+    """The energy E of each instance with labels (B, n_h, n_w): (B,)."""
     z = labels / (unary.shape[-1] - 1)
     own = np.take_along_axis(unary, labels[..., None], -1).sum((1, 2, 3))
     down = (costs.weight_down.numpy() * (z[:, 1:] - z[:, :-1]) ** 2).sum((1, 2))
@@ -90,7 +90,7 @@ def energies(costs, unary, labels):
 
 
 def magnitude(costs, unary):
-    """The sum of all that an energy could be made of, (B,): what rounding is measured by."""
+    """The sum of the magnitudes of all terms of an energy, (B,), with which rounding is compared."""
     weights = costs.weight_down.numpy().sum((1, 2)) + costs.weight_right.numpy().sum((1, 2))
     return np.abs(unary).sum((1, 2, 3)) + weights
 
@@ -124,11 +124,11 @@ def lowest_by_flow(costs, unary, units):
     batch, n_h, n_w, n_labels = unary.shape
     top, block = n_labels - 1, np.arange(n_h * n_w).reshape(n_h, n_w)
     source, sink = n_h * n_w * top, n_h * n_w * top + 1
-    chain = np.arange(source).reshape(-1, top)  # of label s, the first s nodes are on the source's side
+    chain = np.arange(source).reshape(-1, top)  # with label s, the first s nodes are on the source's side
     borders = [(block[:-1], block[1:], costs.weight_down), (block[:, :-1], block[:, 1:], costs.weight_right)]
     lowest = np.empty(batch)
     for b in range(batch):
-        step = np.rint(np.diff(unary[b] * units, axis=-1)).reshape(-1, top)  # what one label more costs
+        step = np.rint(np.diff(unary[b] * units, axis=-1)).reshape(-1, top)  # the cost of one more label
         arcs = []  # tails, heads, capacities
         for first, second, weights in borders:
             w = np.rint(weights[b].numpy() * units / top**2)
@@ -149,7 +149,7 @@ def lowest_by_flow(costs, unary, units):
 
 
 def count_failures(kind, grid, n_labels, rng, batch=BATCH, device="cpu"):
-    """How many of a batch of random instances are not solved to the minimum, on a device."""
+    """The number of random instances in a batch that the solver does not solve to the minimum, on a device."""
     costs, lam, eta = random_instances(kind, grid, n_labels, rng, batch)
     unary = unary_costs(costs, lam, eta, n_labels)
     there = MaskCosts(*(term.to(device) for term in vars(costs).values()))

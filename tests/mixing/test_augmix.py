@@ -62,7 +62,7 @@ def test_an_image_is_augmented_as_algorithm_1_says(images, options):
                     end = by_pillow(end, OPERATIONS[operation], level, sign)
             mixed += chains.weight[i, width] * end.float() / 255
         wanted = (1 - chains.share[i]) * image + chains.share[i] * mixed
-        # A grey level more may put a pixel on the other side of solarize's threshold.
+        # One grey level may put a pixel on the other side of solarize's threshold.
         assert ((ours[i] - wanted).abs() > 1.01 / 255).double().mean() < 0.01
 
 
@@ -136,7 +136,7 @@ def test_of_puzzle_mix_the_views_are_of_the_mixed_images(network, images, labels
 @pytest.mark.parametrize(("loss", "scale"), [("soft_cross_entropy", 1.0), ("bce_on_softmax", 2 / K)])
 @pytest.mark.parametrize("method", [AugMix, PuzzleAugMix])
 def test_the_loss_has_the_divergence_of_the_three_answers(method, loss, scale):
-    """`augmix/cifar.py`: 12 times the mean of three KL divergences from the mean answer, written with `math`."""
+    """`augmix/cifar.py`: 12 times the mean of three KL divergences from the mean prediction, written with `math`."""
     logits, targets = 2 * torch.randn(12, K), torch.rand(4, K).softmax(1)
     answers = logits.softmax(1).view(3, 4, K).tolist()
     divergence = 0.0
@@ -171,7 +171,7 @@ def test_images_that_are_not_pixels_are_named(network, images, labels, method):
 
 @pytest.mark.parametrize("channels", [1, 2, 4])
 def test_any_number_of_channels_will_do(images, channels):
-    """Each channel as it would be alone: no operation looks at two."""
+    """Each channel is augmented as it would be alone, because no operation looks at two channels."""
     augmentation, images = Augmentation(), images.repeat(1, 2, 1, 1)[:, :channels]
     chains = augmentation.draw(len(images), seeded())
     augmented = augmentation(images, chains)

@@ -1,4 +1,4 @@
-"""The energy's terms against plain loops written from `E(z)`: block by block, border by border."""
+"""The energy's terms against plain loops over blocks and borders, written from `E(z)`."""
 
 import pytest
 import torch

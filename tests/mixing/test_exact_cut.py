@@ -31,7 +31,7 @@ def test_the_energy_is_that_of_the_maximum_flow(kind):
 
 @pytest.mark.parametrize("oracle", ["exhaustion", "flow"])
 def test_the_oracles_notice_a_mask_that_is_not_the_minimum(oracle, monkeypatch):
-    """A proof that cannot fail proves nothing: one block of each mask is turned round."""
+    """A proof that cannot fail proves nothing, so here one block of each mask is flipped."""
 
     def spoilt(*arguments):
         mask = solve_mask(*arguments)

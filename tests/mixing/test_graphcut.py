@@ -1,4 +1,4 @@
-"""Both solvers where the mask is plain to see, and what the released one finds of all masks of small grids."""
+"""Both solvers where the mask is obvious, and the released one compared with all masks of small grids."""
 
 import subprocess
 import sys
@@ -23,7 +23,7 @@ solvers = pytest.mark.parametrize("solver", SOLVERS)
 
 
 def random_costs(grid, batch=INSTANCES, smoothness=0.02):
-    """Terms of the order of those of images: shares that sum to 1, weights between 0 and 2 beta'."""
+    """Terms of the same size as those of images: shares that sum to 1, weights between 0 and 2 beta'."""
     generator = np.random.default_rng(sum(grid))
     n_h, n_w = grid
     shares = generator.exponential(size=(2, batch, n_h, n_w)) ** 1.5
@@ -34,7 +34,7 @@ def random_costs(grid, batch=INSTANCES, smoothness=0.02):
 
 
 def energies(costs, masks, lam, n_labels, eta=ETA):
-    """E(z) of every image under every mask, masks (M, n_h, n_w): (B, M), in float64."""
+    """E(z) of every image with every mask (M, n_h, n_w): (B, M), in float64."""
     c1, c0, down, right = (
         c.double().flatten(1) for c in (costs.keep_first, costs.take_second, costs.weight_down, costs.weight_right)
     )
@@ -53,7 +53,7 @@ def all_masks(grid, n_labels):
 
 
 def rounding(grid):
-    """What cutting costs to integers can cost: a unit of 1 / (1000 n^2) for each block and border."""
+    """The largest error of costs that are truncated to integers: 1 / (1000 n^2) for each block and border."""
     n_h, n_w = grid
     terms = n_h * n_w + (n_h - 1) * n_w + n_h * (n_w - 1)
     return terms / (1000 * n_h * n_w)
@@ -130,7 +130,7 @@ def test_prior_alone_gives_the_binomials_most_likely_value(n_h, n_w, lam, mode, 
 @pytest.mark.parametrize("n_labels", [2, 3, 4])
 @pytest.mark.parametrize("options", [{"blocks": 1}, {"blocks": 4, "beta": 0.0}, {"blocks": (1, 3), "beta": 0.0}])
 def test_pairs_of_equal_saliency_show_one_image_alone_where_lam_asks_for_it(options, n_labels, solver):
-    """All labels but one are then equally likely: at lam 0 no node of the graph has a surplus."""
+    """All labels but one are then equally likely: at lam 0 no node of the graph has an excess."""
     images, saliency = torch.rand(2, 3, 8, 8), torch.ones(2, 8, 8)
     for lam in (0.0, 1.0):
         puzzle = puzzle_mix(

@@ -1,6 +1,6 @@
-"""The loops for a GPU, in Triton's interpreter on the CPU: same masks, plans and pictures as the loops for a CPU.
+"""The kernels for a GPU, in Triton's interpreter on the CPU: same masks, plans and images as the loops for a CPU.
 
-Whether they compile for real GPUs is tested too, which takes none; what they cost there is not.
+They are also compiled for real GPUs, which needs none. Their speed is not tested.
 """
 
 import subprocess
@@ -33,7 +33,7 @@ KERNELS = [(cut, "_minimum_cuts"), (transport, "_plan_images")]
 
 @pytest.fixture
 def loops(monkeypatch):
-    """`loops()`: from then on, the loops for a GPU work on tensors on the CPU."""
+    """After `loops()`, the kernels for a GPU work on tensors on the CPU."""
 
     def use():
         for module in (cut_of_masks, transport_of_cells, assembly):
@@ -60,7 +60,7 @@ def test_the_cut_takes_more_nodes_than_a_program_has_lanes(loops, monkeypatch):
 @pytest.mark.filterwarnings("ignore:invalid value")
 @pytest.mark.parametrize("value", [torch.nan, torch.inf])
 def test_costs_that_are_not_finite_end_too(value):
-    """On a GPU they are not looked for: an endless loop there could only be killed. The other image is not touched."""
+    """On a GPU costs are not checked, and an endless loop could only be killed. The other image is not affected."""
     costs, _, _ = random_instances("images", (3, 3), 3, np.random.default_rng(0), batch=2)
     prior = torch.zeros(2, 3, dtype=torch.float64)
     wanted = cut.solve_images(costs, prior)[1]
@@ -132,7 +132,7 @@ def test_golden_costs_and_pictures(loops, golden, name):
 
 
 class Copies(TorchDispatchMode):
-    """Collects what is copied between host and device so that one waits for the other."""
+    """Collects the copies between host and device, which make one wait for the other."""
 
     def __init__(self):
         super().__init__()
@@ -147,7 +147,7 @@ class Copies(TorchDispatchMode):
 
 
 class Unlaunched:
-    """In place of a kernel: tensors without data cannot be launched on."""
+    """Stands for a kernel, because a kernel cannot be launched on tensors without data."""
 
     def __getitem__(self, grid):
         return lambda *arguments, **options: None
@@ -155,10 +155,10 @@ class Unlaunched:
 
 @pytest.fixture
 def unlaunched(monkeypatch):
-    monkeypatch.setattr(torch.cuda, "device", lambda device: nullcontext())  # there is none to launch on
+    monkeypatch.setattr(torch.cuda, "device_of", lambda tensor: nullcontext())  # there is no GPU
     for module, name in KERNELS:
         monkeypatch.setattr(module, name, Unlaunched())
-    kept = (cut._arcs_on, cell_of_pixel, move_costs, _binomial)  # nothing real, nor pretended, from one to the other
+    kept = (cut._arcs_on, cell_of_pixel, move_costs, _binomial)  # so that no real tensor meets a fake one
     for tables in kept:
         tables.cache_clear()
     yield
@@ -169,7 +169,7 @@ def unlaunched(monkeypatch):
 @pytest.mark.parametrize("size", [(32, 32), (30, 35)])
 @pytest.mark.parametrize("lam", [0.3, "one an image"])
 def test_a_gpu_is_not_waited_for(unlaunched, lam, size):
-    """On tensors that pretend to be on a GPU: to ask for a value of theirs is an error, and nothing is copied."""
+    """With fake tensors on a GPU, where reading a value is an error, and nothing is copied."""
     with FakeTensorMode():
         images, saliency = torch.rand(8, 3, *size, device="cuda"), torch.rand(8, *size, device="cuda")
         partner = torch.arange(8, device="cuda")
@@ -179,11 +179,11 @@ def test_a_gpu_is_not_waited_for(unlaunched, lam, size):
         assert made.images.device.type == "cuda"
         assert copies.found == [("aten._to_copy.default", (10, 128))] * 2  # the arcs of the grid, once
         with Copies() as copies, pytest.raises(DataDependentOutputException):
-            assert images.sum() > 0  # this is what would be noticed
+            assert images.sum() > 0  # such a read would be noticed
 
 
 class Allocated(TorchDispatchMode):
-    """Counts the bytes of all tensors that are made, were none ever freed."""
+    """Counts the bytes of all tensors that are made, as if none were freed."""
 
     def __init__(self):
         super().__init__()

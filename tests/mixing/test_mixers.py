@@ -172,7 +172,7 @@ def test_lam_zero_takes_the_partners(method, network, images, labels):
 @mixing_methods
 @pytest.mark.parametrize("lam", [0.15, 0.6, 0.9])
 def test_targets_weigh_the_labels_as_the_pixels_are_mixed(method, network, lam):
-    """On images of one colour each the mixed mean tells the share."""
+    """With images of a single colour, the mixed mean gives the share."""
     colour = torch.linspace(0, 1, 6)
     images = colour.view(-1, 1, 1, 1).expand(-1, 3, 16, 16)
     labels = torch.tensor([0, 1, 2, 3, 4, 0])
@@ -234,10 +234,11 @@ def test_partners_are_permutations_in_which_every_pair_is_as_likely(images):
 @pytest.mark.parametrize(
     ("labels", "message"),
     [
-        (torch.eye(4), r"labels must be classes, \(4,\) torch.int64 on cpu, not \(4, 4\) torch.float32"),
-        ([0, 1, 2, 3], r"labels must be a tensor, not list"),
-        (torch.tensor([0, 1]), r"labels must be classes, \(4,\) torch.int64 on cpu, not \(2,\) torch.int64"),
-        (torch.tensor([0, 1, 2, 100]), r"labels must lie in \[0, num_classes - 1 = 9\], not 0 to 100"),
+        (torch.eye(4), r"labels, as classes, must have shape \(4,\), not \(4, 4\)"),
+        (torch.rand(4), r"labels, as classes, must be torch.int64, not torch.float32"),
+        ([0, 1, 2, 3], r"labels, as classes, must be a tensor, not list"),
+        (torch.tensor([0, 1]), r"labels, as classes, must have shape \(4,\), not \(2,\)"),
+        (torch.tensor([0, 1, 2, 100]), r"labels, with num_classes=10, must lie in \[0, 9\], not from 0 to 100"),
     ],
 )
 def test_labels_that_are_no_classes_are_named(labels, message):
@@ -348,7 +349,7 @@ def test_a_batch_of_one_has_no_partner_and_stays_as_it_is(method, network, image
 
 
 def test_a_batch_of_one_draws_what_others_draw(network, images, labels):
-    """Of several processes one may have it, and all have one lambda."""
+    """One of several processes may have it, and all share one lambda."""
     drawn = []
     for size in (1, 4):
         mixer = CutMix(num_classes=K, prob=0.5)
@@ -408,7 +409,7 @@ def test_a_method_without_pairs_takes_no_share_and_no_partner(method, network, i
 @pytest.mark.parametrize(
     ("given", "message"),
     [
-        ({"lam": torch.full((6,), 0.5)}, "CutMix cuts one box a batch: give lam as a number"),
+        ({"lam": torch.full((6,), 0.5)}, "CutMix cuts one box per batch: give lam as a number"),
         ({"centre": 8}, "centre must be row and column"),
         ({"centre": (8, -1)}, "the centre's column must be a number, in"),
         ({"centre": (17, 8)}, "the centre's row must be a number, in"),
@@ -455,7 +456,7 @@ def test_pixels_that_resizing_overshot_pass_where_they_can(method, network, imag
 
 
 class Looks(TorchDispatchMode):
-    """Counts how often the extremes of images are asked for."""
+    """Counts how often the extremes of the images are computed."""
 
     count = 0
 
@@ -476,7 +477,7 @@ def test_pixels_are_looked_at_once_a_batch(method, network, images, labels):
 
 @pytest.mark.parametrize("method", METHODS)
 def test_values_on_a_gpu_are_looked_at_until_a_batch_has_passed(method, images, labels, monkeypatch):
-    """On tensors that pretend to be on a GPU: to ask for a value of theirs is an error."""
+    """With fake tensors on a GPU, where reading a value is an error."""
     mixer = METHODS[method](num_classes=K, prob=0)
 
     def is_waited_for():

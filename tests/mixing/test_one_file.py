@@ -1,4 +1,4 @@
-"""Puzzle Mix in one file: the plainly written computation and the package's fast one are the same."""
+"""Puzzle Mix in one file, compared with the package: both compute the same."""
 
 import importlib.util
 import re
@@ -22,7 +22,7 @@ spec.loader.exec_module(one_file)
 
 
 def a_batch(height, width, seed, count=4):
-    """Smooth images, and saliency of few pixels, none in image 1."""
+    """Smooth images, and saliency in few pixels, with none in image 1."""
     generator = torch.Generator().manual_seed(seed)
     images = F.avg_pool2d(torch.rand(count, 3, height, width, generator=generator), 3, 1, 1)
     saliency = torch.rand(count, height, width, generator=generator) ** 4
@@ -31,7 +31,7 @@ def a_batch(height, width, seed, count=4):
 
 
 def both(images, saliency, partner, lam, n, m, t_size, transport):
-    """What the one file and the package make of a batch, each as mixed images, share, mask."""
+    """Mixed images, share and mask from the one file and from the package."""
     options = {"lam": lam, "t_size": t_size, "transport": transport}
     fast = puzzlemix.puzzle_mix(images, saliency, partner, blocks=n, n_labels=m, **options)
     return one_file.puzzle_mix(images, saliency, partner, n=n, m=m, **options), (fast.images, fast.share, fast.mask)

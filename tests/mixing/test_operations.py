@@ -13,7 +13,7 @@ LEVELS_TRIED = (0.1, 0.7, 1.0, 2.3, 2.99, 5.5, 9.9)
 
 
 def by_pillow(image, name, level, sign):
-    """What `augmentations.py` of the authors makes of an image (C, H, W) uint8, at a level of 0 to 10."""
+    """The result of the authors' `augmentations.py` for an image (C, H, W) uint8, at a level from 0 to 10."""
     picture = Image.fromarray(image.permute(1, 2, 0).numpy())
     width, height = picture.size
 
@@ -39,7 +39,7 @@ def by_pillow(image, name, level, sign):
 
 @pytest.fixture(scope="module")
 def images():
-    """Photographs, one of which is dark, one flat, one of two values."""
+    """Photographs; one is dark, one has a single colour, one has two values."""
     images = crops(2 * len(LEVELS_TRIED), HEIGHT, WIDTH, seed=0)
     images[1] //= 3
     images[2] = 77
@@ -55,7 +55,7 @@ def test_an_operation_is_pillows(images, name):
         wanted = by_pillow(image, name, *strength)
         difference = (result.int() - wanted.int()).abs()
         assert difference.max() <= 1, strength
-        # Floats round otherwise than Pillow's doubles: in autocontrast, torchvision's, where values are whole in both.
+        # Float32 rounds differently from Pillow's float64, in autocontrast also where values are whole in both.
         assert name == "autocontrast" or (difference > 0).double().mean() < 0.005, strength
 
 

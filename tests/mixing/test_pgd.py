@@ -1,4 +1,4 @@
-"""Training on PGD's images, and Puzzle Mix of them, against the attack itself and a loop over pairs."""
+"""PGD training, and Puzzle Mix of attacked images, against the attack itself and a loop over pairs."""
 
 from copy import deepcopy
 
@@ -45,7 +45,7 @@ def start_noise(images):
 
 
 def by_attack(network, images, labels, start_noise):
-    """Of a network in eval mode that nobody trains."""
+    """The attack on a copy of the network in eval mode."""
     return attack(deepcopy(network).eval(), images, labels, random_start=True, start_noise=start_noise, **OPTIONS)
 
 
@@ -126,7 +126,7 @@ def test_what_cannot_be_is_named(method, bad, named):
 
 
 class InPlace(torch.nn.Module):
-    """A network that begins in place, which no leaf that needs a gradient may be given."""
+    """A network that changes its input in place, which fails on a leaf that needs a gradient."""
 
     def __init__(self, network):
         super().__init__()
@@ -145,7 +145,7 @@ def test_a_network_that_begins_in_place_is_attacked(network, images, labels, met
 @pytest.mark.parametrize(
     ("answer", "message"),
     [
-        (lambda scores: (scores,), "the model must answer with class scores"),
+        (lambda scores: (scores,), "the model must return class scores"),
         (lambda scores: scores.detach(), "the model detaches its scores"),
         (lambda scores: scores[:, :2], "labels go from 0 to 4, but the model has scores for 2 classes"),
     ],

@@ -1,4 +1,4 @@
-"""Puzzle Mix as a whole: on images that the release cannot take, on bad saliency, and what it leaves of the model."""
+"""Puzzle Mix as a whole: on images that the release cannot take, with bad saliency, and its effect on the model."""
 
 import pickle
 import subprocess
@@ -52,7 +52,7 @@ def labels():
 
 
 def plain_gradient(network, images, labels):
-    """Of the cross-entropy, by the images, of a network that is left as it was."""
+    """Gradient of the cross-entropy with respect to the images; the network stays as it was."""
     images = images.clone().requires_grad_()
     F.cross_entropy(deepcopy(network).eval()(images), labels).backward()
     return images.grad
@@ -72,7 +72,7 @@ LAM, BETA, GAMMA, ETA, NEIGH_SIZE, T_EPS = 0.5, 3.0, 0.5, 0.01, 2, 0.01
 
 
 def solved(channels, size, grid, n_labels, t_size):
-    """Images, peaky saliency, and their puzzle."""
+    """Images, saliency with sharp peaks, and their puzzle."""
     images = torch.rand(4, channels, *size, dtype=torch.float64)
     saliency = torch.rand(4, *size, dtype=torch.float64) ** 50
     options = {"beta": BETA, "gamma": GAMMA, "eta": ETA, "neigh_size": NEIGH_SIZE, "t_eps": T_EPS}
@@ -215,12 +215,12 @@ def test_per_sample_draws_differ_within_a_batch_and_mix_to_their_shares(network,
     [
         (
             {"lam": torch.tensor([0.5, 0.5])},
-            r"lam must be a number or \(4,\) floating point on cpu, not \(2,\) torch.float32",
+            r"lam, as a tensor, must have shape \(4,\), not \(2,\)",
         ),
         ({"lam": torch.tensor([0.5, 0.5, 0.5, 1.5])}, r"lam must lie in \[0, 1\], not from 0.5 to 1.5"),
         ({"lam": torch.tensor([0.5, 0.5, -1, torch.nan])}, r"lam must lie in \[0, 1\], not from nan to nan"),
-        ({"lam": torch.tensor([0, 1, 0, 1])}, r"lam must be a number or .* floating point on cpu, not .* torch.int64"),
-        ({"blocks": torch.tensor([2, 2, 4, 4])}, r"blocks must be a number a side, such as 4, or a pair"),
+        ({"lam": torch.tensor([0, 1, 0, 1])}, r"lam, as a tensor, must be floating point, not torch.int64"),
+        ({"blocks": torch.tensor([2, 2, 4, 4])}, r"blocks must be a number per side, such as 4, or a pair"),
     ],
 )
 def test_what_is_each_images_own_must_fit(images, bad, message):
@@ -263,7 +263,7 @@ def test_normalised_images_of_half_precision_come_back_so_and_spoil_nothing(labe
     wanted, _ = mix(model, normalised, labels, **given)
     mixed, _ = mix(deepcopy(model).to(dtype), normalised.to(dtype), labels, **given)
     assert mixed.dtype == dtype
-    assert ((mixed - wanted).abs() > 0.03).double().mean() < 0.1  # but for blocks where rounding decides
+    assert ((mixed - wanted).abs() > 0.03).double().mean() < 0.1  # except in blocks where rounding decides
     noisy, _ = PuzzleMix(num_classes=K, adv_p=1.0, mean=mix.mean.flatten(), std=mix.std.flatten())(
         deepcopy(model).to(dtype), normalised.to(dtype), labels
     )
@@ -273,7 +273,7 @@ def test_normalised_images_of_half_precision_come_back_so_and_spoil_nothing(labe
 
 
 class Sure(nn.Module):
-    """Gives each image of a batch a class of its own, by some margin."""
+    """Gives each image of a batch its own class, by some margin."""
 
     def __init__(self, margin):
         super().__init__()
@@ -285,7 +285,7 @@ class Sure(nn.Module):
 
 @pytest.mark.parametrize("margin", [0, 8, 12])
 def test_a_network_of_half_precision_may_be_sure_of_its_answers(margin):
-    """Where a mean of cross-entropies has gradients that float16 rounds to nothing."""
+    """Then the mean cross-entropy has gradients that float16 rounds to 0."""
     sure, labels, images = Sure(margin), torch.arange(4), torch.rand(4, 3, 16, 16)
     wanted = plain_gradient(sure.double(), images.double(), labels)
     gradient = input_gradient(sure.half(), images.half(), labels)
@@ -355,7 +355,7 @@ def test_tensors_that_do_not_fit_are_named(images, bad, message):
 # --- saliency ---
 
 
-def test_saliency_is_the_gradient_by_the_normalised_input(network, images, labels):
+def test_saliency_is_the_gradient_with_respect_to_the_normalised_input(network, images, labels):
     saliency = saliency_of(input_gradient(network, images, labels), network)
     behind = deepcopy(network)
     behind.normalize = nn.Identity()
@@ -434,7 +434,7 @@ def test_the_call_leaves_modes_gradients_and_statistics(network, images, labels)
 
 
 def test_weights_need_no_gradient_meanwhile(network, images, labels):
-    """Else a compiled network computes those of all of them."""
+    """Otherwise a compiled network computes the gradients of all weights."""
     needed = []
     network.conv1.register_forward_hook(lambda module, *_: needed.append(module.weight.requires_grad))
     input_gradient(network, images, labels)
@@ -488,7 +488,7 @@ print(puzzlemix.puzzle_mix(torch.rand(2, 1, 8, 8), torch.rand(2, 8, 8), torch.te
 
 
 def test_mixing_needs_no_folder_to_write_to():
-    """Root may write anywhere, so the system's answer is put in its place."""
+    """Root may write anywhere, so the test replaces the system calls by failing ones."""
     done = subprocess.run([sys.executable, "-c", READ_ONLY], capture_output=True, text=True)
     assert done.returncode == 0, done.stderr
     assert done.stdout.startswith("tensor(")
@@ -518,7 +518,7 @@ def mix(images):
     saliency, partner = torch.rand(len(images), 64, 64), torch.arange(len(images)).roll(1)
     before = megabytes("VmRSS")
     with open("/proc/self/clear_refs", "w") as reset:
-        reset.write("5")  # the peak starts anew
+        reset.write("5")  # resets the peak
     puzzlemix.puzzle_mix(images, saliency, partner, lam=0.5, blocks=16)
     return megabytes("VmHWM") - before
 
@@ -527,7 +527,7 @@ print(mix(torch.rand(100, 3, 64, 64)) - 100 * 3 * 64 * 64 * 4 / 2**20)  # beyond
 """
 
 
-@pytest.mark.skipif(not Path("/proc/self/clear_refs").exists(), reason="only Linux tells the peak of memory")
+@pytest.mark.skipif(not Path("/proc/self/clear_refs").exists(), reason="only Linux reports the peak of memory")
 def test_mixing_needs_little_memory():
     done = subprocess.run([sys.executable, "-c", MEMORY], capture_output=True, text=True)
     assert done.returncode == 0, done.stderr
@@ -583,7 +583,7 @@ def test_clean_regulariser_stops_at_its_epoch(network, images, labels):
 def test_noise_is_one_scaled_sign_step_on_the_side_whose_coin_is_up(
     network, images, labels, lam, noisy, shown_is_noisy
 ):
-    """With lam 1 or 0 one image of the pair is shown whole."""
+    """With lam 1 or 0 the mixed image is one image of the pair."""
     eps, scale = 10 / 255, 0.7
     start = torch.empty_like(images).uniform_(-eps, eps)
     given = {"lam": lam, "partner": PARTNER, "blocks": 2, "noisy": noisy, "start_noise": start, "noise_scale": scale}
@@ -639,8 +639,8 @@ def test_a_shared_coin_is_that_of_both_sides(images):
 
 @pytest.mark.parametrize("adv_decay", [True, False])
 def test_noise_shrinks_by_a_uniform_number_unless_it_does_not_decay(network, images, labels, adv_decay):
-    """With lam 1 the first image is shown whole; nearly all pixels lie at the bound of their noise."""
-    mixer, flat = PuzzleMix(num_classes=K, adv_p=1.0, adv_decay=adv_decay), (images + 1) / 3  # that none is clipped
+    """With lam 1 the mixed image is the first image; nearly all its pixels have noise at the bound."""
+    mixer, flat = PuzzleMix(num_classes=K, adv_p=1.0, adv_decay=adv_decay), (images + 1) / 3  # so that none is clipped
     scales = [mixer.draw(images, {})["noise_scale"] for _ in range(1000)]
     given = {"lam": 1.0, "partner": PARTNER, "blocks": 2}
     reached = [(mixer(network, flat, labels, **given)[0] - flat).abs().median() * 255 for _ in range(5)]
@@ -852,7 +852,7 @@ def test_a_model_that_does_not_answer_with_scores_is_named(images, labels, answe
         def forward(self, x):
             return answer(x)
 
-    with pytest.raises(InputError, match="the model must answer with class scores"):
+    with pytest.raises(InputError, match="the model must return class scores"):
         PuzzleMix(num_classes=K)(Model(), images, labels)
 
 
@@ -888,7 +888,7 @@ def test_no_grad_around_a_call_changes_nothing(network, images, labels, clean_la
 
 
 def test_blocks_below_one_are_named(images):
-    with pytest.raises(InputError, match=r"blocks must be a number a side, such as 4, or a pair.*not \(2, 0\)"):
+    with pytest.raises(InputError, match=r"blocks must be a number per side, such as 4, or a pair.*not \(2, 0\)"):
         puzzle_mix(images, torch.rand(4, 16, 16), PARTNER, lam=0.5, blocks=(2, 0))
 
 
@@ -915,7 +915,7 @@ class Stretched(nn.Module):
 
 
 def test_colours_that_were_not_clipped_mix_by_the_same_rules(network, images, labels):
-    """Costs depend on differences between pixels alone: three times as large, they weigh as much with gamma / 3."""
+    """Costs depend on differences between pixels only; three times the differences cost the same with gamma / 3."""
     given, stretched = {"lam": 0.4, "partner": PARTNER, "blocks": 4}, 3 * images - 1
     clipped, mixer = PuzzleMix(num_classes=K), PuzzleMix(num_classes=K, gamma=0.5 / 3)
     with pytest.raises(InputError, match=r"images must be pixels in \[0, 1\]"):

@@ -1,4 +1,4 @@
-"""Transport against the auction as it is told: dense costs, all rounds, every source bids in every round."""
+"""Transport against the auction as the paper describes it: dense costs, and every source bids in every round."""
 
 import subprocess
 import sys
@@ -25,7 +25,7 @@ cases = pytest.mark.parametrize(("grid", "t_eps", "power"), CASES)
 
 
 def random_case(grid, power, batch=6):
-    """Peaky shares in float64 and a mask that hides about two thirds of the cells."""
+    """Shares with sharp peaks, in float64, and a mask that hides about two thirds of the cells."""
     generator = torch.Generator().manual_seed(sum(grid))
     saliency = torch.empty(batch, *grid, dtype=torch.float64).exponential_(generator=generator) ** power
     visible = torch.rand(batch, *grid, generator=generator) < 0.35
@@ -80,7 +80,7 @@ def test_these_cases_have_many_moves_and_contests(grid, t_eps, power):
 
 @cases
 def test_no_source_appears_at_two_visible_targets(grid, t_eps, power):
-    """So each was really won: a target that names itself for want of a bid could double a source that moved away."""
+    """So each was really won: a target that names itself without a bid could repeat a source that moved away."""
     saliency, visible = random_case(grid, power)
     plan = transport_plan(saliency, visible, t_eps)
     for b in range(len(saliency)):
@@ -119,7 +119,7 @@ def test_a_target_that_nobody_won_names_itself():
 
 
 def test_ties_go_to_the_lowest_index():
-    saliency = torch.tensor([[[0.4, 0.1, 0.4]]])  # both ends want the middle, equally
+    saliency = torch.tensor([[[0.4, 0.1, 0.4]]])  # both ends bid the same on the middle
     visible = torch.tensor([[[False, True, False]]])
     assert transport_plan(saliency, visible, t_eps=0.1).flatten()[1] == 0
 
@@ -131,7 +131,7 @@ def test_more_than_a_thousand_cells():
 
 
 def cost_of(plan, saliency, visible, t_eps):
-    """What the sources of the visible targets cost together, for one image, by hand."""
+    """The total cost of the sources of the visible targets, for one image, by hand."""
     n = max(plan.shape)
     total = 0.0
     for y, x in visible.nonzero().tolist():

@@ -1,4 +1,4 @@
-"""Networks against the release's state dicts, counts by formula, and torchvision."""
+"""Networks against the release's state dicts, parameter counts by formula, and torchvision."""
 
 import pytest
 import torch
@@ -68,7 +68,7 @@ def test_statistics_that_cannot_normalise_are_an_error(mean, std):
 @networks
 def test_normalising_inside_equals_normalising_outside(build):
     inside, outside = build(**STATISTICS).eval(), build(**PLAIN).eval()
-    outside.load_state_dict(inside.state_dict())  # strict: what normalises is not part of the state
+    outside.load_state_dict(inside.state_dict())  # strict, because mean and std are not in the state dict
     pixels = torch.rand(2, 3, 32, 32)
     normalised = (pixels - torch.tensor(MEAN).view(3, 1, 1)) / torch.tensor(STD).view(3, 1, 1)
     torch.testing.assert_close(inside(pixels), outside(normalised))
@@ -86,7 +86,7 @@ def test_other_channel_counts(build, channels):
 
 
 def stage_sizes(network, pixels):
-    """Rows and columns behind each stage."""
+    """Rows and columns of each stage's output."""
     sizes = {}
     for name, module in network.named_children():
         if name.startswith("layer"):

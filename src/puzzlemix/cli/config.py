@@ -1,9 +1,8 @@
-"""The objects that a run is made of, built from a config or from a checkpoint, which may be anybody's."""
+"""The objects that a run is made of, built from a config or from a checkpoint, which may be somebody else's."""
 
 import importlib
 import json
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
 from functools import cache
 from math import inf
 from pathlib import Path
@@ -14,7 +13,6 @@ import torch
 import yaml
 from omegaconf import DictConfig, OmegaConf
 from torch import nn
-from torch.nn.modules.module import register_module_parameter_registration_hook
 
 from puzzlemix.mixing import Mixer
 from puzzlemix.runtime.errors import InputError, require
@@ -24,8 +22,7 @@ from puzzlemix.training.checkpoint import as_input_error, load_checkpoint, load_
 from puzzlemix.training.recipe import Recipe
 from puzzlemix.training.settings import RESULT_DEPENDS_ON, settings
 
-NAMES = ("name", "table", "results_dir", "root")  # keys with text, which YAML may read as a number, such as 2024
-MOST_WEIGHTS_PER_BYTE = 5  # of a checkpoint: 20 times what it holds, since some networks build more at first
+NAMES = ("name", "table", "results_dir", "root")  # their values are text, which YAML may read as a number
 
 
 class Experiment(NamedTuple):
@@ -38,7 +35,7 @@ class Experiment(NamedTuple):
 
 
 class Trained(NamedTuple):
-    """The parts of a checkpoint's run, and its number of whole epochs; None for a checkpoint that was imported."""
+    """The parts of a checkpoint's run, and its number of whole epochs (None if it was imported)."""
 
     experiment: Experiment
     epochs: int | None
@@ -90,10 +87,10 @@ def composed_settings(experiment: str) -> dict[str, Any]:
 def load_experiment(checkpoint: str, configs: Path, device: torch.device, with_data: bool = True) -> Trained:
     """Build the parts of a checkpoint's run on `device`, the network with its weights in eval mode, the data loaded.
 
-    The checkpoint may be anybody's: it can only run what the files in `configs` name (`check_targets`).
+    The checkpoint may be somebody else's: it can only run what the files in `configs` name (`check_targets`).
 
     Raises:
-        InputError: the checkpoint is missing, damaged, not to be trusted, or does not fit its config, or the dataset is
+        InputError: the checkpoint is missing, damaged, not to be trusted, or does not fit its config; or the dataset is
             missing.
     """
     content = load_checkpoint(checkpoint)
@@ -102,8 +99,7 @@ def load_experiment(checkpoint: str, configs: Path, device: torch.device, with_d
     if epochs is None and "imported_from" not in config:  # weights alone, which are kept after the last epoch
         epochs = config["recipe"].get("epochs")
     require(epochs is None or type(epochs) is int, f"{checkpoint} is damaged: its epoch is no whole number")
-    most_weights = MOST_WEIGHTS_PER_BYTE * Path(checkpoint).stat().st_size
-    with as_input_error(checkpoint), _limited_weights(most_weights, checkpoint):
+    with as_input_error(checkpoint):
         experiment = build(config)
     load_weights(experiment.network, content["network"], checkpoint)
     experiment.network.to(device).eval()
@@ -113,15 +109,15 @@ def load_experiment(checkpoint: str, configs: Path, device: torch.device, with_d
 
 
 def check_targets(config: Mapping[str, Any], configs: Path, source: str) -> None:
-    """Raise `InputError` unless a file's config has all parts and makes Hydra call only what `configs` name.
+    """Raise `InputError` unless a config has all parts and makes Hydra call only what `configs` name.
 
     Hydra calls what any `_target_` names, also within values, and obeys other keys with such underscores. Each of them
     must be in one of the part's config files, in the same place and with the same value.
 
     Args:
-        config: of the file, plain data (`nested.is_plain`).
+        config: plain data (`nested.is_plain`).
         configs: the folder of the user's configs.
-        source: the file.
+        source: the file that the config comes from.
     """
     foreign = f"{source} is not a checkpoint of this repository"
     for part in RESULT_DEPENDS_ON:
@@ -148,20 +144,6 @@ def _instructions(node: Any, where: tuple[str, ...] = ()) -> Iterator[tuple[tupl
             yield from _instructions(value, place)
 
 
-@contextmanager
-def _limited_weights(most: int, source: str) -> Iterator[None]:
-    """Raise `InputError` as soon as networks built inside have more weights, before these are written to memory."""
-    count = 0
-
-    def add(module: nn.Module, name: str, weight: nn.Parameter | None) -> None:
-        nonlocal count
-        count += 0 if weight is None else weight.numel()
-        require(count <= most, f"{source} is a checkpoint of another network: its config's is far larger")
-
-    with register_module_parameter_registration_hook(add):
-        yield
-
-
 def build_part(config: Mapping[str, Any]) -> Any:
     """Build the object of a config group by its `_target_`; raises `InputError` if that refuses a value."""
     _check_torchvision()
@@ -183,13 +165,9 @@ def plain(config: DictConfig) -> dict[str, Any]:
     for key, value in flatten(OmegaConf.to_container(config)).items():
         require(value != "???", f"{key} must be given: add {key}=...")
     resolved = OmegaConf.to_container(config, resolve=True)
-    if resolved.get("dataset"):
-        resolved["dataset"] = _with_text_names(resolved["dataset"])
-    return _with_text_names(resolved)
-
-
-def _with_text_names(part: Mapping[str, Any]) -> dict[str, Any]:
-    return {key: str(value) if key in NAMES and value is not None else value for key, value in part.items()}
+    for part in (resolved, resolved.get("dataset") or {}):
+        part.update({key: str(part[key]) for key in NAMES if part.get(key) is not None})
+    return resolved
 
 
 def _check_torchvision() -> None:
@@ -199,8 +177,6 @@ def _check_torchvision() -> None:
     except ModuleNotFoundError:
         return  # only some datasets and networks need it, and those say so
     except (ImportError, RuntimeError, OSError, AttributeError) as error:
-        reason = str(error).splitlines()[0]
-        raise InputError(
-            f"torchvision does not load with torch {torch.__version__} ({reason}): install matching releases from one "
-            "place, `pip install -r requirements.txt`"
-        ) from error
+        problem = f"torchvision does not load with torch {torch.__version__} ({str(error).splitlines()[0]})"
+        remedy = "install matching releases from one place, `pip install -r requirements.txt`"
+        raise InputError(f"{problem}: {remedy}") from error

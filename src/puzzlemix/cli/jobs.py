@@ -1,4 +1,4 @@
-"""Runs that are jobs, of `launcher=slurm` or `launcher=submitit_local`: their processes, their logs, and lost jobs."""
+"""Runs as jobs of `launcher=slurm` or `launcher=submitit_local`: their processes, their logs, and lost jobs."""
 
 import os
 import sys
@@ -23,13 +23,13 @@ def is_job() -> bool:
 
 
 def join_tasks() -> None:
-    """Make a job's tasks, where it has several, the processes of one run, by the variables that torchrun sets too."""
+    """Make the tasks of a job the processes of one run, by the variables that torchrun also sets."""
     if is_job() and submitit.JobEnvironment().num_tasks > 1:
         submitit.helpers.TorchDistributedEnvironment().export(set_cuda_visible_devices=False)
 
 
 def lost_job(error: RuntimeError) -> str | None:
-    """One line about a job that could not be submitted, or that left no result; None for an error of another kind."""
+    """One line about a job that could not be submitted, or that left no result; None for any other error."""
     if isinstance(error, UncompletedJobError):
         lines = str(error).splitlines()  # two about the job, then one about its output, then perhaps its stderr
         of_log = [lines[-1] if lines[2].startswith("Error stream") else lines[2]] if len(lines) > 2 else []
@@ -40,10 +40,7 @@ def lost_job(error: RuntimeError) -> str | None:
 
 
 class JobLog(Callback):
-    """What a sweep of jobs prints: the jobs' folder in the launcher's terminal, each run's overrides in its own log.
-
-    Hydra calls it in the launcher at the start of a sweep, and in each job.
-    """
+    """What a sweep of jobs prints, in the launcher's terminal and in each job's log. Hydra calls it in both."""
 
     def on_multirun_start(self, config: DictConfig, **_: Any) -> None:
         """Print the folder to look into while jobs run."""
@@ -54,7 +51,7 @@ class JobLog(Callback):
         print(*config.hydra.overrides.task, flush=True)
 
     def on_job_end(self, job_return: JobReturn, **_: Any) -> None:
-        """Print an error before Hydra takes it to the launcher, and note a bug's traceback, which Hydra leaves here."""
+        """Print an error before Hydra takes it to the launcher, and add a bug's traceback, which would stay here."""
         try:
             _ = job_return.return_value
         except (InputError, RunError) as error:

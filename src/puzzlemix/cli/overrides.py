@@ -1,4 +1,4 @@
-"""The arguments of a script: Hydra's overrides and flags, which are completed and checked before Hydra reads them."""
+"""The arguments of a script: overrides and flags of Hydra, completed and checked before Hydra reads them."""
 
 import re
 import shlex
@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 import hydra
+from hydra._internal.utils import get_args
 from hydra.core.override_parser.overrides_parser import OverridesParser
 from hydra.core.override_parser.types import Quote, QuotedString
 from hydra.errors import HydraException
@@ -15,7 +16,6 @@ from omegaconf import DictConfig, OmegaConf
 from puzzlemix.runtime.errors import nearest, require
 from puzzlemix.runtime.nested import flatten
 
-FLAGS_WITH_A_VALUE = ("--cfg", "-c", "--package", "-p")  # of Hydra
 SEVERAL = re.compile(r"^attack=([^\[].*)")  # attack=fgsm,pgd selects both; in other groups a comma makes a sweep
 
 
@@ -36,19 +36,18 @@ def check(configs: Path, config_name: str, arguments: Sequence[str]) -> None:
     Raises:
         InputError: a flag, key, option or type of value does not fit.
     """
-    flags = {argument.partition("=")[0] for argument in arguments}
-    shows_config, sweeps = flags & {"--cfg", "-c"}, flags & {"--multirun", "-m"}
-    require(not (shows_config and sweeps), "--cfg shows the config of one run: leave out sweep= and -m")
-    overrides = _overrides_in(arguments)
+    given = get_args(list(arguments))
+    require(not (given.cfg and given.multirun), "--cfg shows the config of one run: leave out sweep= and -m")
+    overrides = given.overrides
     for override in overrides:
         fits = "=" in override or override.startswith("~")
         require(fits, f"'{override}' is no override: write key=value, such as mixup=puzzlemix")
     groups = [override for override in overrides if (configs / key_of(override)).is_dir()]
     chosen = default_options(configs / f"{config_name}.yaml")
     for override in groups:
-        group = key_of(override)
-        _check_options(configs / group, override.partition("=")[2], may_be_null=chosen.get(group, "") is None)
-    if len(overrides) < len(arguments):  # --multirun, --cfg: the values of a sweep are checked run by run
+        group, _, selected = override.lstrip("+~").partition("=")
+        _check_options(configs / group, selected, may_be_null=chosen.get(group, "") is None)
+    if given.multirun:  # the values of a sweep are checked run by run
         groups, overrides = ([o for o in some if "," not in o] for some in (groups, overrides))
     with hydra.initialize_config_dir(str(configs), version_base="1.3"):
         _check_values(config_name, groups, [override for override in overrides if override not in groups])
@@ -65,7 +64,7 @@ def options(group: Path) -> list[str]:
 
 
 def default_options(config: Path) -> dict[str, Any]:
-    """The option that a config's file selects of each group; None if it selects none, such as `experiment: null`."""
+    """The option of each group that a config's file selects; None for one that is null, such as `experiment: null`."""
     defaults = OmegaConf.to_container(OmegaConf.load(config).defaults)
     return {group: option for default in defaults if isinstance(default, dict) for group, option in default.items()}
 
@@ -76,7 +75,7 @@ def key_of(override: str) -> str:
 
 
 def _typed(value: Any) -> str:
-    """A number, a list of numbers or a text as the value of an override, quoted if Hydra would read another one."""
+    """A number, a list of numbers or a text as the value of an override, in quotes if Hydra needs them."""
     if isinstance(value, list | tuple):
         return f"[{','.join(map(str, value))}]"
     text = str(value)
@@ -85,13 +84,6 @@ def _typed(value: Any) -> str:
     except HydraException:
         is_unchanged = False
     return text if is_unchanged else QuotedString(text, Quote.double).with_quotes()
-
-
-def _overrides_in(arguments: Sequence[str]) -> list[str]:
-    """The arguments that are neither a flag of Hydra nor the value of one."""
-    before = ["", *arguments]
-    pairs = zip(before, arguments, strict=False)
-    return [argument for flag, argument in pairs if argument[:1] != "-" and flag not in FLAGS_WITH_A_VALUE]
 
 
 def _check_options(group: Path, selected: str, may_be_null: bool) -> None:
@@ -103,7 +95,7 @@ def _check_options(group: Path, selected: str, may_be_null: bool) -> None:
 
 
 def _check_values(config_name: str, groups: list[str], others: Sequence[str]) -> None:
-    """Raise `InputError` if the selected options lack a key, or have a value of another type."""
+    """Raise `InputError` if the config of these groups lacks a key, or has a value of another type for it."""
     changes = [override.lstrip("+") for override in others if "=" in override]
     for key in map(key_of, changes):
         if key.startswith("hydra.launcher."):

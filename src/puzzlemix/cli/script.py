@@ -28,7 +28,6 @@ LOST_A_PROCESS = (
     "checkpoint; torchrun --max-restarts=N does so by itself"
 )
 WAIT_FOR_FIRST_S = 10.0
-GC_OBJECTS = 100_000  # new objects between two collections
 
 
 def script(
@@ -37,20 +36,20 @@ def script(
     """Make `main(config)` a command that reads `configs/<config_name>.yaml` and overrides from the command line.
 
     `InputError` and `RunError` end the command with one line on stderr and status 1; any other error is a bug and shows
-    its traceback. In a sweep (-m) they end only their run. A signal to stop ends the command with one line and status
-    75: see `preemption`. --help shows the docstring of `main`'s file and the config's file.
+    its traceback. In a sweep (-m) an error ends only its run. A signal to stop ends the command with one line and
+    status 75: see `preemption`. --help shows the docstring of `main`'s file, and the config's file.
 
     Args:
         config_name: of the file.
-        check: called with the config of each run of a sweep before the first begins; raises `InputError`, and returns
-            the folder of the run, if it has one of its own.
+        check: called with the config of each run of a sweep before the first begins. It raises `InputError` if a value
+            cannot work, and returns the run's folder, if it has one of its own.
     """
 
     def decorate(main: Callable[[DictConfig], None]) -> Callable[[], None]:
         configs = Path(inspect.getfile(main)).resolve().parents[1] / "configs"
 
         def run(config: DictConfig) -> str | None:
-            with stopped_by_signals() if jobs.is_job() else nullcontext():  # elsewhere `command` does it
+            with _stopped_by_signals() if jobs.is_job() else nullcontext():  # elsewhere `command` does it
                 try:
                     jobs.join_tasks()
                     main(config)
@@ -62,7 +61,7 @@ def script(
 
         run.check = check
 
-        @stopped_by_signals()
+        @_stopped_by_signals()
         def command() -> None:
             os.environ["HYDRA_FULL_ERROR"] = "1"  # Hydra raises errors instead of printing them over many lines
             _collect_seldom()
@@ -81,19 +80,6 @@ def script(
         return command
 
     return decorate
-
-
-@contextmanager
-def stopped_by_signals() -> Iterator[None]:
-    """End the program with one line and status 75 if a signal asks it to stop: see `preemption`."""
-    try:
-        with preemption.answered():
-            yield
-    except PreemptedError as stop:
-        if os.environ.get("RANK", "0") == "0":  # torchrun's, since the processes may not have joined yet
-            print(stop)
-        preemption.hand_on()
-        sys.exit(ASKED_TO_STOP)
 
 
 def plain_script(main: Callable[[], None]) -> Callable[[], None]:
@@ -131,7 +117,7 @@ def warn(problems: Iterable[str]) -> None:
 
 
 def error_of_user(error: Exception) -> InputError | RunError | None:
-    """The error to show for one that input, Hydra, a cluster or another process has caused; None for a bug."""
+    """The error to show if input, Hydra, a cluster or another process has caused this one; None if it is a bug."""
     if distributed.is_lost_process(error):
         return RunError(f"process {distributed.rank()}: {LOST_A_PROCESS}")
     match error:
@@ -149,8 +135,21 @@ def error_of_user(error: Exception) -> InputError | RunError | None:
     return None
 
 
+@contextmanager
+def _stopped_by_signals() -> Iterator[None]:
+    """End the program with one line and status 75 if a signal asks it to stop: see `preemption`."""
+    try:
+        with preemption.answered():
+            yield
+    except PreemptedError as stop:
+        if os.environ.get("RANK", "0") == "0":  # torchrun's, since the processes may not have joined yet
+            print(stop)
+        preemption.hand_on()
+        sys.exit(ASKED_TO_STOP)
+
+
 def _end(error: Exception) -> NoReturn:
-    """End the program with one line about an error of the user; raise a bug as it is."""
+    """End the program with one line about a user's error; raise a bug as it is."""
     shown = error_of_user(error)
     if shown is None or jobs.is_job():
         raise shown or error  # Hydra takes it from a job to the launcher
@@ -161,8 +160,8 @@ def _end(error: Exception) -> NoReturn:
 
 
 def _collect_seldom() -> None:
-    """Save the seconds in which Python's garbage collector looks at all imported objects, also at the program's end."""
-    gc.set_threshold(GC_OBJECTS)
+    """Save the seconds that Python's garbage collector spends on all imported objects, also at the program's end."""
+    gc.set_threshold(100_000)  # new objects between two collections
     atexit.register(gc.freeze)
 
 

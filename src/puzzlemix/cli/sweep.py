@@ -1,14 +1,12 @@
-"""The runs of a sweep: all are checked before the first, and the errors of failed ones are reported at the end."""
+"""The runs of a sweep: all are checked before the first begins, and errors are reported after the last."""
 
 import shlex
 import sys
 import traceback
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
-from typing import NamedTuple
 
 from hydra.core.hydra_config import HydraConfig
-from hydra.core.override_parser.types import Quote, QuotedString
 from hydra.core.utils import JobReturn
 from hydra.types import RunMode
 from omegaconf import DictConfig, OmegaConf, open_dict, read_write
@@ -17,9 +15,11 @@ from puzzlemix.cli.overrides import key_of
 from puzzlemix.runtime import distributed
 from puzzlemix.runtime.errors import InputError, RunError, error_line, require
 
+CHOICES = "hydra:runtime.choices."  # what references to the chosen option of a group begin with
+
 
 def goes_on_after_errors() -> bool:
-    """Whether this is a run of a sweep that can go on without it; other processes of the run would wait for it."""
+    """Whether this is a run of a sweep that can go on without it. If the run has several processes, they would wait."""
     return HydraConfig.get().mode == RunMode.MULTIRUN and distributed.world_size() == 1
 
 
@@ -41,39 +41,32 @@ def check_runs(configs: Iterable[DictConfig], check: Callable[[DictConfig], Path
     Raises:
         InputError: `check` raises it, or two runs would share a folder.
     """
-    runs = [_plan(config, check) for config in configs]
-    differing: dict[str, Path] = {}
-    for folder in dict.fromkeys(run.folder for run in runs if run.folder is not None):
-        values = [run.values for run in runs if run.folder == folder]
-        is_repeated = any(values.count(one) > 1 for one in values)
-        require(not is_repeated, f"two runs of this sweep are the same, in {folder}: give each value once")
-        differing |= dict.fromkeys(_varying(values), folder)
-    if differing:
-        keys = " and ".join(key.removeprefix("hydra:runtime.choices.") for key in differing)
-        folder, name = next(iter(differing.values())), shlex.quote(_name_for(runs, [*differing]))
-        raise InputError(f"runs that differ in {keys} would share the folder {folder}: add {name}")
+    by_folder: dict[Path, list[dict[str, str]]] = {}
+    for config in configs:
+        folder, values = _plan(config, check)
+        if folder is not None:
+            by_folder.setdefault(folder, []).append(values)
+    for folder, runs in by_folder.items():
+        if len(runs) > 1:
+            keys = _varying(runs)
+            require(bool(keys), f"two runs of this sweep are the same, in {folder}: give each value once")
+            shown = " and ".join(key.removeprefix(CHOICES) for key in keys)
+            name = _name_for(_varying([run for group in by_folder.values() for run in group]))
+            raise InputError(f"runs that differ in {shown} would share the folder {folder}: add {shlex.quote(name)}")
 
 
-class _Planned(NamedTuple):
-    folder: Path | None
-    name: str  # with its references, such as ${table}_${choices.mixup}
-    values: dict[str, str]  # of the given keys, by the names that references have for them
-
-
-def _plan(config: DictConfig, check: Callable[[DictConfig], Path | None]) -> _Planned:
-    """The folder and the values of a run, from its config, in which ${hydra:...} refers to this run."""
+def _plan(config: DictConfig, check: Callable[[DictConfig], Path | None]) -> tuple[Path | None, dict[str, str]]:
+    """The folder of a run, and the values of the keys that were given, by the names that references have for them."""
     own, before = config.copy(), HydraConfig.instance().cfg
-    HydraConfig.instance().set_config(config)
+    HydraConfig.instance().set_config(config)  # so that ${hydra:...} refers to this run
     try:
         with read_write(own), open_dict(own):
             del own["hydra"]
-        chosen, values = config.hydra.runtime.choices, {}
+        groups, values = config.hydra.runtime.choices, {}
         for key in map(key_of, config.hydra.overrides.task):
-            if key in chosen:
-                values[f"hydra:runtime.choices.{key}"] = str(chosen[key])
-            else:
-                values[key] = str(OmegaConf.select(own, key))
-        return _Planned(check(own), str(OmegaConf.to_container(own).get("name")), values)
+            name = CHOICES + key if key in groups else key
+            values[name] = str(groups[key] if key in groups else OmegaConf.select(own, key))
+        return check(own), values
     finally:
         HydraConfig.instance().cfg = before
 
@@ -83,14 +76,10 @@ def _varying(runs: Sequence[Mapping[str, str]]) -> list[str]:
     return [key for key, value in runs[0].items() if any(run[key] != value for run in runs)]
 
 
-def _name_for(runs: Sequence[_Planned], references: Sequence[str]) -> str:
-    """The override that gives each run a name of its own."""
-    name = runs[0].name
-    if any(run.name != name for run in runs):  # the runs belong to several experiments, each with its own name
-        varying = _varying([run.values for run in runs])
-        name, references = "${table}", [key for key in varying if key not in ("name", "seed", "results_dir")]
-    name += "".join(f"_{key.rpartition('.')[2]}_${{{key}}}" for key in references)
-    return f"name={QuotedString(name, Quote.double).with_quotes()}"
+def _name_for(keys: Sequence[str]) -> str:
+    """The override that names each run as by default, and by its values of these keys."""
+    others = [key for key in keys if key not in ("name", "seed", "results_dir", f"{CHOICES}mixup")]
+    return 'name="${table}_${choices.mixup}' + "".join(f"_{key.rpartition('.')[2]}_${{{key}}}" for key in others) + '"'
 
 
 def report(runs: Sequence[JobReturn]) -> None:

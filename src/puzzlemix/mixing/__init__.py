@@ -1,4 +1,4 @@
-"""Mixing methods, all with the contract of `base.Mixer`."""
+"""Mixing methods, which all follow the contract of `base.Mixer`."""
 
 from puzzlemix.mixing.augmix import Augmentation, AugMix, PuzzleAugMix
 from puzzlemix.mixing.base import Mixer

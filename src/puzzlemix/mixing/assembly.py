@@ -1,6 +1,6 @@
-"""The mixed picture: both images with their cells moved, blended by the mask.
+"""The mixed images: both images of a pair with their cells moved, blended by the mask.
 
-A compiled loop on a CPU, which moves no cell that stays, as nearly all do; PyTorch's own operations on a GPU.
+On a CPU a compiled loop copies only the cells that move, which are few. On a GPU this is plain PyTorch.
 """
 
 import numpy as np
@@ -12,18 +12,15 @@ from puzzlemix.mixing.parallel import backend_for, compiled, for_all_images
 
 
 def assemble(first: Tensor, second: Tensor, partner: Tensor, mask: Tensor, sources: Tensor | None) -> Tensor:
-    """mixed = Z T0(x0) + (1 - Z) T1(x1), the paper's mixup function, Z the mask enlarged to pixels.
+    """mixed = Z T0(x0) + (1 - Z) T1(x1), (B, C, H, W): the paper's mixup function h, Z being the mask in pixels.
 
     Args:
         first: x0 (B, C, H, W).
-        second: (B, C, H, W), in which x1 is at `partner`.
+        second: (B, C, H, W), which holds x1 at `partner`.
         partner: (B,) int64.
-        mask: z (B, n_h, n_w), 1 shows the first image.
-        sources: (2, B, N_h, N_w) int64, of x0 and x1 the cell that moves to each cell (`transport_plan`); None: nothing
-            moves.
-
-    Returns:
-        (B, C, H, W), a new tensor.
+        mask: z (B, n_h, n_w); 1 shows the first image.
+        sources: (2, B, N_h, N_w) int64, for x0 and for x1 the cell that moves to each cell (`transport_plan`); None if
+            nothing moves.
     """
     if backend_for(first) == "numba":
         return _assemble_on_cpu(first, second, partner, mask, sources)
@@ -49,18 +46,10 @@ def _assemble_on_cpu(first: Tensor, second: Tensor, partner: Tensor, mask: Tenso
 
 @compiled
 def assemble_images(begin, end, first, second, partner, mask, mask_row, mask_column, sources, top, left, mixed):
-    """Mix images `begin` to `end` of a batch.
+    """Fill `mixed` (B, C, H, W) for images `begin` to `end` - 1; the other arrays as in `assemble`.
 
-    Args:
-        begin, end: which.
-        first: x0 (B, C, H, W).
-        second: (B, C, H, W), in which x1 is at `partner`.
-        partner: (B,).
-        mask: z (B, n_h, n_w).
-        mask_row, mask_column: (H,), (W,), the row and column of the mask that a pixel lies in.
-        sources: (2, B, N_h, N_w), of x0 and of x1, the cell that moves to each cell; (2, B, 0, 0): nothing moves.
-        top, left: (N_h + 1,), (N_w + 1,), where those cells begin, in pixels.
-        mixed: (B, C, H, W), filled.
+    A pixel lies in row mask_row (H,) and column mask_column (W,) of the mask. The cells of `sources` (N_h = N_w = 0 if
+    nothing moves) begin at the pixels top (N_h + 1,) and left (N_w + 1,).
     """
     _, channels, height, width = mixed.shape
     _, _, rows, columns = sources.shape
@@ -81,14 +70,14 @@ def assemble_images(begin, end, first, second, partner, mask, mask_row, mask_col
 
 @compiled
 def blend(share, x0, x1, mixed):
-    """mixed = share x0 + (1 - share) x1, pixel by pixel."""
+    """mixed = share x0 + (1 - share) x1, for every pixel."""
     for i in range(len(mixed)):
         mixed[i] = share[i] * x0[i] + (1 - share[i]) * x1[i]
 
 
 @compiled
 def mix_moved_cell(row, column, x0, x1, share, sources, top, left, mixed):
-    """One cell of a picture, from the cells that moved there. A smaller source repeats its last row and column."""
+    """Fill one cell from the cells that move there. A smaller source repeats its last row and column."""
     columns = sources.shape[2]
     row0, column0 = sources[0, row, column] // columns, sources[0, row, column] % columns
     row1, column1 = sources[1, row, column] // columns, sources[1, row, column] % columns

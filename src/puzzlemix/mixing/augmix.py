@@ -1,12 +1,12 @@
-"""AugMix (Hendrycks et al., ICLR 2020), and Puzzle Mix with it: consistent answers to augmented views of an image.
+"""AugMix (Hendrycks et al., ICLR 2020), which trains for consistent predictions on augmented views of an image.
 
-A view mixes an image with an average of `width` chains of operations, each chain 1 to 3 operations long (or `depth`),
-each operation of a strength of its own. An operation is applied at once to all images of a batch that drew it, on their
-device; what is random is drawn on the CPU.
+A view mixes an image with a weighted mean of `width` chains. A chain has 1 to 3 operations, or `depth`, each with its
+own strength. An operation is applied at once to all images of a batch that drew it, on their device. The random numbers
+are drawn on the CPU.
 
-The operations are those of the authors' code (google-research/augmix, `augmentations.py`) that resemble no corruption
-of ImageNet-C, with its strengths, `level` in tenths of the strongest, and with what Pillow, which it calls, makes of
-them: by torchvision where that does the same to a whole batch, else in plain torch.
+The operations and strengths are those of the authors' code (google-research/augmix, `augmentations.py`) that resemble
+no corruption of ImageNet-C; `level` is the strength, in tenths of the strongest one. Their results are those of Pillow,
+which that code calls: from torchvision where it does the same to a whole batch, else in plain torch.
 """
 
 from __future__ import annotations
@@ -24,17 +24,17 @@ from puzzlemix.mixing.losses import LOSSES, jensen_shannon, weight_of_cross_entr
 from puzzlemix.mixing.puzzle import PuzzleMix
 from puzzlemix.runtime.errors import require, require_choice, require_number, require_whole
 
-VIEWS = 3  # of an image: as it is, and augmented twice
-LONGEST = 3  # chain whose length is drawn
-NONE = -1
+VIEWS = 3  # of an image: the image itself and two augmentations
+LONGEST = 3  # operations in a chain whose length is drawn
+NONE = -1  # no operation
 LEVELS = 10
-OF_VALUES = ("autocontrast", "equalize", "posterize", "solarize")
-OF_PLACES = ("rotate", "shear_x", "shear_y", "translate_x", "translate_y")
-OPERATIONS = OF_VALUES + OF_PLACES
+PIXELWISE = ("autocontrast", "equalize", "posterize", "solarize")
+GEOMETRIC = ("rotate", "shear_x", "shear_y", "translate_x", "translate_y")
+OPERATIONS = PIXELWISE + GEOMETRIC
 
 
 class _WithViews(Mixer):
-    """Before another method in a class's bases: adds two augmented views to its images, and their term to the loss."""
+    """A mix-in class, to be named before another method: it appends two augmented views and adds a term to the loss."""
 
     overshoot = 0.0
     augmentation: Augmentation
@@ -43,42 +43,38 @@ class _WithViews(Mixer):
     def _add_views(self, augmentation: Augmentation | None, coefficient: float, loss: str) -> None:
         require_number("coefficient", coefficient)
         require_choice("loss", loss, LOSSES)
-        given = type(augmentation).__name__
-        fits = augmentation is None or isinstance(augmentation, Augmentation)
+        self.augmentation = Augmentation() if augmentation is None else augmentation
+        given, fits = type(augmentation).__name__, isinstance(self.augmentation, Augmentation)
         require(fits, f"augmentation must be an Augmentation, or None for the paper's, not {given}")
-        self.augmentation = augmentation or Augmentation()
         self.weight = coefficient * weight_of_cross_entropy(loss, self.num_classes)
 
     def __call__(self, model: nn.Module, images: Tensor, labels: Tensor, **given: Any) -> tuple[Tensor, Tensor]:
-        """As `Mixer`'s; the images come back with two augmented views of each, (3 B, C, H, W), view by view."""
+        """See `Mixer`. The images come back with two augmented views of each appended, (3 B, C, H, W)."""
         mixed, targets = super().__call__(model, images, labels, **given)
-        augmented = VIEWS - 1
-        chains = self.augmentation.draw(augmented * len(mixed), self.draws)
+        repeated = mixed.repeat(VIEWS - 1, 1, 1, 1)
         with torch.no_grad():
-            views = self.augmentation(mixed.repeat(augmented, 1, 1, 1), chains)
+            views = self.augmentation(repeated, self.augmentation.draw(len(repeated), self.draws))
         return torch.cat([mixed, views]), targets
 
     def loss(self, criterion: Loss, logits: Tensor, targets: Tensor) -> Tensor:
-        """The loss of the first views, plus the weighted Jensen-Shannon divergence of all three's answers."""
+        """The loss of the first views, plus the weighted Jensen-Shannon divergence of the predictions for all views."""
         views = logits.unflatten(0, (VIEWS, -1))  # (3, B, K)
         return criterion(views[0], targets) + self.weight * jensen_shannon(views)
 
 
 class AugMix(_WithViews, Mixer):
-    """AugMix: cross-entropy of the image, and a term that draws the answers to it and to two augmented views together.
+    """AugMix: the loss of the image, and a term that penalises different predictions for it and two augmented views.
 
     Args:
-        augmentation: of the views; None for the paper's, severity 3, width 3, depth -1, alpha 1.
-        coefficient: of the mean of the three views' divergences from their mean answer, added to a cross-entropy.
-        loss: name in `losses.LOSSES` of the loss on the images, which the term is brought to the scale of.
+        augmentation: makes the views; None for the paper's: severity 3, width 3, depth -1, alpha 1.
+        coefficient: weight of the term, the mean KL divergence of the three predictions from their mean, next to a
+            cross-entropy.
+        loss: name in `losses.LOSSES` of the loss on the images, which sets the scale of the term.
         num_classes: K of the targets.
 
-    Raises:
-        InputError: (a ValueError) on a parameter out of range.
-
-    Source: Algorithm 1 of the AugMix paper, and its code, which takes the mean of the three divergences times 12 beside
-    a cross-entropy. Beside the loss that Puzzle Mix's release trains CIFAR with, BCE on softmax, the term is scaled as
-    that release scales the cross-entropy on unmixed images: our reading.
+    Source: Algorithm 1 of the AugMix paper and its code, which adds 12 times the mean of the three divergences to a
+    cross-entropy. With BCE on softmax, Puzzle Mix's loss on CIFAR, we assume that the term is scaled in the same way as
+    the release scales the cross-entropy on unmixed images.
     """
 
     def __init__(
@@ -96,14 +92,14 @@ class AugMix(_WithViews, Mixer):
 class PuzzleAugMix(_WithViews, PuzzleMix):
     """Puzzle Mix with AugMix, as in Table 7 of the Puzzle Mix paper, for which no code was released.
 
-    From the papers: both methods, each as it is by itself. Our reading, since no source says how they meet: the batch
-    is mixed first, by the saliency of images that are not augmented, and AugMix's three views are of the mixed images;
-    so the targets are learnt from the mixed image as it is, and the three answers are drawn together.
+    No source says how the two are combined. We assume that the batch is mixed first, with the saliency of images that
+    are not augmented, and that AugMix's three views are views of the mixed images. The targets then belong to the mixed
+    image, and the term makes the three predictions agree.
 
     Args:
         augmentation, coefficient: see `AugMix`.
         loss: see both.
-        **options: `PuzzleMix`'s.
+        **options: those of `PuzzleMix`.
     """
 
     def __init__(
@@ -120,26 +116,23 @@ class PuzzleAugMix(_WithViews, PuzzleMix):
 
 
 class Chains(NamedTuple):
-    """What is drawn for N images, on the CPU; D is the longest chain's length."""
+    """The random numbers for N images, on the CPU, for chains of at most D operations."""
 
-    operation: np.ndarray  # (D, N, width) int, place in OPERATIONS, or NONE
-    level: np.ndarray  # (D, N, width), strength
-    sign: np.ndarray  # (D, N, width), -1 or 1, of operations that have a direction
-    weight: np.ndarray  # (N, width), of each chain
-    share: np.ndarray  # (N,), of the chains in the result
+    operation: np.ndarray  # (D, N, width) int, index in OPERATIONS, or NONE
+    level: np.ndarray  # (D, N, width), strength of an operation
+    sign: np.ndarray  # (D, N, width), -1 or 1, direction of an operation that has one
+    weight: np.ndarray  # (N, width), weight of each chain
+    share: np.ndarray  # (N,), share of the chains in the result
 
 
 class Augmentation:
     """AugMix's augmentation.
 
     Args:
-        severity: an operation's strength is drawn from U(0.1, severity), in tenths of its strongest.
-        width: chains.
-        depth: operations of a chain; -1: 1, 2 or 3.
-        alpha: of the Dirichlet and the Beta distribution.
-
-    Raises:
-        InputError: (a ValueError) on a parameter out of range.
+        severity: the strength of an operation is drawn from U(0.1, severity), in tenths of the strongest.
+        width: number of chains.
+        depth: number of operations in a chain; -1 draws 1, 2 or 3.
+        alpha: parameter of the Dirichlet and the Beta distribution.
     """
 
     def __init__(self, severity: float = 3, width: int = 3, depth: int = -1, alpha: float = 1.0):
@@ -152,11 +145,11 @@ class Augmentation:
         self.severity, self.width, self.depth, self.alpha = severity, width, depth, alpha
 
     def draw(self, images: int, draws: Draws) -> Chains:
-        """Chains for so many images, from the stream of this process alone."""
-        stream, drawn = draws.own_stream, self.depth == -1
-        shape = (LONGEST if drawn else self.depth, images, self.width)
+        """Draw the chains of so many images, from the stream of this process alone."""
+        stream = draws.own_stream
+        shape = (LONGEST if self.depth == -1 else self.depth, images, self.width)
         operation = stream.integers(len(OPERATIONS), size=shape)
-        if drawn:
+        if self.depth == -1:
             length = stream.integers(1, LONGEST + 1, size=shape[1:])  # (N, width)
             operation[np.arange(LONGEST)[:, None, None] >= length] = NONE
         return Chains(
@@ -168,15 +161,7 @@ class Augmentation:
         )
 
     def __call__(self, images: Tensor, chains: Chains) -> Tensor:
-        """Augment N images.
-
-        Args:
-            images: (N, C, H, W), pixels in [0, 1]; chains work on them in 256 values.
-            chains: of N images.
-
-        Returns:
-            (N, C, H, W) in [0, 1], of the images' dtype.
-        """
+        """Augment images (N, C, H, W), pixels in [0, 1], which the chains round to 256 values. The dtype stays."""
         whole = (images * 255).round().clamp(0, 255).to(torch.uint8)
         ends = whole.repeat_interleave(self.width, 0)  # (N width, C, H, W)
         for drawn in zip(*chains[:3], strict=True):
@@ -188,23 +173,23 @@ class Augmentation:
 
 
 def apply(images: Tensor, operation: np.ndarray, level: np.ndarray, sign: np.ndarray) -> Tensor:
-    """Do to each image one operation.
+    """Apply one operation to each image.
 
     Args:
         images: (N, C, H, W) uint8.
-        operation: (N,) int, places in OPERATIONS; an image of another number stays as it is.
-        level: (N,), strengths, of 0 to LEVELS.
-        sign: (N,), -1 or 1, directions of those that have one.
+        operation: (N,) int, indices in OPERATIONS; with NONE the image stays as it is.
+        level: (N,), strengths from 0 to LEVELS.
+        sign: (N,), -1 or 1, the direction of an operation that has one.
 
     Returns:
         (N, C, H, W) uint8.
     """
     result = images.clone()
-    for place, name in enumerate(OF_VALUES):
-        if len(which := np.flatnonzero(operation == place)):
+    for number, name in enumerate(PIXELWISE):
+        if len(which := np.flatnonzero(operation == number)):
             index = on_device(images.device, torch.from_numpy(which))
             result[index] = change_values(name, images[index], level[which])
-    if len(which := np.flatnonzero(operation >= len(OF_VALUES))):
+    if len(which := np.flatnonzero(operation >= len(PIXELWISE))):
         index = on_device(images.device, torch.from_numpy(which))
         names, (height, width) = np.array(OPERATIONS)[operation[which]], images.shape[-2:]
         result[index] = warp(images[index], source_matrices(names, level[which], sign[which], height, width))
@@ -212,25 +197,25 @@ def apply(images: Tensor, operation: np.ndarray, level: np.ndarray, sign: np.nda
 
 
 def change_values(name: str, images: Tensor, level: np.ndarray) -> Tensor:
-    """Autocontrast, equalize, posterize to 4 - 4 l bits or solarize from 256 - 256 l on, l the level's share of 10."""
-    from torchvision.transforms.v2 import functional  # here, since only AugMix needs torchvision
+    """Autocontrast, equalize, posterize to 4 - 4 l bits, or solarize from value 256 - 256 l on, with l = level / 10."""
+    from torchvision.transforms.v2 import functional  # here, because only AugMix needs torchvision
 
     match name:
-        case "autocontrast" | "equalize":  # channel by channel: torchvision takes 1 or 3 of them
+        case "autocontrast" | "equalize":  # per channel, because torchvision takes 1 or 3 channels
             return getattr(functional, name)(images.flatten(0, 1)[:, None]).view_as(images)
         case "posterize":
             bits = 4 - (level * 4 / LEVELS).astype(int)  # (N,)
-            return images & _of_images(images, 256 - 2 ** (8 - bits))
+            return images & _per_image(images, 256 - 2 ** (8 - bits))
         case "solarize":
             threshold = 256 - (level * 256 / LEVELS).astype(int)  # (N,)
-            return torch.where(images.int() >= _of_images(images, threshold, torch.int32), 255 - images, images)
+            return torch.where(images.int() >= _per_image(images, threshold, torch.int32), 255 - images, images)
 
 
 def source_matrices(names: np.ndarray, level: np.ndarray, sign: np.ndarray, height: int, width: int) -> np.ndarray:
-    """Where each pixel of a result comes from: (N, 2, 3), rows for x and y, of (x, y, 1) in pixels from the corner.
+    """Affine maps (N, 2, 3) from a pixel (x, y, 1) of the result to the (x, y) it is taken from, from the corner.
 
-    Rotations about the centre by up to 30 degrees, in whole ones; shears from the corner of up to 0.3; translations by
-    up to a third of the side, in whole pixels.
+    Rotations about the centre go up to 30 degrees, in whole degrees; shears about the corner up to 0.3; translations up
+    to a third of the side, in whole pixels.
     """
     matrices = np.tile(np.eye(2, 3), (len(names), 1, 1))
     angle = np.radians(sign * (level * 30 / LEVELS).astype(int)) * (names == "rotate")
@@ -246,19 +231,19 @@ def source_matrices(names: np.ndarray, level: np.ndarray, sign: np.ndarray, heig
 
 
 def warp(images: Tensor, matrices: np.ndarray) -> Tensor:
-    """Images (N, C, H, W) uint8, each pixel taken from where (N, 2, 3) says, between its neighbours; black beyond."""
+    """Images (N, C, H, W) uint8 under affine maps (N, 2, 3), with bilinear interpolation and black outside."""
     height, width = images.shape[-2:]
     x, y = (torch.arange(side, device=images.device, dtype=torch.float64) + 0.5 for side in (width, height))
     places = torch.stack([x.expand(height, -1), y[:, None].expand(-1, width), torch.ones_like(x).expand(height, -1)])
-    source = on_device(images.device, torch.from_numpy(matrices)) @ places.flatten(1)  # (N, 2, H W), pixels' centres
+    source = on_device(images.device, torch.from_numpy(matrices)) @ places.flatten(1)  # (N, 2, H W), of pixel centres
     x, y = source.view(-1, 2, height, width).unbind(1)  # (N, H, W)
     inside = (x >= 0) & (x < width) & (y >= 0) & (y < height)
     grid = torch.stack([x * (2 / width) - 1, y * (2 / height) - 1], -1).float()  # (N, H, W, 2), in [-1, 1] inside
     moved = F.grid_sample(images.float(), grid, mode="bilinear", padding_mode="border", align_corners=False)
-    # Cut off, as Pillow does, who has float64: in float32 a whole number may be missed by a little.
+    # Truncated, as in Pillow. Pillow has float64; in float32 a value may lie slightly below its whole number.
     return ((moved + 1e-3) * inside[:, None]).to(torch.uint8)
 
 
-def _of_images(images: Tensor, numbers: np.ndarray, dtype: torch.dtype = torch.uint8) -> Tensor:
-    """A number of each image, (N, 1, 1, 1)."""
+def _per_image(images: Tensor, numbers: np.ndarray, dtype: torch.dtype = torch.uint8) -> Tensor:
+    """Numbers (N,) on the images' device, as (N, 1, 1, 1)."""
     return on_device(images.device, torch.from_numpy(numbers).to(dtype)).view(-1, 1, 1, 1)

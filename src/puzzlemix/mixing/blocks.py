@@ -1,7 +1,7 @@
-"""Images as grids of cells: pooling to cells, enlarging to pixels, and moving cells about.
+"""Grids of cells over images: pooling to cells, enlarging to pixels, and moving cells.
 
-A grid of n cells over a side of L pixels cuts it at floor(i L / n), i = 0..n: equal cells where n divides L, sizes that
-differ by one pixel where it does not.
+A grid of n cells along a side of L pixels cuts it at floor(i L / n), i = 0..n. The cells are equal if n divides L;
+otherwise their sizes differ by one pixel.
 """
 
 from collections.abc import Iterable, Sequence
@@ -17,15 +17,15 @@ Grid = tuple[int, int]  # cells (down, across)
 
 
 def as_grid(blocks: int | Sequence[int]) -> Grid:
-    """Blocks a side, or a pair, as a pair (down, across)."""
+    """Blocks per side, or a pair, as a pair (down, across)."""
     pair = (blocks, blocks) if isinstance(blocks, Integral) else blocks
     fits = isinstance(pair, Sequence) and len(pair) == 2 and all(isinstance(n, Integral) and n >= 1 for n in pair)
-    require(fits, f"blocks must be a number a side, such as 4, or a pair (down, across), at least 1, not {blocks}")
+    require(fits, f"blocks must be a number per side, such as 4, or a pair (down, across), at least 1, not {blocks}")
     return int(pair[0]), int(pair[1])
 
 
 def as_grids(blocks: int | Iterable[int | Grid]) -> tuple[Grid, ...]:
-    """Grids to draw from, each blocks a side or a pair; a single number of blocks a side as the only one."""
+    """Grids to draw from, each as a pair; a single number of blocks per side is the only grid."""
     blocks = (blocks,) if isinstance(blocks, Integral) else blocks
     several = isinstance(blocks, Iterable) and not isinstance(blocks, str | Tensor)
     grids = tuple(as_grid(b) for b in blocks) if several else ()
@@ -34,17 +34,17 @@ def as_grids(blocks: int | Iterable[int | Grid]) -> tuple[Grid, ...]:
 
 
 def cell_edges(length: int, cells: int) -> list[int]:
-    """Where `cells` cells cut a side of `length` pixels: cells + 1 pixel positions, from 0 to `length`."""
+    """The cells + 1 pixel positions, from 0 to `length`, at which a side is cut."""
     return [i * length // cells for i in range(cells + 1)]
 
 
 def pool_to_grid(pixels: Tensor, grid: Grid) -> Tensor:
-    """Mean of the pixels in each cell: (..., H, W) -> (..., n_h, n_w)."""
+    """Mean over the pixels of each cell: (..., H, W) -> (..., n_h, n_w)."""
     return _cell_means(_cell_means(pixels, grid[0], -2), grid[1], -1)
 
 
 def _cell_means(values: Tensor, cells: int, dim: int) -> Tensor:
-    """Mean of each cell along one dimension, which is then of length `cells`."""
+    """Means over the cells along one dimension, which then has length `cells`."""
     length = values.shape[dim]
     if length % cells == 0:
         return values.unflatten(dim, (cells, length // cells)).mean(dim)
@@ -54,19 +54,19 @@ def _cell_means(values: Tensor, cells: int, dim: int) -> Tensor:
 
 @lru_cache(maxsize=64)
 def cell_of_pixel(length: int, cells: int, device: torch.device) -> Tensor:
-    """The cell in which each of `length` pixels along a side lies: (length,) int64. Kept: do not write to it."""
+    """The cell in which each of `length` pixels along a side lies: (length,) int64. Cached: read only."""
     return (torch.arange(1, length + 1, device=device) * cells - 1) // length
 
 
 def enlarge(values: Tensor, size: tuple[int, int]) -> Tensor:
-    """Repeat each cell's value over its pixels: (..., n_h, n_w) -> (..., H, W). Undone by `pool_to_grid`."""
+    """Repeat each cell's value over its pixels: (..., n_h, n_w) -> (..., H, W). `pool_to_grid` is the inverse."""
     rows = cell_of_pixel(size[0], values.shape[-2], values.device)  # (H,)
     columns = cell_of_pixel(size[1], values.shape[-1], values.device)  # (W,)
     return values[..., rows[:, None], columns]
 
 
 def resample_grid(values: Tensor, grid: Grid) -> Tensor:
-    """Nearest neighbour to another grid, by the cells' centres: (..., n_h, n_w) -> (..., *grid)."""
+    """Values at the nearest cell centres of another grid: (..., n_h, n_w) -> (..., *grid)."""
     if values.shape[-2:] == grid:
         return values
     rows, columns = (
@@ -77,16 +77,13 @@ def resample_grid(values: Tensor, grid: Grid) -> Tensor:
 
 
 def move_cells(images: Tensor, source: Tensor) -> Tensor:
-    """Fill every cell of the grid with the cell that `source` names.
+    """Fill each cell of the grid with the cell that `source` names; returns a new tensor (B, C, H, W).
 
-    Where cells differ in size by a pixel, a smaller source repeats its last row or column and a larger one loses it.
+    Where sizes of cells differ by a pixel, a smaller source repeats its last row or column and a larger one loses it.
 
     Args:
         images: (B, C, H, W).
-        source: (B, n_h, n_w) int64, for each target cell the cell to put there, counted row by row.
-
-    Returns:
-        (B, C, H, W), a new tensor.
+        source: (B, n_h, n_w) int64, for each target cell the index of its source cell, counted row by row.
     """
     (height, width), (n_h, n_w) = images.shape[-2:], source.shape[-2:]
     is_even = height % n_h == 0 and width % n_w == 0
@@ -103,9 +100,9 @@ def move_cells(images: Tensor, source: Tensor) -> Tensor:
 
 
 def _as_equal_cells(length: int, cells: int, device: torch.device) -> tuple[Tensor, Tensor]:
-    """Cells along a side of `length` pixels made as long as the longest, k, by repeating the last pixel of the others.
+    """Indices along a side that repeat the last pixel of shorter cells, so that all have length k, and that undo it.
 
-    Returns which pixel each of the cells' k places shows, (cells k,), and the place of each pixel, (length,).
+    Returns the pixel at each of the cells' k places, (cells k,), and the place of each pixel, (length,).
     """
     longest = -(-length // cells)
     edges = torch.arange(cells + 1, device=device) * length // cells  # as `cell_edges`

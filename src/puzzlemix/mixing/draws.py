@@ -1,7 +1,7 @@
 """The random streams of a mixer.
 
-Shared draws (lambda, the block grid, coins, scales) are equal on every process, so that a global batch has one of each;
-own draws (partners, noise) differ from process to process. Neither touches the random state of the caller.
+Shared draws (lambda, the block grid, coins, scales) are equal on all processes, so that a global batch has one of each.
+Own draws (partners, noise) differ from process to process. Neither touches the random states of the caller.
 """
 
 from collections.abc import Sequence
@@ -16,9 +16,10 @@ from puzzlemix.runtime.seeding import numpy_stream
 
 
 class Draws:
-    """Two streams, shared and own.
+    """Two random streams, shared and own.
 
-    Without `seed` they start at the first draw, from rank 0's `torch.initial_seed()`.
+    Without a call of `seed` they start at the first draw, from `torch.initial_seed()` of rank 0. Two mixers then draw
+    the same numbers, and a program that resumes from a checkpoint repeats those of its first batches.
     """
 
     def __init__(self) -> None:
@@ -26,7 +27,7 @@ class Draws:
         self._own: np.random.Generator | None = None
 
     def seed(self, *entropy: int) -> None:
-        """Start both streams again. Give the same integers (a seed, an epoch) on every process."""
+        """Start both streams again. All processes must give the same integers (a seed, an epoch)."""
         self._shared = numpy_stream("shared draws", *entropy)
         self._own = numpy_stream("own draws", *entropy, distributed.rank())
 
@@ -53,7 +54,7 @@ class Draws:
 
     @property
     def own_stream(self) -> np.random.Generator:
-        """The stream of this process alone, for methods with draws of their own kind: see `on_device`."""
+        """The stream of this process alone, for other distributions. `on_device` moves what it draws to a device."""
         return self._streams()[1]
 
     def betas(self, alpha: float, count: int, device: torch.device) -> Tensor:
@@ -65,12 +66,12 @@ class Draws:
         return on_device(device, torch.from_numpy(self.own_stream.permutation(length)))
 
     def uniform_like(self, images: Tensor, low: float, high: float) -> Tensor:
-        """U(low, high) noise of the images' shape, made on their device; own."""
+        """Noise from U(low, high) in the images' shape, drawn on their device; own."""
         generator = torch.Generator(images.device).manual_seed(int(self.own_stream.integers(2**63)))
         return torch.empty_like(images).uniform_(low, high, generator=generator)
 
 
 def on_device(device: torch.device, values: Tensor) -> Tensor:
-    """Values on their way to the device; from pinned memory, since a GPU would otherwise be waited for."""
+    """Copy values to the device; to a GPU from pinned memory, so that the host does not wait for the copy."""
     on_gpu = torch.device(device).type == "cuda"
     return values.pin_memory().to(device, non_blocking=True) if on_gpu else values.to(device)

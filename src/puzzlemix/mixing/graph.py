@@ -1,13 +1,14 @@
-"""The graph whose minimum cut is the mask of least energy: what `cut.py` and `kernels/cut.py` cut.
+"""The graph whose minimum cut is the mask of least energy, for `cut.py` and `kernels/cut.py`.
 
-Labels as nodes: with m labels and M = m - 1, the label s of a block, z = s / M, is M nodes; the first s of them lie on
-the source's side of the cut. With x_pa = 1 for those,
+The construction is Ishikawa's (2003) for a convex pairwise term. With m labels and M = m - 1, a block is M nodes. Its
+label s, for z = s / M, is the number of its nodes on the source's side of the cut; these are the first s. With
+x_pa = 1 for a node a of block p on that side,
 
-    (s - t)^2 = sum over a, b of |x_pa - x_qb| - s (M - s) - t (M - t),
+    (s - t)^2 = sum over a, b of |x_pa - x_qb| - s (M - s) - t (M - t).
 
-so a border of weight w is M^2 pairs of arcs of capacity w / M^2, what is taken off again goes to the blocks' own costs,
-and no capacity is negative: the minimum cut is the minimum of E. Ishikawa's construction (2003) for a convex pairwise
-term; the arcs that keep the nodes of a block in order cannot be cut.
+So a border of weight w becomes M^2 pairs of arcs of capacity w / M^2, and the costs of the two blocks take the terms
+that are subtracted. No capacity is negative, so the minimum cut is the minimum of E. Arcs of infinite capacity keep the
+nodes of a block in order.
 """
 
 from functools import lru_cache
@@ -21,15 +22,15 @@ STEPS = ((-1, 0), (0, 1), (1, 0), (0, -1))  # up, right, down, left, as rows and
 
 @lru_cache(maxsize=64)
 def arcs(grid: Grid, layers: int) -> tuple[np.ndarray, np.ndarray]:
-    """Where the arcs of each node lead, and which arc of that node leads back; both (N, 4 M + 2) uint32.
+    """The head of each node's arcs, and the slot of the reverse arc at that head; both (N, 4 M + 2) uint32.
 
-    Node a of block p is number p M + a. Its arcs: M to the neighbour's nodes in each of the four directions, one to the
-    node below in its block, one to the node above. An arc that does not exist leads from the node to itself: its
-    capacity is 0 and stays 0.
+    Node a of block p has index p M + a. Its slots hold M arcs to the neighbour's nodes in each of the four directions,
+    one to the node below it in its block, and one to the node above it. An arc that does not exist is a loop at the
+    node, whose capacity is 0 and stays 0.
     """
     n_h, n_w = grid
     nodes = n_h * n_w * layers
-    target, back = np.indices((nodes, 4 * layers + 2), np.uint32)  # each to itself
+    target, back = np.indices((nodes, 4 * layers + 2), np.uint32)  # loops
     below, above = 4 * layers, 4 * layers + 1
     for node in range(nodes):
         (row, column), layer = divmod(node // layers, n_w), node % layers

@@ -1,4 +1,4 @@
-"""Input mixup (Zhang et al., ICLR 2018): pixels and labels of two images in one proportion."""
+"""Input mixup (Zhang et al., ICLR 2018): pixels and labels of two images mixed in the same proportion."""
 
 from collections.abc import Mapping
 from typing import Any
@@ -9,7 +9,7 @@ from puzzlemix.mixing.base import PairMixer, blend
 
 
 class InputMixup(PairMixer):
-    """mixed = lam x + (1 - lam) x[partner], targets likewise. Arguments as `PairMixer`'s."""
+    """mixed = lam x + (1 - lam) x[partner], and the same for the targets. Its arguments are those of `PairMixer`."""
 
     def mix(self, model: nn.Module, images: Tensor, labels: Tensor, drawn: Mapping[str, Any]) -> tuple[Tensor, Tensor]:
         """Mixed images (B, C, H, W) and targets (B, K)."""

@@ -12,26 +12,21 @@ from puzzlemix.runtime.errors import require
 
 
 class ManifoldMixup(PairMixer):
-    """Mixup after stage `layerk` of the network, k drawn for each batch; k = 0 is the input.
+    """Mixup of the output of the network's stage `layer<k>`, with k drawn for each batch; k = 0 mixes the input.
 
-    The network knows nothing of it: a hook on the stage mixes its output in the NEXT forward pass, and is gone.
+    A forward hook on the stage does it. The hook acts in the NEXT forward pass only and then removes itself.
 
     Args:
-        alpha: lam ~ Beta(alpha, alpha), one a (global) batch.
-        layers: the depths to draw from; as released 0, 1, 2.
-        num_classes: K of the targets.
-        prob: probability that a batch is mixed at all.
-
-    Raises:
-        InputError: (a ValueError) a parameter is out of range, or the network has no stage of that depth.
+        alpha, num_classes, prob: see `PairMixer`.
+        layers: the depths k to draw from; the release has 0, 1, 2. A depth without a stage raises `InputError`.
     """
 
     given_names = ("lam", "partner", "layer")
 
     def __init__(self, alpha: float = 2.0, layers: Sequence[int] = (0, 1, 2), *, num_classes: int, prob: float = 1.0):
         super().__init__(alpha, num_classes=num_classes, prob=prob)
-        depths = len(layers) > 0 and all(isinstance(layer, int) and layer >= 0 for layer in layers)
-        require(depths, f"layers must be depths of 0 or more, not {list(layers)}")
+        fits = len(layers) > 0 and all(isinstance(layer, int) and layer >= 0 for layer in layers)
+        require(fits, f"layers must be depths of 0 or more, not {list(layers)}")
         self.layers = tuple(layers)
         self._hook: RemovableHandle | None = None
 
@@ -46,7 +41,7 @@ class ManifoldMixup(PairMixer):
     def mix(self, model: nn.Module, images: Tensor, labels: Tensor, drawn: Mapping[str, Any]) -> tuple[Tensor, Tensor]:
         lam, partner, layer = drawn["lam"], drawn["partner"], drawn["layer"]
         if self._hook is not None:
-            self._hook.remove()  # of a batch that no forward pass followed
+            self._hook.remove()  # no forward pass followed the last batch
 
         targets = self.mixed_targets(labels, partner, lam)
         if layer == 0:
@@ -61,7 +56,7 @@ class ManifoldMixup(PairMixer):
 
     @staticmethod
     def _stage(model: nn.Module, layer: int) -> nn.Module:
-        """The part of a network after which hidden states are mixed; for layer 0 the network itself."""
+        """The submodule whose output is mixed; for layer 0 the network itself."""
         network = unwrap(model)
         stage = network if layer == 0 else getattr(network, f"layer{layer}", None)
         require(stage is not None, f"manifold mixup needs a stage 'layer{layer}' in the network: change its layers")

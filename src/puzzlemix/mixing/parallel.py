@@ -1,16 +1,14 @@
-"""Loops over the images of a batch: compiled by numba, and run on all the cores that PyTorch may use.
+"""Loops over the images of a batch, which numba compiles and which run on as many threads as PyTorch may use.
 
-Why numba: nothing is compiled at installation, costs stay floating point, threads share a batch without a process pool,
-and a plain loop over one image stays as readable as the pseudocode that it follows. The threads are our own rather than
-numba's: they are as many as `torch.get_num_threads()` (so torchrun and OMP_NUM_THREADS count), several threads may use
-them at once, and a fork may follow. An extension in C++ would need a compiler, or a wheel for each platform.
+With numba nothing is compiled at installation, and a plain loop over one image stays as readable as pseudocode. The
+threads are our own instead of numba's, so that they follow `torch.get_num_threads()` (and with it torchrun and
+OMP_NUM_THREADS), may be used by several threads at once, and allow a fork.
 """
 
 import os
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import AbstractContextManager, nullcontext
-from functools import cache, wraps
+from functools import wraps
 from importlib.util import find_spec
 from itertools import count
 from threading import Lock
@@ -21,38 +19,26 @@ from torch import Tensor
 
 from puzzlemix.runtime.errors import InputError
 
-PARTS_A_CORE = 4  # images differ in how long they take
-STEPS_WORTH_THREADS = 1_000_000  # half a millisecond; to wake a thread takes a tenth of one
+HAS_TRITON = find_spec("triton") is not None
+PARTS_PER_THREAD = 4  # because images differ in how long they take
+STEPS_WORTH_THREADS = 1_000_000  # half a millisecond of work; to wake a thread takes a tenth of one
 
 _pools: dict[tuple[int, int], ThreadPoolExecutor] = {}  # by process, as a fork has no threads, and number of threads
 _compiling = Lock()
 
 
 def backend_for(values: Tensor) -> str | None:
-    """What works on a tensor: "numba" on a CPU, "triton" on a CUDA or ROCm GPU; None elsewhere.
-
-    From a device without either, a batch goes through the CPU.
-    """
+    """What computes on a tensor: "numba" on a CPU, "triton" on a CUDA or ROCm GPU, None on other devices."""
     if values.device.type == "cpu":
         return "numba"
-    return "triton" if values.device.type == "cuda" and _has_triton() else None
+    return "triton" if values.device.type == "cuda" and HAS_TRITON else None
 
 
-def launching_on(device: torch.device) -> AbstractContextManager[None]:
-    """A context in which kernels are launched on this GPU: Triton launches on the current one, wherever tensors are."""
-    return torch.cuda.device(device) if device.type == "cuda" else nullcontext()
+def compiled(loop: Callable[..., Any]) -> Callable[..., Any]:
+    """A decorator with which numba compiles a loop, without Python's global lock.
 
-
-@cache
-def _has_triton() -> bool:
-    return find_spec("triton") is not None
-
-
-def compiled(loop: Callable[..., None]) -> Callable[..., None]:
-    """Have numba compile a loop, without Python's lock, when any such loop of its module is first called.
-
-    Only then is numba imported. The result is kept on disk where that is possible: in `__pycache__`, else in the user's
-    cache folder, else wherever NUMBA_CACHE_DIR says.
+    It imports numba and compiles all such loops of a module when one of them is first called. The result is cached on
+    disk if possible: in `__pycache__`, in the user's cache folder, or in NUMBA_CACHE_DIR.
     """
 
     @wraps(loop)
@@ -68,39 +54,38 @@ def compiled(loop: Callable[..., None]) -> Callable[..., None]:
     return compile_and_call
 
 
-def _compile(loop: Callable[..., None]) -> Callable[..., None]:
+def _compile(loop: Callable[..., Any]) -> Callable[..., Any]:
     try:
         from numba import njit
     except ImportError as error:
         raise InputError("mixing on a CPU needs numba: pip install numba") from error
     try:
         return njit(cache=True, nogil=True)(loop)
-    except RuntimeError:  # there is no folder to keep it in
+    except RuntimeError:  # no folder for the cache can be written
         return njit(nogil=True)(loop)
 
 
 def for_all_images(kernel: Callable[..., None], images: int, steps: int, *arguments: Any) -> None:
-    """Call `kernel(first, last, *arguments)`, which must let go of Python's lock, for parts of 0..images - 1.
+    """Call the compiled `kernel(first, last, *arguments)` for ranges that cover 0..images - 1, on several threads.
 
-    The calling thread begins at once and others take parts as they wake. `steps` is roughly how often the innermost
-    loops run in all: few are left to the calling thread.
+    `steps` is roughly the total number of innermost iterations; the calling thread does a small number alone.
     """
-    cores = torch.get_num_threads()
-    parts = min(images, PARTS_A_CORE * cores)
-    if cores == 1 or parts <= 1 or steps < STEPS_WORTH_THREADS:
+    threads = torch.get_num_threads()
+    parts = min(images, PARTS_PER_THREAD * threads)
+    if threads == 1 or parts <= 1 or steps < STEPS_WORTH_THREADS:
         kernel(0, images, *arguments)
         return
-    ahead = count()  # the next part that nobody has taken; drawn from under Python's lock
+    ahead = count()  # the next part that no thread has taken; `next` is atomic under Python's global lock
 
     def take_parts() -> None:
         while (part := next(ahead)) < parts:
             kernel(part * images // parts, (part + 1) * images // parts, *arguments)
 
-    key = os.getpid(), cores
+    key = os.getpid(), threads
     if key not in _pools:
-        _pools[key] = ThreadPoolExecutor(cores - 1, thread_name_prefix="puzzlemix")
-    helpers = [_pools[key].submit(take_parts) for _ in range(cores - 1)]
+        _pools[key] = ThreadPoolExecutor(threads - 1, thread_name_prefix="puzzlemix")
+    helpers = [_pools[key].submit(take_parts) for _ in range(threads - 1)]
     take_parts()
     for helper in helpers:
-        if not helper.cancel():  # too late: it has begun
+        if not helper.cancel():  # it has begun
             helper.result()

@@ -1,7 +1,8 @@
-"""Adversarial training by PGD (Madry et al., ICLR 2018), and Puzzle Mix of such images: baselines of this repository.
+"""Adversarial training with PGD (Madry et al., ICLR 2018), and Puzzle Mix of attacked images.
 
-Neither is the paper's. Its adversarial variant takes one step, on few images, and shrinks it by a random scale; what it
-gains under FGSM should be compared with what several steps on every image gain, under attacks of several steps.
+Both are baselines of this repository, not of the paper. The paper's adversarial variant takes a single step, on few
+images, and scales the noise by a random number. Its gain under FGSM should be compared with the gain of several steps
+on every image, under attacks of several steps.
 """
 
 from collections.abc import Mapping
@@ -16,17 +17,13 @@ from puzzlemix.runtime.errors import require, require_number, require_whole
 
 
 class PGDTraining(Mixer):
-    """Every image is replaced by what PGD makes of it, against the network as it is in eval mode.
+    """Replace every image by a PGD attack on it, against the current network in eval mode.
 
     Args:
         eps: bound of the attack, in 1/255 of the pixel range.
-        step: of the attack, likewise.
-        steps: how many; Madry et al. take 7 of 2/255 at 8/255 on CIFAR.
-        num_classes: K of the targets.
-        prob: probability that a batch is attacked at all.
-
-    Raises:
-        InputError: (a ValueError) on a parameter out of range.
+        step: length of a step, in 1/255 of the pixel range.
+        steps: number of steps; on CIFAR, Madry et al. take 7 steps of 2/255 within 8/255.
+        num_classes, prob: see `Mixer`.
     """
 
     given_names = ("start_noise",)
@@ -39,8 +36,12 @@ class PGDTraining(Mixer):
         require_whole("steps", steps, least=1)
         self.eps, self.step, self.steps = eps, step, steps
 
+    def check_given(self, given: Mapping[str, Any], images: Tensor) -> None:
+        if "start_noise" in given:
+            check_tensor("start_noise", given["start_noise"], images, images.shape)
+
     def draw(self, images: Tensor, given: Mapping[str, Any]) -> dict[str, Any]:
-        """`start_noise`, U(-eps, eps), (B, C, H, W)."""
+        """`start_noise`, from U(-eps, eps) / 255, (B, C, H, W)."""
         return {"start_noise": self.draws.uniform_like(images, -self.eps / 255, self.eps / 255)}
 
     def mix(self, model: nn.Module, images: Tensor, labels: Tensor, drawn: Mapping[str, Any]) -> tuple[Tensor, Tensor]:
@@ -50,14 +51,14 @@ class PGDTraining(Mixer):
 
 
 class PuzzlePGD(PuzzleMix):
-    """Adversarial Puzzle Mix whose noise is PGD's, of several steps, and is not shrunk.
+    """Adversarial Puzzle Mix with noise from a PGD attack of several steps, which is not scaled.
 
     Args:
-        adv_p: probability, for each image of a pair, of the noise on that side.
+        adv_p: probability of the noise on either image of a pair.
         adv_eps: bound of the noise, in 1/255 of the pixel range.
-        adv_step: of a step, likewise.
-        adv_steps: how many.
-        **options: `PuzzleMix`'s; `adv_decay` has no effect.
+        adv_step: length of a step, in 1/255 of the pixel range.
+        adv_steps: number of steps.
+        **options: those of `PuzzleMix`; `adv_decay` has no effect.
     """
 
     given_names = ("lam", "partner", "blocks", "noisy", "start_noise")
@@ -76,28 +77,21 @@ class PuzzlePGD(PuzzleMix):
         """`start_noise` alone."""
         return {"start_noise": super().draw_noise(images)["start_noise"]}
 
-    def noise_before_saliency(
-        self, model: nn.Module, pixels: Tensor, labels: Tensor, drawn: Mapping[str, Any]
-    ) -> Tensor:
-        """PGD's, (B, C, H, W): the saliency is that of the attacked images."""
+    def noise_for_saliency(self, model: nn.Module, pixels: Tensor, labels: Tensor, drawn: Mapping[str, Any]) -> Tensor:
+        """The attack's noise, (B, C, H, W), so that the saliency is that of the attacked images."""
         ball = {"eps": self.adv_eps / 255, "step": self.adv_step / 255, "steps": self.adv_steps}
         return attacked(model, pixels, labels, drawn["start_noise"], **ball) - pixels
 
-    def noise_after_saliency(self, noise: Tensor, gradient: Tensor, drawn: Mapping[str, Any]) -> Tensor:
-        """As it is."""
+    def noise_for_mixing(self, noise: Tensor, gradient: Tensor, drawn: Mapping[str, Any]) -> Tensor:
+        """The noise stays as it is."""
         return noise
 
 
 def attacked(model: nn.Module, images: Tensor, labels: Tensor, start_noise: Tensor, **ball: Any) -> Tensor:
-    """What PGD makes of images (B, C, H, W) against the network in eval mode; its modes and gradients stay.
+    """Images (B, C, H, W) after a PGD attack on the network in eval mode, whose modes and gradients stay.
 
-    Args:
-        **ball: `eps`, `step` and `steps` of `ascend`.
-
-    Raises:
-        InputError: noise that is not of the images' shape.
+    `ball` has the `eps`, `step` and `steps` of `ascend`.
     """
-    check_tensor("start_noise", start_noise, images, images.shape)
     network = network_of(model)
     with frozen(network):
         return ascend(network, images.float(), labels, start_noise.float(), **ball).to(images.dtype)

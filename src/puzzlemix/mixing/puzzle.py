@@ -1,11 +1,13 @@
-"""Puzzle Mix (Kim, Choo, Song, ICML 2020): mix two images so that both stay recognisable.
+"""Puzzle Mix (Kim, Choo, Song, ICML 2020): mix two images so that the salient parts of both stay visible.
 
-A mask shows each image where it is salient (a graph cut over blocks), and each image's salient blocks move to where the
-mask shows it (transport). One batch, from top to bottom: draw, saliency, costs, cut, transport, assembly.
+A mask shows each image where it is salient (a minimum cut over blocks), and the salient blocks of each image move to
+where the mask shows that image (transport). The steps of a batch stand here from top to bottom: draw, saliency, costs,
+cut, transport, assembly.
 """
 
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from functools import lru_cache
 from typing import Any, NamedTuple
 
 import torch
@@ -14,45 +16,29 @@ from torch import Tensor, nn
 from puzzlemix.mixing.assembly import assemble
 from puzzlemix.mixing.base import PairMixer, check_noisy, check_pairs, check_tensor, per_channel
 from puzzlemix.mixing.blocks import Grid, as_grid, as_grids, enlarge, resample_grid
-from puzzlemix.mixing.costs import block_saliency, cells_of_blocks, mask_costs
+from puzzlemix.mixing.costs import block_saliency, border_smoothness, cells_of_blocks, mask_costs
 from puzzlemix.mixing.cut import SOLVERS, solve_mask
 from puzzlemix.mixing.losses import LOSSES, weight_of_cross_entropy
-from puzzlemix.mixing.parallel import backend_for, launching_on
+from puzzlemix.mixing.parallel import backend_for
 from puzzlemix.mixing.saliency import input_gradient, input_gradient_and_backward, saliency_of
-from puzzlemix.mixing.swap import check_beta
+from puzzlemix.mixing.swap import check_border_weight
 from puzzlemix.mixing.transport import PLANS, transport_grid, transport_plan
 from puzzlemix.runtime.errors import require, require_choice, require_number, require_whole
 
 
-@dataclass(frozen=True, kw_only=True)  # nine of them, which could be swapped unnoticed
+@dataclass(frozen=True, kw_only=True)
 class PuzzleParameters:
-    """How images are mixed, whatever the images.
+    """The parameters of Puzzle Mix that do not depend on the images; raises `InputError` if one is out of range."""
 
-    Args:
-        beta: label smoothness of the mask, 0 or more.
-        gamma: data smoothness, in [0, 1]; above only with `solver="swap"`.
-        eta: weight of the prior that draws the share towards lam, 0 or more.
-        neigh_size: pixels a side averaged before borders are compared.
-        n_labels: m, mask values 0, 1/(m-1), ..., 1; 2 to 256.
-        transport: move salient blocks by the released auction (True) or for the least cost ("exact", SciPy on the CPU);
-            False mixes in place.
-        t_eps: xi, cost of a move across the whole image, in saliency shares.
-        t_size: pixels a side of the cells that move where the mask's blocks are larger; None moves the mask's blocks.
-        solver: "exact", the mask of least energy, or "swap", the released search for it.
-
-    Raises:
-        InputError: one is out of range.
-    """
-
-    beta: float = 1.2
-    gamma: float = 0.5
-    eta: float = 0.2
-    neigh_size: int = 4
-    n_labels: int = 3
-    transport: bool | str = True
-    t_eps: float = 0.8
-    t_size: int | None = None
-    solver: str = "exact"
+    beta: float = 1.2  # weight of the mask's label smoothness, at least 0
+    gamma: float = 0.5  # weight of the data smoothness, in [0, 1]; solver="swap" also takes more
+    eta: float = 0.2  # weight of the prior, which pulls the share of the first image towards lam; at least 0
+    neigh_size: int = 4  # side in pixels of the squares that are averaged before borders of blocks are compared
+    n_labels: int = 3  # m, the number of mask values 0, 1/(m-1), ..., 1; 2 to 256
+    transport: bool | str = True  # by the released auction; "exact": at the least cost, by SciPy; False: no transport
+    t_eps: float = 0.8  # xi, the cost of a move across the whole image, in shares of saliency; at least 0
+    t_size: int | None = None  # side in pixels of the cells that move, where blocks are larger; None: whole blocks move
+    solver: str = "exact"  # finds the mask of least energy; "swap": the released local search for it
 
     def __post_init__(self) -> None:
         for name in ("beta", "gamma", "eta", "t_eps"):
@@ -62,18 +48,21 @@ class PuzzleParameters:
         if self.t_size is not None:
             require_whole("t_size", self.t_size, least=1)
         require_choice("solver", self.solver, SOLVERS)
-        fits = self.gamma <= 1 or self.solver == "swap"  # above 1 a weight could be negative
+        fits = self.gamma <= 1 or self.solver == "swap"  # above 1 a border weight could be negative
         require(fits, f"gamma must lie in [0, 1], not {self.gamma}: only solver=swap takes more")
         known = isinstance(self.transport, bool) or str(self.transport) in PLANS
         require(known, f"transport must be true, false, or one of {', '.join(PLANS)}, not {self.transport}")
 
-    def check_grid(self, grid: Grid, height: int, width: int) -> None:
-        """Raise `InputError` where masks of this grid cannot be made for images of this size, in pixels."""
-        fits = 1 <= grid[0] <= height and 1 <= grid[1] <= width
-        pixels, blocks = f"{height} x {width} pixels", f"{grid[0]} x {grid[1]} blocks"
+
+@lru_cache(maxsize=64)  # so that training checks an image size once
+def check_grids(parameters: PuzzleParameters, grids: tuple[Grid, ...], height: int, width: int) -> None:
+    """Raise `InputError` if images of this size, in pixels, cannot have a mask of one of these grids."""
+    for down, across in grids:
+        pixels, blocks = f"{height} x {width} pixels", f"{down} x {across} blocks"
+        fits = down <= height and across <= width
         require(fits, f"images of {pixels} are smaller than a grid of {blocks}: use fewer blocks")
-        if self.solver == "swap":
-            check_beta(self.beta, grid)
+        if parameters.solver == "swap":
+            check_border_weight(border_smoothness(parameters.beta, (down, across)), (down, across))
 
 
 class PuzzleMix(PairMixer):
@@ -82,31 +71,26 @@ class PuzzleMix(PairMixer):
         mix = PuzzleMix(num_classes=100)
         mixed, targets = mix(model, images, labels)  # after optimizer.zero_grad(), before the forward pass
 
-    The call changes nothing: not the model's modes, gradients or batch norm statistics, not the tensors given, not the
-    random state of torch, numpy or Python. With `clean_lam > 0` it is a training pass: it leaves parameter gradients to
-    which the backward pass of the mixed loss adds (so zero them before the call; a GradScaler would divide them by its
-    scale), moves batch norm statistics once more, and draws dropout. It looks inside DDP, DataParallel, torch.compile.
+    A call leaves the model's modes, gradients and batch norm statistics, its arguments, and the random states of torch,
+    numpy and Python as they were. With `clean_lam > 0` it is a training pass: it adds to parameter gradients (so zero
+    them before; a GradScaler would divide them by its scale), updates batch norm statistics, and draws dropout. The
+    model may be wrapped by DDP, DataParallel or torch.compile.
 
     Args:
-        alpha: lam ~ Beta(alpha, alpha), one a (global) batch.
-        blocks: grids to draw from, each blocks a side or a pair (down, across), one a (global) batch; or a single
-            number of blocks a side. `(2, 5)` draws 2 or 5 a side, `((2, 5),)` is always 2 down and 5 across.
-        clean_lam: weight of the loss on unmixed images; 0 takes saliency in eval mode and leaves no gradients.
-        loss: name in `losses.LOSSES` of the loss on the mixed images; it decides the scale of that on unmixed ones.
-        clean_until_epoch: `clean_lam` counts as 0 from this `epoch` on, which the loop sets; None never, as released.
-        adv_p: probability, for each image of a pair, of stochastic adversarial noise on that side, one toss a batch.
+        alpha, num_classes, prob: see `PairMixer`.
+        blocks: grids to draw from, once per global batch. Each is a number of blocks per side or a pair (down, across);
+            a single number is the only grid. `(2, 5)` draws 2 or 5 per side, `((2, 5),)` is always 2 down and 5 across.
+        clean_lam: weight of the loss on unmixed images; with 0 the saliency pass runs in eval mode.
+        loss: name in `losses.LOSSES` of the loss on mixed images, which sets the scale of the loss on unmixed images.
+        clean_until_epoch: from this `epoch` on, `clean_lam` counts as 0; None: never, as in the release.
+        adv_p: probability of adversarial noise on either image of a pair, tossed once per batch and side.
         adv_eps: bound of the noise, in 1/255 of the pixel range.
-        adv_shared_coin: toss one coin for both images of a pair instead of two, nu0 = nu1 in the paper's Table 8.
-        adv_decay: shrink the noise by a number from U(0, 1), one a batch, as released; without it, Table 8's "fgsm".
-        num_classes: K of the targets.
-        prob: probability that a batch is mixed at all.
-        per_sample: draw lam for each image of a batch rather than once for all of them.
-        mean, std: None where images are pixels in [0, 1] and the model normalises; else what they come normalised
-            with, channel by channel, and the mixed ones are normalised likewise.
-        **parameters: of `PuzzleParameters`: beta, gamma, eta, neigh_size, n_labels, transport, t_eps, t_size, solver.
-
-    Raises:
-        InputError: (a ValueError) on a parameter out of range.
+        adv_shared_coin: toss one coin for both sides instead of two, nu0 = nu1 in the paper's Table 8.
+        adv_decay: scale the noise by a number from U(0, 1), once per batch, as in the release; False: Table 8's "fgsm".
+        per_sample: draw lam for each image instead of once per batch.
+        mean, std: values per channel that the images are normalised with, and then the mixed images as well; None for
+            pixels in [0, 1], which the model normalises.
+        **parameters: beta, gamma, eta and the others of `PuzzleParameters`.
     """
 
     given_names = ("lam", "partner", "blocks", "noisy", "start_noise", "noise_scale")
@@ -140,37 +124,30 @@ class PuzzleMix(PairMixer):
             require_whole("clean_until_epoch", clean_until_epoch, least=0)
         for flag in (per_sample, adv_shared_coin, adv_decay):
             require(isinstance(flag, bool), f"per_sample, adv_shared_coin, adv_decay must be true or false, not {flag}")
-        require((mean is None) == (std is None), "give both mean and std, or neither")
         self.blocks = as_grids(blocks)
         self.clean_weight = clean_lam * weight_of_cross_entropy(loss, num_classes)
         self.clean_until_epoch, self.per_sample = clean_until_epoch, per_sample
         self.adv_p, self.adv_eps, self.adv_shared_coin, self.adv_decay = adv_p, adv_eps, adv_shared_coin, adv_decay
-        self.mean, self.std = (None, None) if mean is None else per_channel(mean, std)
+        self.mean, self.std = (None, None) if mean is std is None else per_channel(mean, std)
 
     @property
     def needs_clipped(self) -> bool:
         return self.adv_p > 0 or super().needs_clipped
 
     def check(self, network: nn.Module, height: int, width: int) -> None:
-        for grid in self.blocks:
-            self.parameters.check_grid(grid, height, width)
+        check_grids(self.parameters, self.blocks, height, width)
 
     def check_given(self, given: Mapping[str, Any], images: Tensor) -> None:
         super().check_given(given, images)
-        if "blocks" in given:
-            self.parameters.check_grid(as_grid(given["blocks"]), *images.shape[2:])
-        if "noisy" in given:
-            check_noisy(given["noisy"])
+        grids = (as_grid(given["blocks"]),) if "blocks" in given else self.blocks  # all that could be drawn
+        check_grids(self.parameters, grids, *images.shape[2:])
+        check_noisy(given.get("noisy", (False, False)))
+        require_number("noise_scale", given.get("noise_scale", 1), 0, 1)
         if "start_noise" in given:
             check_tensor("start_noise", given["start_noise"], images, images.shape)
-        if "noise_scale" in given:
-            require_number("noise_scale", given["noise_scale"], 0, 1)
 
     def draw(self, images: Tensor, given: Mapping[str, Any]) -> dict[str, Any]:
-        """Also `blocks`, two coins `noisy`, for the first images and for partners, and the noise where one is up."""
-        if "blocks" not in given:
-            for grid in self.blocks:  # rather than once the one that does not fit is drawn
-                self.parameters.check_grid(grid, *images.shape[2:])
+        """Also `blocks`, two coins `noisy`, for first images and for partners, and the noise if a coin is up."""
         drawn = super().draw(images, given) | {"blocks": self.draws.choice(self.blocks)}
         first = self.draws.coin(self.adv_p)
         drawn["noisy"] = first, first if self.adv_shared_coin else self.draws.coin(self.adv_p)
@@ -181,16 +158,16 @@ class PuzzleMix(PairMixer):
         return drawn
 
     def draw_noise(self, images: Tensor) -> dict[str, Any]:
-        """`noise_scale`, from U(0, 1), or 1 without `adv_decay`, and `start_noise`, U(-adv_eps, adv_eps) / 255."""
+        """`noise_scale`, from U(0, 1), or 1 without `adv_decay`, and `start_noise`, from U(-adv_eps, adv_eps) / 255."""
         scale, eps = self.draws.uniform() if self.adv_decay else 1.0, self.adv_eps / 255
         return {"noise_scale": scale, "start_noise": self.draws.uniform_like(images, -eps, eps)}
 
     def mix(self, model: nn.Module, images: Tensor, labels: Tensor, drawn: Mapping[str, Any]) -> tuple[Tensor, Tensor]:
-        """The mixed images, (B, C, H, W), and targets (B, K): saliency, the plan of each pair, assembly."""
+        """Mixed images (B, C, H, W) and targets (B, K): saliency, the plan of each pair, assembly."""
         lam, partner, noisy, grid = drawn["lam"], drawn["partner"], drawn["noisy"], as_grid(drawn["blocks"])
         pixels, noise, seen = self._to_pixels(images), None, images
         if any(noisy):
-            noise = self.noise_before_saliency(model, pixels, labels, drawn)
+            noise = self.noise_for_saliency(model, pixels, labels, drawn)
             seen = self._from_pixels(pixels + noise).to(images.dtype)
         with self.stopwatch("saliency"):
             gradient = self._gradient(model, seen, labels)  # (B, C, H, W)
@@ -199,36 +176,34 @@ class PuzzleMix(PairMixer):
             share, mask, sources, uniform = plan_pairs(pixels, saliency, partner, lam, grid, self.parameters)
             self.count("uniform_saliency", uniform)
             if noise is not None:
-                noise = self.noise_after_saliency(noise, gradient, drawn)
+                noise = self.noise_for_mixing(noise, gradient, drawn)
             first, second = _with_noise(pixels, noise, noisy)
             mixed = assemble(first, second, partner, mask, sources)
             return _in_the_format_of(images, self._from_pixels(mixed)), self.mixed_targets(labels, partner, share)
 
     def _gradient(self, model: nn.Module, images: Tensor, labels: Tensor) -> Tensor:
-        """Input gradient (B, C, H, W), from the clean-regularised pass while that is on."""
-        over = self.clean_until_epoch is not None and self.epoch >= self.clean_until_epoch
-        if self.clean_weight > 0 and not over:
+        """Gradient with respect to the images, (B, C, H, W), from a training pass if the clean regulariser is on."""
+        is_over = self.clean_until_epoch is not None and self.epoch >= self.clean_until_epoch
+        if self.clean_weight > 0 and not is_over:
             return input_gradient_and_backward(model, images, labels, self.clean_weight)
         return input_gradient(model, images, labels)
 
-    def noise_before_saliency(
-        self, model: nn.Module, pixels: Tensor, labels: Tensor, drawn: Mapping[str, Any]
-    ) -> Tensor:
-        """The noise that the saliency is taken at, (B, C, H, W): uniform within adv_eps / 255."""
+    def noise_for_saliency(self, model: nn.Module, pixels: Tensor, labels: Tensor, drawn: Mapping[str, Any]) -> Tensor:
+        """The noise on the images of which the saliency is taken, (B, C, H, W): uniform within adv_eps / 255."""
         return (pixels + drawn["start_noise"]).clamp(0, 1) - pixels
 
-    def noise_after_saliency(self, noise: Tensor, gradient: Tensor, drawn: Mapping[str, Any]) -> Tensor:
-        """One sign step of (adv_eps + 2) / 255 from it, clipped to adv_eps / 255, shrunk by a scale."""
+    def noise_for_mixing(self, noise: Tensor, gradient: Tensor, drawn: Mapping[str, Any]) -> Tensor:
+        """The noise on the mixed images: a sign step of (adv_eps + 2) / 255, clipped to adv_eps / 255, then scaled."""
         eps, step = self.adv_eps / 255, (self.adv_eps + 2) / 255
         return (noise + step * gradient.nan_to_num(0).sign()).clamp(-eps, eps) * drawn["noise_scale"]
 
     def _to_pixels(self, images: Tensor) -> Tensor:
-        """Of half precision, normalised, in float32."""
+        """The images as pixels in [0, 1]; in float32 where normalised images come in half precision."""
         if self.mean is None:
             return images
         fit = len(self.mean) in (1, images.shape[1])
         require(fit, f"mean and std are of {len(self.mean)} channels, but the images have {images.shape[1]}")
-        self.mean, self.std = self.mean.to(images.device), self.std.to(images.device)  # once: a GPU is waited for
+        self.mean, self.std = self.mean.to(images.device), self.std.to(images.device)  # copied to a GPU only once
         return images * self.std + self.mean
 
     def _from_pixels(self, pixels: Tensor) -> Tensor:
@@ -236,22 +211,13 @@ class PuzzleMix(PairMixer):
 
 
 class Puzzle(NamedTuple):
-    """A mixed batch and its pieces.
+    """A mixed batch and how it was made."""
 
-    Attributes:
-        images: (B, C, H, W), pixels in [0, 1].
-        share: (B,), of the first image: of the pixels, the mean of the mask enlarged to them.
-        mask: z (B, n_h, n_w), 1 keeps the first image, 0 takes its partner.
-        sources: (2, B, N_h, N_w) int64, of the first image and of its partner, the cell, counted row by row, that moved
-            to each cell; None without transport.
-        uniform: (B,) bool, whether this image's saliency was unusable and counted as uniform.
-    """
-
-    images: Tensor
-    share: Tensor
-    mask: Tensor
-    sources: Tensor | None
-    uniform: Tensor
+    images: Tensor  # (B, C, H, W), pixels in [0, 1]
+    share: Tensor  # (B,), of pixels that show the first image: the mean of the mask, enlarged to pixels
+    mask: Tensor  # z (B, n_h, n_w); 1 shows the first image, 0 its partner
+    sources: Tensor | None  # (2, B, N_h, N_w) int64, for first image and partner: the cell (row by row) that moved here
+    uniform: Tensor  # (B,) bool, whether this image's saliency was unusable and counted as uniform
 
 
 @torch.no_grad()
@@ -264,38 +230,33 @@ def puzzle_mix(
     blocks: int | Grid,
     noise: Tensor | None = None,
     noisy: tuple[bool, bool] = (False, False),
-    parameters: PuzzleParameters | None = None,
-    **values: Any,
+    **parameters: Any,
 ) -> Puzzle:
-    """Puzzle Mix of every image with its partner, the saliency given. Nothing is random, nothing is changed in place.
+    """Mix every image with its partner, with saliency that the caller gives. It draws nothing and changes no argument.
 
     Args:
         images: x (B, C, H, W), pixels in [0, 1], of any floating dtype, memory format and number of channels; half
-            precision is worked on in float32.
-        saliency: s (B, H, W), not negative, in any scale; an image whose sum is 0 or not finite mixes as if uniform.
-        partner: (B,) int64, each image's partner in the batch.
-        lam: wanted share of the first image, in [0, 1]; (B,) for one an image.
-        blocks: n, blocks a side of the mask, or (down, across).
-        noise: (B, C, H, W), added (and clipped to [0, 1]) to a side that is `noisy` once the mask is solved.
+            precision is computed in float32.
+        saliency: s (B, H, W), not negative, in any scale. An image whose saliency has a sum of 0, or one that is not
+            finite, is mixed as if its saliency were uniform.
+        partner: (B,) int64, the index of each image's partner in the batch.
+        lam: wanted share of the first image, in [0, 1]; a number or (B,).
+        blocks: n, the number of blocks per side of the mask, or (down, across).
+        noise: (B, C, H, W), added to the images that are `noisy` after the mask is solved, and clipped to [0, 1].
         noisy: whether the first image and its partner carry the noise, in the adversarial variant.
-        parameters: beta, gamma and the rest; None to give some of them as keywords.
-        **values: of `PuzzleParameters`.
-
-    Returns:
-        A `Puzzle`.
+        **parameters: those of `PuzzleParameters`.
 
     Raises:
-        InputError: (a ValueError) on a parameter out of range, shapes, dtypes or devices that do not fit, or more
-            blocks than pixels. Values are checked on a CPU; on a GPU, which would have to be waited for, only where the
-            environment has PUZZLEMIX_DEBUG=1.
+        InputError: (a ValueError) a parameter is out of range, a shape, dtype or device does not fit, or there are more
+            blocks than pixels. Values of tensors are checked on a CPU; on a GPU only if the environment has
+            PUZZLEMIX_DEBUG=1, because this needs a host/device synchronisation.
 
-    Source: `mixup_graph` of the authors' release, function by function the paper's section on the method.
+    Source: the paper's method section; `mixup_graph` of the authors' release.
     """
-    require(parameters is None or not values, f"give parameters= or {', '.join(values)}, not both")
-    parameters = parameters or PuzzleParameters(**values)
+    parameters = PuzzleParameters(**parameters)
     check_pairs(images, saliency, partner, lam, noise, noisy)
     grid = as_grid(blocks)
-    parameters.check_grid(grid, *images.shape[2:])
+    check_grids(parameters, (grid,), *images.shape[2:])
 
     share, mask, sources, uniform = plan_pairs(images, saliency, partner, lam, grid, parameters)
     first, second = _with_noise(images, noise, noisy)
@@ -311,7 +272,7 @@ def plan_pairs(
     place = given if backend_for(images) else torch.device("cpu")  # for a device that is neither CPU nor GPU
     images, saliency = (_full_precision(values).to(place) for values in (images, saliency))
     partner, lam = (values.to(place) if isinstance(values, Tensor) else values for values in (partner, lam))
-    with launching_on(place):
+    with torch.cuda.device_of(images):  # Triton launches kernels on the current GPU, wherever the tensors are
         share, uniform = block_saliency(saliency, grid)  # (B, n_h, n_w), (B,)
         cells = cells_of_blocks(images, grid, parameters.neigh_size)
         costs = mask_costs(cells, cells[partner], share, share[partner], parameters.beta, parameters.gamma)
@@ -329,18 +290,18 @@ def plan_pairs(
 
 
 def _with_noise(images: Tensor, noise: Tensor | None, noisy: Sequence[bool]) -> tuple[Tensor, Tensor]:
-    """The images as the first of a pair and as a partner, each with the noise on if it is noisy, in full precision."""
+    """The images as first of a pair and as partner, each with noise if that side is noisy, in full precision."""
     images = _full_precision(images)
     perturbed = (images + _full_precision(noise)).clamp(0, 1) if any(noisy) else images
     return tuple(perturbed if is_noisy else images for is_noisy in noisy)
 
 
 def _in_the_format_of(given: Tensor, images: Tensor) -> Tensor:
-    """Images in the dtype of those given, and channels last where they are."""
+    """Images in the dtype of `given`, and in the channels-last memory format if `given` has it."""
     channels_last = given.is_contiguous(memory_format=torch.channels_last) and not given.is_contiguous()
     return images.to(given.dtype, memory_format=torch.channels_last if channels_last else torch.contiguous_format)
 
 
 def _full_precision(values: Tensor) -> Tensor:
-    """float16 and bfloat16 as float32, apart from any graph."""
+    """Values detached, and float16 and bfloat16 as float32."""
     return values.detach().float() if values.element_size() < 4 else values.detach()

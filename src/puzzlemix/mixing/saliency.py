@@ -1,38 +1,36 @@
-"""Saliency: how strongly the loss depends on each pixel; and the gradients with respect to images that it needs.
+"""Saliency of pixels, and the gradients of the loss with respect to images.
 
-s = sqrt(mean over channels of g^2), g the gradient of the cross-entropy with respect to the *normalised* input. A
-network that takes pixels and normalises inside gives g_pixel; g = g_pixel * std, channel by channel.
+s = sqrt(mean over channels of g^2), where g is the gradient of the cross-entropy with respect to the *normalised*
+input. For a network that takes pixels and normalises them inside, g = g_pixel * std, per channel.
 """
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager
-from functools import lru_cache
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from puzzlemix.mixing.draws import on_device
 from puzzlemix.runtime.distributed import unwrap
 from puzzlemix.runtime.errors import require, values_are_looked_at
 
-DETACHED = "a gradient by the images is needed, but the model detaches its scores from them"
+DETACHED = "a gradient with respect to the images is needed, but the model detaches its scores from them"
 
 
 def input_gradient(model: nn.Module, images: Tensor, labels: Tensor) -> Tensor:
-    """Gradient of the mean cross-entropy with respect to the images alone, (B, C, H, W), in float32 or better.
+    """Gradient of the mean cross-entropy with respect to the images alone, (B, C, H, W), at least float32.
 
-    The network is in eval mode meanwhile (so two threads must not share it); no parameter gradient is computed, nothing
-    is all-reduced, batch norm statistics stay. (The release computes parameter gradients here and throws them away.)
-
-    Raises:
-        InputError: the network does not answer with class scores, or gradients cannot be taken here.
+    The network is in eval mode during the pass, so two threads must not share it. No parameter gradient is computed,
+    nothing is all-reduced, and batch norm statistics stay. (The release computes and discards parameter gradients.)
+    Raises `InputError` if the network does not return class scores, or if no gradient can be computed.
     """
     network = network_of(model)
     images = images.detach().requires_grad_()
     with frozen(network):
         loss = cross_entropies(network, images, labels)  # (B,)
-    # Each image's gradient sets out at 1 and is brought to scale at the end: half precision would round that of an
-    # image that the network is sure of to nothing.
+    # If the network is sure of an image, half precision would round its gradient to 0. So the backward pass starts from
+    # a factor for each image that makes the gradient about 1, and the factor is divided out at the end.
     scale = 1 / (-torch.expm1(-loss.detach())).clamp(min=1e-7)  # 1 / (1 - p of the label)
     (gradient,) = torch.autograd.grad(loss, images, scale, allow_unused=True)
     require(gradient is not None, DETACHED)
@@ -40,10 +38,10 @@ def input_gradient(model: nn.Module, images: Tensor, labels: Tensor) -> Tensor:
 
 
 def input_gradient_and_backward(model: nn.Module, images: Tensor, labels: Tensor, weight: float) -> Tensor:
-    """The gradient of `weight` times that loss, in the mode the network is in, LEAVING parameter gradients behind.
+    """Gradient of `weight` times the mean cross-entropy with respect to the images, LEAVING parameter gradients behind.
 
-    For `clean_lam`. Its parameter gradients add to those already there and, under DDP, are averaged together with the
-    mixed loss's. Batch norm statistics move once here and once in the mixed pass.
+    This is the pass for `clean_lam`, in the mode that the network is in. Its parameter gradients add to those that are
+    there, and DDP averages them together with those of the mixed loss. It updates batch norm statistics.
     """
     images = images.detach().requires_grad_()
     loss = cross_entropies(network_of(model), images, labels)  # (B,)
@@ -53,63 +51,50 @@ def input_gradient_and_backward(model: nn.Module, images: Tensor, labels: Tensor
 
 
 def saliency_of(gradient: Tensor, model: nn.Module) -> Tensor:
-    """s (B, H, W) from the input gradient (B, C, H, W), times std where the model normalises inside.
+    """s (B, H, W) from the gradient with respect to the images, (B, C, H, W), times the model's std if it has one.
 
-    The part that normalises is called `normalize`, or is the first of an `nn.Sequential`, and has a `std` (the networks
-    of this package, torchvision's `Normalize`). Without such a part the gradient counts as it is.
+    The std is that of the submodule `normalize`, or of the first module of an `nn.Sequential`.
     """
-    gradient = gradient.float()  # squares of half precision would vanish
+    gradient = gradient.float()  # squares would underflow in half precision
     network = unwrap(model)
     first = network[0] if isinstance(network, nn.Sequential) and len(network) else None
     std = getattr(getattr(network, "normalize", first), "std", None)
     if std is not None:
-        if not isinstance(std, Tensor):
-            std = _kept_on(gradient.device, tuple(std) if isinstance(std, Iterable) else (std,))
+        std = std if isinstance(std, Tensor) else on_device(gradient.device, torch.tensor(std, device="cpu"))
         gradient = gradient * std.to(gradient).view(-1, 1, 1)
     return gradient.square().mean(1).sqrt()
 
 
-@lru_cache(maxsize=16)
-def _kept_on(device: torch.device, numbers: tuple[float, ...]) -> Tensor:
-    """The numbers as a tensor, moved there once: a GPU is waited for."""
-    return torch.tensor(numbers, device=device)
-
-
 def network_of(model: nn.Module) -> nn.Module:
-    """The network itself, to be differentiated.
-
-    Raises:
-        InputError: it is no module.
-    """
+    """The network without its wrappers (DDP, `torch.compile`); raises `InputError` if it is not a module."""
     require(isinstance(model, nn.Module), f"the model must be a torch.nn.Module, not {type(model).__name__}")
     return unwrap(model)
 
 
 def cross_entropies(network: nn.Module, images: Tensor, labels: Tensor) -> Tensor:
-    """Of each image, (B,) float32, for a gradient by the images, which the caller has made a leaf.
+    """Cross-entropy of each image, (B,) float32, for a gradient with respect to the images, which must be a leaf.
 
-    Raises:
-        InputError: the network does not answer with scores of the labels' classes, or no gradient can be taken.
+    Raises `InputError` if the network does not return scores for the labels, or if no gradient can be computed.
     """
     require(not torch.is_inference_mode_enabled(), "a gradient is needed: call this outside torch.inference_mode()")
     with torch.enable_grad():
-        scores = network(images * 1)  # a copy, since a network may begin in place
-        known = isinstance(scores, Tensor) and scores.ndim == 2
+        scores = network(images * 1)  # a copy, because the network may change its input in place
+        is_known = isinstance(scores, Tensor) and scores.ndim == 2
         given = tuple(scores.shape) if isinstance(scores, Tensor) else type(scores).__name__
-        require(known, f"the model must answer with class scores (B, K), not {given}: wrap it in one that does")
+        require(is_known, f"the model must return class scores (B, K), not {given}: wrap it in one that does")
         require(scores.requires_grad, DETACHED)
         if values_are_looked_at(labels.device.type) and len(labels):
             classes, low, high = scores.shape[1], int(labels.min()), int(labels.max())
-            in_range = 0 <= low <= high < classes
-            require(in_range, f"labels go from {low} to {high}, but the model has scores for {classes} classes")
+            is_scored = 0 <= low <= high < classes
+            require(is_scored, f"labels go from {low} to {high}, but the model has scores for {classes} classes")
         return F.cross_entropy(scores.float(), labels, reduction="none")
 
 
 @contextmanager
 def frozen(network: nn.Module) -> Iterator[None]:
-    """Eval mode and weights that need no gradient inside; afterwards each module and weight is as it was.
+    """Inside, the network is in eval mode and its weights need no gradient; afterwards both are as before.
 
-    Of weights that need one, a compiled network would compute it, asked for or not: half of its backward pass.
+    A compiled network would compute gradients of all weights that need one, which is half of its backward pass.
     """
     training = [module for module in network.modules() if module.training]
     weights = [weight for weight in network.parameters() if weight.requires_grad]
@@ -128,17 +113,13 @@ def frozen(network: nn.Module) -> Iterator[None]:
 def ascend(
     network: nn.Module, images: Tensor, labels: Tensor, noise: Tensor, *, eps: float, step: float, steps: int
 ) -> Tensor:
-    """Projected gradient ascent (Madry et al., 2018) of the loss, within `eps` of the images in every pixel.
+    """Projected gradient ascent on the loss (PGD, Madry et al., 2018): images (B, C, H, W) in [0, 1], within `eps`.
 
     Args:
         network: in eval mode.
-        images, noise: (B, C, H, W); it starts from their sum. Nothing is checked, and no GPU is waited for.
+        images, noise: (B, C, H, W); the ascent starts at their sum. Values are not checked, which would synchronise.
         labels: (B,).
-        eps, step: in the units of pixels in [0, 1].
-        steps: how many.
-
-    Returns:
-        (B, C, H, W) in [0, 1].
+        eps, step, steps: bound, step length, both in units of pixels in [0, 1], and number of steps.
     """
     current = (images + noise).clamp(0, 1)
     with torch.autocast(images.device.type, enabled=False):
@@ -149,7 +130,7 @@ def ascend(
 
 
 def gradient_of_loss(network: nn.Module, images: Tensor, labels: Tensor) -> Tensor:
-    """Gradient of each image's cross-entropy by its pixels, (B, C, H, W)."""
+    """Gradient of each image's cross-entropy with respect to its pixels, (B, C, H, W)."""
     images = images.detach().requires_grad_()
     with torch.enable_grad():
         loss = cross_entropies(network, images, labels).sum()

@@ -1,6 +1,6 @@
-"""The released graph cut: the alpha-beta swap of gco (Boykov, Veksler, Zabih 2001) on integer costs, image by image.
+"""The released graph cut: the alpha-beta swap of gco (Boykov, Veksler, Zabih 2001) on integer costs, per image.
 
-It is a local search and now and then misses the minimum. Kept, since published numbers were made with it.
+It is a local search, which sometimes misses the minimum. It stays because published numbers were made with it.
 """
 
 import importlib
@@ -11,64 +11,49 @@ import torch
 from torch import Tensor
 
 from puzzlemix.mixing.blocks import Grid
-from puzzlemix.mixing.costs import MaskCosts, border_smoothness, label_prior
+from puzzlemix.mixing.costs import MaskCosts, label_prior
 from puzzlemix.runtime.errors import InputError, require
 
-GCO_MAX_WEIGHT = 10_000  # of a border, in gco's integers; above it gco ends the whole process
+GCO_MAX_WEIGHT = 10_000  # of a border, in gco's integers; a larger one makes gco end the whole process
 
 
 def swap(costs: MaskCosts, lam: float | Tensor, eta: float, n_labels: int) -> Tensor:
-    """Alpha-beta swap on costs cut to integers, as `graphcut_multi` of the authors' release.
+    """A mask of low energy for each pair, as `graphcut_multi` of the authors' release finds it; see `cut.solve_mask`.
 
-    The release scales E(z) by 1000 n_h n_w and truncates to int32; gco then multiplies by 100,000, in int32 too, so
-    that a cost above 21474 wraps silently (one block holding over 8.4 % of the saliency at n = 16, or an eta above 1.1
-    where lam is near 0 or 1). Arguments as `cut.solve_mask`'s.
-
-    Raises:
-        InputError: gco is not installed, or a border weight is more than it takes.
+    The release multiplies E(z) by 1000 n_h n_w and truncates it to int32. gco multiplies the result by 100,000, also in
+    int32, so a cost above 21474 overflows silently. That is one block with over 8.4 % of the saliency at n = 16, or an
+    eta above 1.1 with lam near 0 or 1. Raises `InputError` if gco is not installed or cannot take a border weight.
     """
     gco = _import_gco()
-    batch, n_h, n_w = costs.keep_first.shape
-    scale = _integer_scale((n_h, n_w))
+    n_h, n_w = costs.keep_first.shape[1:]
     z = np.linspace(1, 0, n_labels)  # gco's label i stands for mask value z[i]
-    keep_first, take_second, down, right = (
-        t.detach().cpu().numpy() for t in (costs.keep_first, costs.take_second, costs.weight_down, costs.weight_right)
-    )
+    keep_first, take_second, down, right = (term.detach().cpu().numpy() for term in vars(costs).values())
     prior = eta / (n_h * n_w) * label_prior(lam, n_labels, "cpu").flip(1).numpy()[:, None, None]  # (B or 1, 1, 1, m)
     unary = keep_first[..., None] * z + take_second[..., None] * (1 - z) + prior  # (B, n_h, n_w, m)
-    _require_weight(scale * max(down.max(initial=0), right.max(initial=0)), (n_h, n_w))
-    unary, down, right = ((scale * c).astype(np.int32) for c in (unary, down, right))
+    check_border_weight(max(down.max(initial=0), right.max(initial=0)), (n_h, n_w))
+    unary, down, right = ((1000 * n_h * n_w * c).astype(np.int32) for c in (unary, down, right))
     label_distance = np.subtract.outer(z, z).astype(np.float32) ** 2  # (m, m), (z_p - z_q)^2
     if n_h * n_w == 1:  # gco's wrapper takes no grid without borders
         labels = unary.argmin(-1)
     else:
         labels = [
             gco.cut_grid_graph(unary[b], label_distance, down[b], right[b], algorithm="swap").reshape(n_h, n_w)
-            for b in range(batch)
+            for b in range(len(unary))
         ]
     mask = 1 - np.stack(labels) / (n_labels - 1)
     return torch.from_numpy(mask).to(costs.keep_first)
 
 
-def check_beta(beta: float, grid: Grid) -> None:
-    """Raise `InputError` where gco cannot take this beta on this grid: ask before training starts."""
-    _require_weight(_integer_scale(grid) * border_smoothness(beta, grid), grid)
-
-
-def _integer_scale(grid: Grid) -> int:
-    return 1000 * grid[0] * grid[1]
-
-
-def _require_weight(weight: float, grid: Grid) -> None:
-    require(
-        weight <= GCO_MAX_WEIGHT,
-        f"beta is too large for solver=swap with {grid[0]} x {grid[1]} blocks: a border weight is {weight:.0f}, "
-        f"and gco takes at most {GCO_MAX_WEIGHT}",
-    )
+def check_border_weight(weight: float, grid: Grid) -> None:
+    """Raise `InputError` if gco cannot take this weight of a border in E(z)."""
+    scaled = 1000 * grid[0] * grid[1] * weight
+    blocks = f"solver=swap with {grid[0]} x {grid[1]} blocks"
+    limit = f"a border weight is {scaled:.0f}, and gco takes at most {GCO_MAX_WEIGHT}"
+    require(scaled <= GCO_MAX_WEIGHT, f"beta is too large for {blocks}: {limit}")
 
 
 def _import_gco() -> ModuleType:
-    """The graph-cut wrapper, without the aliases (`np.int`, ...) that it leaves in numpy for the whole process."""
+    """Import gco, and remove the aliases (`np.int`, ...) that it leaves in numpy for the whole process."""
     before = set(vars(np))
     try:
         gco = importlib.import_module("gco")

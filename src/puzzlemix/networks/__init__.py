@@ -1,6 +1,6 @@
-"""Networks: `forward(pixels in [0, 1]) -> logits`, normalisation inside, stages named `layer1`, `layer2`, ...
+"""Networks, which map pixels in [0, 1] to logits, normalise inside, and name their stages `layer1`, `layer2`, ...
 
-They know nothing of mixing. `networks.resnet` needs torchvision and is imported on its own.
+They know nothing about mixing. `networks.resnet` needs torchvision, so it must be imported by itself.
 """
 
 from puzzlemix.networks.preact_resnet import preactresnet18, preactresnet34

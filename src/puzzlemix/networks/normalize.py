@@ -1,4 +1,4 @@
-"""Normalisation as a network's first layer: networks take pixels in [0, 1], and attacks work in pixels."""
+"""Normalisation as a network's first layer, so that networks take pixels in [0, 1] and attacks work on pixels."""
 
 from collections.abc import Sequence
 
@@ -9,10 +9,10 @@ from puzzlemix.runtime.errors import require
 
 
 class Normalize(nn.Module):
-    """(x - mean) / std, channel by channel. The state dict does not hold its constants.
+    """(x - mean) / std per channel. The state dict does not contain the two.
 
     Args:
-        mean, std: one value for each channel, for pixels in [0, 1]; std above 0.
+        mean, std: a value per channel, for pixels in [0, 1]; std above 0.
     """
 
     mean: Tensor  # (C, 1, 1)
@@ -20,8 +20,8 @@ class Normalize(nn.Module):
 
     def __init__(self, mean: Sequence[float], std: Sequence[float]):
         super().__init__()
-        require(len(mean) == len(std) > 0, f"mean and std need one value a channel, not {list(mean)} and {list(std)}")
-        require(min(std) > 0, f"std must be above 0, not {list(std)}")
+        fits = len(mean) == len(std) > 0 and min(std) > 0
+        require(fits, f"mean and std need a value per channel, std above 0, not {list(mean)} and {list(std)}")
         self.register_buffer("mean", torch.tensor(list(mean)).view(-1, 1, 1), persistent=False)
         self.register_buffer("std", torch.tensor(list(std)).view(-1, 1, 1), persistent=False)
 

@@ -1,9 +1,10 @@
 """PreActResNet (He et al., 2016) as in the Puzzle Mix release, without batch norm and ReLU after the last block.
 
-The names in the state dict are the release's, so the authors' checkpoints load.
+The state dict has the names of the release, so that the authors' checkpoints load.
 """
 
 from collections.abc import Sequence
+from typing import Any
 
 import torch.nn.functional as F
 from torch import Tensor, nn
@@ -12,7 +13,7 @@ from puzzlemix.networks.normalize import Normalize
 
 
 class PreActBlock(nn.Module):
-    """Two 3 x 3 convolutions, each after batch norm and ReLU. The shortcut starts after the first ReLU."""
+    """Two 3 x 3 convolutions, each after batch norm and ReLU. The shortcut branches off after the first ReLU."""
 
     def __init__(self, in_channels: int, channels: int, stride: int):
         super().__init__()
@@ -32,13 +33,13 @@ class PreActBlock(nn.Module):
 
 
 class PreActResNet(nn.Module):
-    """Pixels in [0, 1] to logits, through stages `layer1` to `layer4`.
+    """PreActResNet with the stages `layer1` to `layer4`.
 
     Args:
         blocks: number of residual blocks in each of the four stages.
         num_classes: K.
-        initial_channels: channels of the first stage; each later stage doubles them.
-        stride: of the first convolution; 2 for 64 x 64 pixels (Tiny-ImageNet).
+        initial_channels: channels of the first stage; each later stage has twice as many as the one before.
+        stride: stride of the first convolution; 2 for 64 x 64 pixels (Tiny-ImageNet).
         mean, std: statistics of the C channels, for `Normalize`.
     """
 
@@ -46,8 +47,9 @@ class PreActResNet(nn.Module):
         self,
         blocks: Sequence[int],
         num_classes: int,
-        initial_channels: int,
-        stride: int,
+        initial_channels: int = 64,
+        stride: int = 1,
+        *,
         mean: Sequence[float],
         std: Sequence[float],
     ):
@@ -73,15 +75,11 @@ class PreActResNet(nn.Module):
         return self.linear(hidden.mean((2, 3)))
 
 
-def preactresnet18(
-    num_classes: int, initial_channels: int = 64, stride: int = 1, *, mean: Sequence[float], std: Sequence[float]
-) -> PreActResNet:
-    """PreActResNet-18; see `PreActResNet` for the arguments."""
-    return PreActResNet([2, 2, 2, 2], num_classes, initial_channels, stride, mean, std)
+def preactresnet18(num_classes: int, *arguments: Any, **options: Any) -> PreActResNet:
+    """PreActResNet-18. The arguments are those of `PreActResNet`, without `blocks`."""
+    return PreActResNet([2, 2, 2, 2], num_classes, *arguments, **options)
 
 
-def preactresnet34(
-    num_classes: int, initial_channels: int = 64, stride: int = 1, *, mean: Sequence[float], std: Sequence[float]
-) -> PreActResNet:
-    """PreActResNet-34; see `PreActResNet` for the arguments."""
-    return PreActResNet([3, 4, 6, 3], num_classes, initial_channels, stride, mean, std)
+def preactresnet34(num_classes: int, *arguments: Any, **options: Any) -> PreActResNet:
+    """PreActResNet-34. The arguments are those of `PreActResNet`, without `blocks`."""
+    return PreActResNet([3, 4, 6, 3], num_classes, *arguments, **options)

@@ -1,4 +1,4 @@
-"""ResNet (He et al., 2015) from torchvision, with normalisation inside."""
+"""Torchvision's ResNet (He et al., 2015) with normalisation inside."""
 
 from collections.abc import Sequence
 
@@ -12,7 +12,7 @@ BLOCKS = {18: (torchvision_resnet.BasicBlock, [2, 2, 2, 2]), 50: (torchvision_re
 
 
 class ResNet(torchvision_resnet.ResNet):
-    """Torchvision's ResNet, with its arguments and its names in the state dict, after a normalisation layer."""
+    """Torchvision's ResNet behind a normalisation layer. Arguments and names in the state dict are torchvision's."""
 
     def __init__(self, *args: object, mean: Sequence[float], std: Sequence[float]):
         super().__init__(*args)
@@ -36,17 +36,14 @@ def resnet(
     """ResNet-18 or ResNet-50.
 
     Args:
-        depth: 18 or 50.
+        depth: 18 or 50; any other depth raises `InputError`.
         num_classes: K.
-        small_images: start with a 3 x 3 convolution, without stride and pooling, as usual for 32 x 32 pixels.
-        zero_init_last_bn: start each block as the identity, as in the fast ImageNet recipe.
+        small_images: begin with a 3 x 3 convolution without stride and pooling, as is usual for 32 x 32 pixels.
+        zero_init_last_bn: initialise each block as the identity, as the fast ImageNet recipe does.
         linear_std: draw the classifier's weights from N(0, linear_std^2); 0.01 in the fast ImageNet recipe.
         mean, std: statistics of the C channels, for `Normalize`.
-
-    Raises:
-        InputError: the depth is another one.
     """
-    require(depth in BLOCKS, f"resnet depths here are {sorted(BLOCKS)}, not {depth}")
+    require(depth in BLOCKS, f"depth must be one of {sorted(BLOCKS)}, not {depth}")
     network = ResNet(*BLOCKS[depth], num_classes, zero_init_last_bn, mean=mean, std=std)
 
     if small_images or len(mean) != 3:

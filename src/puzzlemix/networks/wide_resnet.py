@@ -1,7 +1,7 @@
 """Wide ResNet (Zagoruyko, Komodakis, 2016) as in the Puzzle Mix release.
 
-Published numbers depend on what is unusual in it: convolutions with biases, momentum 0.9 in the last batch norm, and
-default initialisation. The names in the state dict are the release's, so the authors' checkpoints load.
+Published numbers depend on its unusual details: convolutions with biases, momentum 0.9 in the last batch norm, and
+PyTorch's default initialisation. The state dict has the names of the release, so that the authors' checkpoints load.
 """
 
 from collections.abc import Sequence
@@ -14,7 +14,7 @@ from puzzlemix.runtime.errors import require
 
 
 class WideBlock(nn.Module):
-    """Two 3 x 3 convolutions, each after batch norm and ReLU. The second one has the stride."""
+    """Two 3 x 3 convolutions, each after batch norm and ReLU. The second has the stride."""
 
     def __init__(self, in_channels: int, channels: int, stride: int):
         super().__init__()
@@ -33,17 +33,14 @@ class WideBlock(nn.Module):
 
 
 class WideResNet(nn.Module):
-    """Pixels in [0, 1] to logits, through stages `layer1` to `layer3`.
+    """Wide ResNet with the stages `layer1` to `layer3`.
 
     Args:
-        depth: 6 n + 4, for n blocks in each stage.
+        depth: 6 n + 4, for n blocks in each stage; any other depth raises `InputError`.
         widen_factor: the stages have 16, 32 and 64 times as many channels.
         num_classes: K.
-        stride: of the first convolution; 2 for 64 x 64 pixels (Tiny-ImageNet).
+        stride: stride of the first convolution; 2 for 64 x 64 pixels (Tiny-ImageNet).
         mean, std: statistics of the C channels, for `Normalize`.
-
-    Raises:
-        InputError: the depth is not 6 n + 4.
     """
 
     def __init__(

@@ -1,4 +1,4 @@
-"""The processes of a run: the rank of this one, and the exchanges between them. All of it works on one process too."""
+"""The processes of a run: the rank of this one, and the exchanges between them. All functions also work on one."""
 
 import atexit
 import os
@@ -14,7 +14,7 @@ from puzzlemix.runtime.errors import require, require_choice
 from puzzlemix.runtime.rendezvous import store_of_this_start
 
 T = TypeVar("T")
-SILENCE = timedelta(minutes=10)  # after so long without a process the others give it up: it may have lost power
+SILENCE = timedelta(minutes=10)  # after so long without a process the others give up: it may have lost power
 
 
 def rank() -> int:
@@ -54,7 +54,7 @@ def from_first_process(value: T) -> T:
 
 
 def any_process(is_true_here: bool) -> bool:
-    """Whether it is true on any process; every process gets the same answer, and none waits for a GPU."""
+    """Whether it is true on any process. Every process gets the same answer, and none waits for a GPU."""
     flag = torch.tensor([float(is_true_here)])
     if _has_joined():
         dist.all_reduce(flag, dist.ReduceOp.MAX, group=_between_hosts())
@@ -62,7 +62,7 @@ def any_process(is_true_here: bool) -> bool:
 
 
 def gather(part: Any) -> list[Any]:
-    """The parts of all processes, plain containers and tensors, in the order of ranks, on every process."""
+    """The parts of all processes, of plain containers and tensors, in the order of ranks, on every process."""
     parts = [part] * world_size()
     if _has_joined():
         dist.all_gather_object(parts, part, group=_between_hosts())
@@ -70,7 +70,7 @@ def gather(part: Any) -> list[Any]:
 
 
 def share_buffers(network: nn.Module) -> None:
-    """Give every process the first one's buffers (batch norm statistics): all evaluate the network that is saved."""
+    """Give every process the first one's buffers (batch norm statistics), so that all evaluate the saved network."""
     if _has_joined():
         for buffer in network.buffers():
             dist.broadcast(buffer, src=0)
@@ -118,7 +118,7 @@ def join(wanted_device: str) -> torch.device:
 
 
 def is_lost_process(error: Exception) -> bool:
-    """Whether an error means that a process of this run has ended before an exchange with it."""
+    """Whether an error means that another process of this run has ended."""
     return isinstance(error, dist.DistError) or (isinstance(error, RuntimeError) and "gloo" in str(error))
 
 
@@ -132,7 +132,7 @@ def unwrap(model: nn.Module) -> nn.Module:
 
 @cache
 def _between_hosts() -> dist.ProcessGroup | None:
-    """The group for exchanges that do not involve GPUs; None, for the default group, if that is one."""
+    """The group for exchanges without GPUs. None stands for the default group, if it works without them."""
     return dist.new_group(backend="gloo", timeout=SILENCE) if dist.get_backend() == "nccl" else None
 
 

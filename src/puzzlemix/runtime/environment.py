@@ -38,7 +38,7 @@ def processor() -> str:
 
 
 def git_commit() -> str | None:
-    """The commit of this code, with `-dirty` if files differ from it; None without git or outside a repository."""
+    """The commit of this code, with `-dirty` if files differ from it; None without git, or outside a repository."""
     command = ["git", "describe", "--always", "--dirty", "--abbrev=40", "--exclude=*"]
     try:
         done = subprocess.run(command, cwd=Path(__file__).parent, capture_output=True, text=True, check=False)

@@ -9,10 +9,10 @@ from typing import Any
 
 
 class InputError(ValueError):
-    """The user's input cannot work. The message is one line and holds the remedy; scripts print nothing else."""
+    """The user's input cannot work. The message is one line with the remedy; scripts print nothing else."""
 
     def __init__(self, message: str):
-        super().__init__(printable(" ".join(message.split())))  # one line, also where it shows what was given
+        super().__init__(printable(" ".join(message.split())))  # one line, whatever text of the user it has
 
 
 class RunError(RuntimeError):
@@ -20,22 +20,19 @@ class RunError(RuntimeError):
 
 
 class PreemptedError(BaseException):
-    """A signal asked the program to stop. The message is one line.
-
-    It is no `Exception`, since it may be raised anywhere, like a `KeyboardInterrupt`.
-    """
+    """A signal asked the program to stop. It is no `Exception`, since it may be raised anywhere: see `preemption`."""
 
     def __init__(self, message: str = "asked to stop: the same command goes on from what was finished"):
         super().__init__(message)
 
 
 def printable(text: str) -> str:
-    """The text, perhaps a file's, without characters that a terminal obeys: escapes, returns, marks of direction."""
+    """The text without characters that a terminal obeys, such as escapes: it may come from somebody's file."""
     return "".join(sign if sign.isprintable() else "?" for sign in text)
 
 
 def error_line(error: Exception) -> str:
-    """`error: ` and the message, in one line; with the error's type unless it is ours: its message may say nothing."""
+    """`error: ` and the message, in one line. Other errors than ours have their type in front of the message."""
     message = str(error) if isinstance(error, InputError | RunError) else f"{type(error).__name__}: {error}"
     return "error: " + printable(" ".join(message.split()))
 
@@ -81,7 +78,7 @@ def require_pixels(images: Any, overshoot: float = 0.0) -> None:
         return
     if not is_finite:
         remedy = "find the step that makes some of them NaN or infinite"
-    elif high > 10:  # hardly of normalised pixels
+    elif high > 10:  # normalised pixels hardly reach it
         remedy = "divide them by 255"
     elif low < -OVERSHOOT or high > 1 + OVERSHOOT:
         remedy = "normalise inside the network, or give PuzzleMix the mean and std that they were normalised with"

@@ -1,4 +1,4 @@
-"""Files of results: each is whole or not there, and is known to be writable before work is spent on it."""
+"""Files of results: each is whole or not there, and a script learns at its start whether it can write them."""
 
 import errno
 import os
@@ -11,12 +11,12 @@ from puzzlemix.runtime.errors import InputError, RunError, require, require_choi
 
 
 def output_file(given: str | None, default: Path | None, endings: Collection[str] = (), key: str = "output") -> Path:
-    """The file that a script writes, in a folder made for it; called before work is spent on it.
+    """The file that a script will write; makes its folder. A script calls this before it works on the content.
 
     Args:
         given: the user's path, if any.
         default: the path if the user gives none.
-        endings: those that the file may have; empty for any.
+        endings: those that the file may have; any if empty.
         key: the name of the setting, for messages.
 
     Raises:
@@ -58,7 +58,7 @@ def write_text(path: Path, text: str) -> None:
 
 @contextmanager
 def whole_file(path: Path, previous: Path | None = None) -> Iterator[IO[bytes]]:
-    """A file to write that becomes `path` once it is complete, in a folder made for it, even if power is lost then.
+    """A file to write that becomes `path` once it is complete and on the disk; makes its folder.
 
     The file that was there becomes `previous`, if that is given. An error inside leaves all files as they were.
 
@@ -75,7 +75,7 @@ def whole_file(path: Path, previous: Path | None = None) -> Iterator[IO[bytes]]:
                 os.fsync(file.fileno())
         except BaseException:
             with suppress(OSError):
-                unfinished.unlink(missing_ok=True)  # it may take all the room that there is
+                unfinished.unlink(missing_ok=True)  # it may fill the disk
             raise
         if previous is not None and path.is_file():
             os.replace(path, previous)
@@ -91,7 +91,7 @@ def unfinished_of(path: Path) -> Path:
 
 
 def cannot_be_written(path: Path, error: OSError) -> RunError:
-    """The error to raise for a file that the system refuses; it says whether a file that was there is as it was."""
+    """The error to raise if the system refuses to write a file. It says whether the file before is as it was."""
     kept = "; it is as it was" if path.is_file() else ""
     is_full = error.errno in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
     remedy = "make room, start again" if is_full else "let it be written to, or write elsewhere"
@@ -99,7 +99,7 @@ def cannot_be_written(path: Path, error: OSError) -> RunError:
 
 
 def _sync_folder(folder: Path) -> None:
-    """Make the new names of files outlast a loss of power, on file systems that can."""
+    """Make the new names of files outlast a loss of power, on file systems that support it."""
     handle = os.open(folder, os.O_RDONLY)
     try:
         with suppress(OSError):

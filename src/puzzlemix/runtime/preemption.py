@@ -1,7 +1,7 @@
 """Signals that ask a program to stop. A cluster sends one some time before it takes its machine back.
 
-Inside `answered` a signal raises `PreemptedError` at once, wherever the program is. Inside `deferred`, and if several
-processes have to stop together, it waits for the next `stop_if_asked`.
+Inside `answered` a signal raises `PreemptedError` at once, wherever the program is. Inside `deferred`, and in a run of
+several processes, which have to stop together, the error waits for the next `stop_if_asked`.
 """
 
 import multiprocessing
@@ -36,7 +36,7 @@ def answered() -> Iterator[None]:
 
 @contextmanager
 def deferred() -> Iterator[None]:
-    """Let the code inside run to its end, or to where it calls `stop_if_asked`."""
+    """Let the code inside run to its end, or until it calls `stop_if_asked`."""
     global _is_deferring
     _is_deferring = True
     try:

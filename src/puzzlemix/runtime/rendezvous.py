@@ -1,4 +1,4 @@
-"""The meeting of a run's processes under torchrun, which works again after torchrun has restarted them."""
+"""The store where a run's processes meet under torchrun, also after torchrun has restarted them."""
 
 import os
 import time
@@ -9,7 +9,7 @@ from datetime import timedelta
 from torch.distributed import DistStoreError, PrefixStore, Store, TCPStore
 
 RETRY = timedelta(seconds=1)
-LOOK_S = 0.05  # between two looks at which processes have come
+LOOK_S = 0.05  # between two looks for processes that have come
 
 
 def store_of_this_start() -> Store | None:

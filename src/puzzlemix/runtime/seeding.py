@@ -1,4 +1,4 @@
-"""Random streams that share nothing: each starts from its purpose and from integers such as seed and epoch.
+"""Random streams that are independent: each starts from its purpose and from integers such as seed and epoch.
 
 The purpose comes first in the entropy. Without it, streams of the same seed and epoch would coincide, since NumPy pads
 entropy with zeros: `default_rng([seed, epoch])` and `default_rng([seed, epoch, 0])` are one and the same.

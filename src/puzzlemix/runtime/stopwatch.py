@@ -21,7 +21,7 @@ def by_part(statistic: Callable[[list[float]], float], records: Sequence[Mapping
 
 
 class Stopwatch:
-    """Sums the seconds of `with stopwatch("name"):` blocks; the time of a block inside another counts for it alone.
+    """Sums the seconds of `with stopwatch("name"):` blocks. An inner block's time is not part of the outer one's.
 
     A GPU runs behind the host, so CUDA events mark its spans, and only `pop` reads them, after one wait.
     """

@@ -1,13 +1,15 @@
-"""Checkpoints: the files from which a run goes on and a network is evaluated; each is whole or not there."""
+"""Checkpoints: files from which a run goes on, or a network is evaluated. Each is whole or not there."""
 
 import hashlib
 import io
 import re
+import sys
 import warnings
 import zipfile
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
+from textwrap import shorten
 from typing import IO, Any
 
 import torch
@@ -16,13 +18,11 @@ from torch.serialization import safe_globals
 
 from puzzlemix.runtime.errors import InputError, RunError, require
 from puzzlemix.runtime.files import whole_file
-from puzzlemix.runtime.nested import is_plain
+from puzzlemix.runtime.nested import has_shape, is_plain
 
 
 def save_checkpoint(path: Path, content: Mapping[str, Any], previous: Path | None = None) -> None:
-    """Write `content` (tensors, numbers, strings, and containers of them) to a file that is never half there.
-
-    The file that was there becomes `previous`, if that is given, once the new one is complete.
+    """Write `content` (tensors, numbers, strings, and containers of them) to a file: see `files.whole_file`.
 
     Raises:
         RunError: it cannot be written; all files are as they were.
@@ -39,15 +39,13 @@ def save_checkpoint(path: Path, content: Mapping[str, Any], previous: Path | Non
 def load_checkpoint(path: str | Path) -> dict[str, Any]:
     """Read a checkpoint of this repository onto the CPU, without running any code that it might hold.
 
-    Returns:
-        its content, unchecked except for `config`, which is plain data (`nested.is_plain`).
+    Of its content only `config` is checked: it is plain data (`nested.is_plain`).
 
     Raises:
         InputError: it is missing, damaged, or not a checkpoint of this repository.
     """
     content = read_saved(Path(path), "checkpoints/last.pt")
-    is_ours = isinstance(content, dict) and {"network", "config"} <= set(content)
-    is_ours = is_ours and isinstance(content["config"], dict) and is_plain(content["config"])
+    is_ours = has_shape(content, {"network": object, "config": dict}) and is_plain(content["config"])
     require(is_ours, f"{path} is not a checkpoint of this repository: it lacks 'network', or its 'config' is no run's")
     return content
 
@@ -56,10 +54,10 @@ def read_saved(path: Path, example: str, stand_ins: Sequence[tuple[type, str]] =
     """Read a file of torch.save onto the CPU, without running any code that it might hold.
 
     Args:
-        path: of a zip archive, or of a file from before torch 1.6: pickles in a row.
+        path: of a zip archive, or of pickles in a row, which torch saved before 1.6.
         example: the name of such a file, for messages.
-        stand_ins: pairs of a class of ours and the name in the file of a class that it stands for. Torch makes objects
-            of ours with the file's arguments and state, so the class must do nothing with these.
+        stand_ins: pairs of a class of ours and the name of a class in the file. Torch makes objects of our class
+            instead, with the file's arguments and state, so the class must do nothing with these.
 
     Raises:
         InputError: it is missing, damaged, or names anything except torch's own data and `stand_ins`.
@@ -73,14 +71,13 @@ def read_saved(path: Path, example: str, stand_ins: Sequence[tuple[type, str]] =
     except Exception as error:  # anything that the unpickler raises on a damaged or foreign file
         if named := re.search(r"GLOBAL (\S{1,100})", str(error)):
             raise InputError(f"{path} would run {named[1]}: refused, nothing was run") from error
-        reason = type(error).__name__  # torch's message advises to switch its safety off
-        reason += f": {error}" if isinstance(error, zipfile.BadZipFile) else ""
+        reason = type(error).__name__  # the message of torch advises to switch its safety off
         raise InputError(f"{path} is damaged or no checkpoint ({reason}): restore it, or delete it") from error
 
 
 @contextmanager
 def as_input_error(path: str | Path) -> Iterator[None]:
-    """Turn any error inside into an `InputError`: the content of the file, which may be anybody's, has caused it."""
+    """Turn any error inside into an `InputError`: the content of somebody's file has caused it."""
     try:
         yield
     except (InputError, RunError):
@@ -90,32 +87,41 @@ def as_input_error(path: str | Path) -> Iterator[None]:
         raise InputError(f"{path} does not work here ({shown}): give another checkpoint") from error
 
 
-def load_newest(paths: Sequence[Path]) -> tuple[Path, dict[str, Any], list[Path]] | None:
-    """The first whole checkpoint among these files, the newest first: path, content, and the damaged ones before it.
+def load_newest(paths: Sequence[Path]) -> tuple[Path, dict[str, Any]] | None:
+    """The first whole checkpoint among these files, the newest first: its path and content. None if no file exists.
 
-    Returns None if no file exists; raises `InputError` if all are damaged.
+    Damaged ones before it are renamed, with a warning. Raises `InputError` if all are damaged.
     """
     errors: dict[Path, InputError] = {}
-    for path in paths:
-        if not path.is_file():
-            continue
+    for path in filter(Path.is_file, paths):
         try:
-            return path, load_checkpoint(path), list(errors)
+            content = load_checkpoint(path)
         except InputError as error:
             errors[path] = error
-    if errors:
-        raise next(iter(errors.values()))
+            continue
+        for damaged in errors:
+            aside = damaged.with_suffix(".damaged")
+            sys.stderr.write(f"warning: {damaged} is damaged: going on from {path}; it is now {aside.name}\n")
+            damaged.replace(aside)  # else the next save would keep it as the previous one, and lose the good one
+        return path, content
+    for error in errors.values():
+        raise error
     return None
 
 
-def load_weights(network: nn.Module, weights: Mapping[str, torch.Tensor], path: str | Path) -> None:
+def load_weights(
+    network: nn.Module,
+    weights: Mapping[str, torch.Tensor],
+    path: str | Path,
+    remedy: str = "give another checkpoint",
+) -> None:
     """Load a checkpoint's weights; raises `InputError` if they belong to another network, or are not finite."""
     with as_input_error(path):
         try:
             network.load_state_dict(weights)  # compares shapes before it reads: a small file may claim a huge tensor
         except RuntimeError as error:
-            first = " ".join(str(error).splitlines()[1:2]).strip()
-            raise InputError(f"{path} is a checkpoint of another network: {first}") from error
+            first = shorten(" ".join(str(error).splitlines()[1:2]).rstrip("."), 200, placeholder=" ...")
+            raise InputError(f"{path} is a checkpoint of another network ({first}): {remedy}") from error
     is_finite = all(bool(tensor.isfinite().all()) for tensor in network.state_dict().values())
     require(is_finite, f"{path} holds weights that are not finite: its training diverged")
 
@@ -130,22 +136,13 @@ def digest(network: nn.Module) -> str:
 
 
 def _rewritten(file: IO[bytes]) -> IO[bytes]:
-    """The same zip archive, in memory, written again from only its names and contents.
+    """The same zip archive, in memory, written again from its names and contents, whose checksums zipfile checks.
 
-    torch does not check the rest of an archive: if a damaged bit says that a tensor is a folder, it returns
-    uninitialised memory.
-
-    Raises:
-        BadZipFile: it is damaged, or its parts are compressed or overlap, so that they may unfold to any size.
-        Exception: any other error of zipfile on damage.
+    torch checks none. If a damaged bit says that a tensor is a folder, it returns uninitialised memory.
     """
-    size, clean = file.seek(0, io.SEEK_END), io.BytesIO()
+    clean = io.BytesIO()
     with zipfile.ZipFile(file) as archive, zipfile.ZipFile(clean, "w") as written:
-        parts = archive.infolist()
-        is_stored = all(part.compress_type == zipfile.ZIP_STORED for part in parts)
-        if not is_stored or sum(part.file_size for part in parts) > size:
-            raise zipfile.BadZipFile("compressed or overlapping, unlike torch's files: it may unfold to any size")
-        for part in parts:
+        for part in archive.infolist():
             written.writestr(zipfile.ZipInfo(part.filename), archive.read(part))
     clean.seek(0)
     return clean

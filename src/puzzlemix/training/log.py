@@ -1,4 +1,4 @@
-"""The folder of a run, `<results_dir>/<name>/seed<k>/`: its config, a line for each epoch, and its results.
+"""The folder of a run, `<results_dir>/<name>/seed<k>/`, with its config, a line for each epoch, and its results.
 
     config.yaml              the resolved config
     log.jsonl                a line for each epoch
@@ -6,7 +6,7 @@
     mixed.png                some training images as the method mixes them, drawn every `logger.mixed_every` epochs
     failed.txt               the error that ended the run, until it goes on
     attacks.json             the totals of finished attacks, until metrics.json has their errors
-    checkpoints/last.pt      to go on from, and to evaluate; it holds the log so far too
+    checkpoints/last.pt      to go on from, and to evaluate; it also holds the log so far
     checkpoints/previous.pt  the checkpoint before, in case the last one is damaged
 
 The folder's name depends on the config only, so every process and every restart finds the same folder.
@@ -35,7 +35,7 @@ from puzzlemix.runtime.stopwatch import by_part
 from puzzlemix.training.settings import differences, fingerprint, settings
 
 STATISTICS = ("median10", "last", "best")  # of an error over the epochs: see `summary`
-LOCK_WAIT_S = 0.2  # a run waits so long for `holder_of` of other processes, which locks the folder for a moment
+LOCK_WAIT_S = 0.2  # since `holder_of` of another process locks the folder for a moment
 
 
 class RunLog:
@@ -45,7 +45,7 @@ class RunLog:
         config: the resolved config, as plain containers.
 
     Attributes:
-        records: of the epochs so far.
+        records: what `log.jsonl` has of each epoch.
 
     Raises:
         InputError: a setting cannot work, the folder holds a run of another config, or, with `resume=never`, any run.
@@ -73,7 +73,7 @@ class RunLog:
 
     @property
     def metrics(self) -> dict[str, Any] | None:
-        """The results of a finished run, None of another; raises `InputError` if they are damaged."""
+        """The results of a finished run; None if it is not finished. Raises `InputError` if they are damaged."""
         path = self.folder / "metrics.json"
         return read_metrics(path) if path.is_file() else None
 
@@ -114,7 +114,7 @@ class RunLog:
             yield
         except Exception as error:
             if distributed.is_main():
-                with suppress(RunError):  # the disk may be full, and that may be the error
+                with suppress(RunError):  # the error may be that the disk is full
                     write_text(self.folder / "failed.txt", error_line(error) + "\n")
             raise
 
@@ -138,7 +138,7 @@ class RunLog:
             self._wandb.log_picture(path, epoch=len(self.records) - 1)
 
     def finish(self, results: Mapping[str, Any]) -> dict[str, Any]:
-        """Write and return the metrics: the `summary` of the errors, `results`, the times, and the environment."""
+        """Write and return the metrics: the `summary` of the errors, `results`, the seconds, and the environment."""
         evaluated = [record for record in self.records if "top1_error" in record]
         metrics = {
             "name": self.config["name"],
@@ -169,8 +169,8 @@ class RunLog:
 def summary(records: Sequence[Mapping[str, Any]]) -> dict[str, dict[str, float]]:
     """Top-1 and top-5 error of the `last` epoch, the `median10` of the last ten, as in the paper's tables, and `best`.
 
-    `best` gives both errors of the epoch with the least top-1 error, the last such epoch, as in the release
-    (imagenet/train.py, its only script that prints a best top-5 error).
+    `best` has both errors of the epoch with the least top-1 error, the last such epoch, as in the release's
+    imagenet/train.py.
     """
     best = min(reversed(records), key=itemgetter("top1_error"))
     return {
@@ -188,13 +188,13 @@ def read_metrics(path: Path) -> dict[str, Any]:
 
 
 def lock_folder(folder: Path) -> IO[str]:
-    """Lock a run's folder for this process, until the file returned is closed or the process ends in any way.
+    """Lock a run's folder for this process, until the returned file is closed or the process ends in any way.
 
-    Processes forked from this one, such as readers of images that outlive it, do not share a POSIX lock.
+    This is a POSIX lock: forked processes, such as readers of images that outlive this one, do not share it.
 
     Raises:
         InputError: another process has the folder.
-        RunError: the lock's file cannot be written.
+        RunError: the file of the lock cannot be written.
     """
     path, until_s = folder / ".lock", time.monotonic() + LOCK_WAIT_S
     try:
@@ -223,7 +223,7 @@ def holder_of(folder: Path) -> str | None:
 
 
 def _try_lock(file: IO[str], kind: int) -> bool:
-    """Lock a file; False if another process has locked it, which no process does on a file system without locks."""
+    """Lock a file, unless its file system has no locks. Returns False if another process has locked it."""
     try:
         fcntl.lockf(file, kind | fcntl.LOCK_NB)
     except (BlockingIOError, PermissionError):

@@ -1,4 +1,4 @@
-"""The training loop: an epoch is mixed batches, an evaluation, a line in the log, a checkpoint."""
+"""The training loop. An epoch is mixed batches, an evaluation, a line in the log, and a checkpoint."""
 
 from collections.abc import Callable
 from contextlib import closing
@@ -63,8 +63,11 @@ class Trainer:
             PreemptedError: a signal asked it to stop, and it has saved.
         """
         state, epochs = self.state, self.recipe.epochs
-        name = f"{self.log.config['name']} seed {self.seed}"
-        with preemption.deferred(), ProgressBar(name, epochs, self._epochs_done(), self.log.records) as bar:
+        name, epochs_done = (
+            f"{self.log.config['name']} seed {self.seed}",
+            state.epoch + state.steps_done / self._steps(),
+        )
+        with preemption.deferred(), ProgressBar(name, epochs, epochs_done) as bar:
             preemption.stop_if_asked()
             self.log.start()
             try:
@@ -92,7 +95,7 @@ class Trainer:
                 ) from stop
 
     def train_epoch(self, bar: ProgressBar) -> None:
-        """Train on all images once, from the step that the run had come to.
+        """Train on all images once, from the step that the run has reached.
 
         Seed, epoch and step determine what is random in a step, so a run goes on as if nothing had interrupted it.
         """
@@ -130,25 +133,21 @@ class Trainer:
                 state.sums.add(state.steps_done, loss, largest, logits, targets)
                 if state.steps_done % self.log_every == 0 or state.steps_done == steps:
                     self._check_finite()  # waits for the GPU
-                    bar.show_step(epoch + state.steps_done / steps, loss, steps * batch_size)
+                    bar.show_step(epoch + state.steps_done / steps, loss)
                 preemption.stop_if_asked()
-
-    def _epochs_done(self) -> float:
-        """2.5 in the middle of the third."""
-        return self.state.epoch + self.state.steps_done / self._steps()
 
     def _lr_of(self, step: int) -> float:
         """The learning rate of a step of the epoch under way, counted from 1."""
         return self.recipe.lr_at(self.state.epoch + (step - 1) / self._steps())
 
     def _steps(self) -> int:
-        """Of the epoch under way."""
+        """The number of steps of the epoch under way."""
         return self.data.steps(self.recipe.batch_size_at(self.state.epoch), self.recipe.drop_last)
 
     def _check_recipe(self) -> None:
-        """Raise `InputError`, before anything is written, on batches that an epoch cannot be made of."""
+        """Raise `InputError`, before anything is written, if the recipe's batches or views do not fit the data."""
         processes = distributed.world_size()
-        for batch_size in self.recipe.batch_sizes:
+        for batch_size in {self.recipe.batch_size_at(epoch) for epoch in range(self.recipe.epochs)}:
             require(
                 batch_size % processes == 0 and batch_size // processes >= 2,
                 f"a batch of {batch_size} does not give each of {processes} processes an equal share of 2 or more: "
@@ -162,14 +161,14 @@ class Trainer:
             self.data.check_view(**phase.get("view", {}))
 
     def _check_finite(self) -> None:
-        """Raise `RunError` where a loss or a gradient of this epoch was not finite."""
+        """Raise `RunError` if a loss or a gradient of this epoch was not finite."""
         step = self.state.sums.first_broken_step()
         if step > 0:
             where = f"step {step} of epoch {self.state.epoch}, learning rate {self._lr_of(step):g}"
             raise self._diverged(f"the loss or a gradient is not finite in {where}")
 
     def _check_weights(self) -> None:
-        """Raise `RunError`, alike on all processes, where what would be saved is not finite: the last step's doing."""
+        """Raise `RunError` on all processes if the weights are not finite on any, as the last step may make them."""
         tensors = [t for t in self.network.state_dict().values() if t.is_floating_point()]
         finite = bool(torch.stack([t.isfinite().all() for t in tensors]).all())
         if distributed.any_process(not finite):
@@ -183,7 +182,7 @@ class Trainer:
         return RunError(f"{what}; {kept}: start again with a lower recipe.lr and another name=")
 
     def _record(self) -> dict[str, Any]:
-        """The part of an epoch's log line that training fills."""
+        """The part of an epoch's record that training fills."""
         state, lr = self.state, self._lr_of(self.state.steps_done)
         return {"epoch": state.epoch, "lr": lr, **state.sums.means(), **self.mixer.pop_counts()}
 

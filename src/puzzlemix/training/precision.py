@@ -1,4 +1,4 @@
-"""The arithmetic of a run: precision, memory layout, kernels. It changes results by rounding only.
+"""The arithmetic of a run: its precision, memory layout and kernels. They change results by rounding only.
 
 `python -m benchmarks training` measures what each setting costs and gains.
 """
@@ -29,8 +29,8 @@ class Arithmetic:
         precision: of convolutions and matrix products in training: `fp32`; `tf32`, float32 with products of 10 bits of
             mantissa, on GPUs since Ampere; `bf16`, mixed precision by autocast. Weights, losses, batch norm statistics,
             evaluation and attacks are float32 in all three.
-        channels_last: keep the weights of convolutions, and so hidden states, with channels innermost, except on a CPU
-            in networks of too few channels for oneDNN.
+        channels_last: keep the weights of convolutions, and so hidden states, with channels innermost. Networks with
+            too few channels for oneDNN on a CPU are left as they are.
         compile: fuse kernels by torch.compile.
         fused: update all weights in one kernel.
         deterministic: use only kernels that give the same result in every run.
@@ -59,8 +59,8 @@ class Arithmetic:
     def prepare(self, network: nn.Module) -> None:
         """Apply the settings to this process and to a network, which is on its device already.
 
-        A network is compiled part by part, in place: so names in the state dict stay, and hooks on a part, such as
-        manifold mixup's on a stage, run between compiled code. Inside of compiled code they would not run.
+        A network is compiled part by part, in place. So names in the state dict stay, and hooks on a part, such as
+        manifold mixup's on a stage, run between compiled parts. Inside of compiled code they would not run.
         """
         compute_in_float32(self.deterministic)
         _keep_freed_memory()
@@ -73,18 +73,13 @@ class Arithmetic:
 
     @contextmanager
     def reduced(self, device: torch.device) -> Iterator[None]:
-        """Give forward and backward passes inside the run's precision; outside they are in float32."""
-        if self.precision == "bf16":
-            with torch.autocast(device.type, torch.bfloat16):
+        """Give the forward and backward passes inside the run's precision. Outside they are in float32."""
+        _allow_tf32(self.precision == "tf32")
+        try:
+            with torch.autocast(device.type, torch.bfloat16, enabled=self.precision == "bf16"):
                 yield
-        elif self.precision == "tf32":
-            _allow_tf32(True)
-            try:
-                yield
-            finally:
-                _allow_tf32(False)
-        else:
-            yield
+        finally:
+            _allow_tf32(False)
 
 
 def compute_in_float32(deterministic: bool = False) -> None:
@@ -110,9 +105,9 @@ def _keep_freed_memory() -> None:
 
 
 def _overruns_channels_last(network: nn.Module) -> bool:
-    """Whether a backward pass with channels innermost would write past its memory, by a fault of oneDNN (issue 6035).
+    """Whether a backward pass with channels innermost would write past its memory, by a bug of oneDNN (its issue 6035).
 
-    The fault is in strided 1 x 1 convolutions on a CPU with fewer channels than fill a vector; the process crashes or
+    The bug is in strided 1 x 1 convolutions on a CPU with fewer channels than fill a vector. The process crashes, or
     goes on with wrong numbers.
     """
     return any(

@@ -18,9 +18,9 @@ class Recipe:
     """A recipe of `configs/recipe/`.
 
     The learning rate is `lr`, times `lr_factor` from each milestone on. With `schedule="cosine"` it falls from `lr` to
-    0 along half a cosine (Loshchilov and Hutter, 2017, without restarts). With `phases` it is `lr` times a factor that
-    is interpolated linearly between the phase's `lr_points`, pairs (epoch, factor). The latter two change it at every
-    step. Each phase has `until_epoch` and `lr_points`; it may have a `batch_size` and a `view`, the way it cuts images.
+    0 along half a cosine (Loshchilov and Hutter, 2017, without restarts). With `phases` it is `lr` times a factor,
+    interpolated linearly between the phase's `lr_points`, pairs (epoch, factor). Both change it at every step. Each
+    phase has `until_epoch` and `lr_points`; it may have a `batch_size`, and a `view`: how images are cut.
     """
 
     epochs: int
@@ -67,17 +67,12 @@ class Recipe:
         """The phase that an epoch lies in; empty if the recipe has none."""
         return next((phase for phase in self.phases if epoch < phase["until_epoch"]), {})
 
-    @property
-    def batch_sizes(self) -> set[int]:
-        """All batch sizes that occur, of all processes together."""
-        return {self.batch_size_at(epoch) for epoch in range(self.epochs)}
-
     def batch_size_at(self, epoch: int) -> int:
         """The batch size in this epoch, of all processes together."""
         return self.phase(epoch).get("batch_size", self.batch_size)
 
     def view_at(self, epoch: int) -> Mapping[str, Any]:
-        """The way that this epoch cuts large training images; empty for the dataset's default."""
+        """How large training images are cut in this epoch; empty for the dataset's default."""
         return self.phase(epoch).get("view", {})
 
     def evaluates_after(self, epoch: int) -> bool:
@@ -85,7 +80,7 @@ class Recipe:
         return (epoch + 1) % self.evaluate_every_epochs == 0 or epoch >= self.epochs - 10
 
     def lr_at(self, epoch: float) -> float:
-        """The learning rate at a point of training, in epochs."""
+        """The learning rate at a point of training, in epochs from 0."""
         if self.schedule == "cosine":
             return self.lr * (1 + cos(pi * epoch / self.epochs)) / 2
         if not self.phases:

@@ -1,6 +1,5 @@
-"""The state of a run, all that changes while it trains, and the checkpoints from which it goes on exactly."""
+"""The state of a run, which is all that changes while it trains, and the checkpoints from which it goes on exactly."""
 
-import sys
 from collections.abc import Sequence
 from typing import Any
 
@@ -37,7 +36,7 @@ class EpochSums:
             loss: mean over its images, ().
             gradient_norm: (), not finite if the gradient of any parameter is not.
             logits: (V B, K), of V views; only the first view counts.
-            targets: (B, K); an answer is right by the share of the label that it hits.
+            targets: (B, K); the share of the label that an answer hits counts as right.
         """
         answers = logits[: len(targets)].argmax(1, keepdim=True)  # (B, 1)
         right = targets.gather(1, answers).sum()
@@ -61,13 +60,7 @@ class RunState:
     """A run at a point of its training, and its checkpoints `last.pt` and `previous.pt`.
 
     The order of the images, their augmentation, the mixer's draws and the learning rate are not in it: they follow from
-    the seed, the epoch and the step. bf16 needs no gradient scaler. The best epoch and the last ten are in the log.
-
-    Args:
-        network: on its device.
-        optimizer: of the network's parameters.
-        mixer: its counts are part of the state.
-        log: its records are part of the state.
+    the seed, the epoch and the step. The mixer's counts and the log's records are in it.
 
     Attributes:
         epoch: the epoch under way, from 0.
@@ -86,7 +79,7 @@ class RunState:
         self.epoch, self.steps_done, self.sums = self.epoch + 1, 0, EpochSums(self.device)
 
     def save(self) -> None:
-        """Write the checkpoint; every process calls this. Raises `RunError`, and leaves the old ones, if it cannot."""
+        """Write the checkpoint; every process calls this. Raises `RunError` if it cannot; the old ones stay then."""
         processes = distributed.gather(self._part_of_this_process())
         if distributed.is_main():
             content = {
@@ -120,18 +113,14 @@ class RunState:
             self._restore_this_process(content["processes"])
 
     def _load(self) -> dict[str, Any] | None:
-        """The content of the newest whole checkpoint; None if there is none. Newer damaged ones are put aside."""
+        """The content of the newest whole checkpoint; None if there is none."""
         newest = load_newest([self.log.checkpoint_path, self.log.previous_checkpoint_path])
         if newest is None:
             return None
-        path, content, damaged_paths = newest
+        path, content = newest
         self.log.check_config(content["config"], path)
         remedy = "a run cannot go on from it, delete it to train from the start"
         require("optimizer" in content, f"{path} holds weights alone, as kept in models/: {remedy}")
-        for damaged in damaged_paths:
-            aside = damaged.with_suffix(".damaged")
-            sys.stderr.write(f"warning: {damaged} is damaged: going on from {path}; it is now {aside.name}\n")
-            damaged.replace(aside)  # else the next save would keep it as the previous one, instead of the good one
         return content
 
     def _restore_optimizer(self, saved: dict[str, Any]) -> None:

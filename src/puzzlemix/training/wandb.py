@@ -13,10 +13,10 @@ from puzzlemix.training.log import STATISTICS
 
 
 class WandbRun:
-    """The writer of one page, which a run that goes on finds again.
+    """The writer of one page. A run that goes on writes to the same page.
 
     Args:
-        config: the resolved config; `logger.wandb` is wandb's mode, online or offline.
+        config: the resolved config; its `logger.wandb` is the mode, online or offline.
         config_hash: of the settings, so that another config has another page.
         folder: of the run.
     """

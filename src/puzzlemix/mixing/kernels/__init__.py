@@ -1,9 +1,9 @@
-"""Puzzle Mix's two solvers for a GPU, in Triton, which PyTorch brings along: those of `cut.py` and `transport.py`.
+"""The solvers of `cut.py` and `transport.py` for a GPU, in Triton, which comes with PyTorch.
 
-The host waits for neither. One program (a thread block) works on one image; what its threads share lies in scratch
-memory, small enough to stay in a cache. They go from step to step at barriers, and between two of those
-no place is read that another thread writes, or the order does not matter and the comment says so: whatever the order of
-threads, the result is one.
+Neither needs a host/device synchronisation. One program (thread block) works on one image. Its threads share scratch
+memory that is small enough for a cache. Barriers separate the steps: between two of them, no thread reads what another
+thread writes, except where a comment says that the order does not matter. So the result does not depend on the order of
+the threads.
 
-Without a GPU the kernels run in Triton's interpreter (TRITON_INTERPRET=1); their tests do that.
+Without a GPU the kernels run in Triton's interpreter (TRITON_INTERPRET=1), as they do in their tests.
 """

@@ -1,7 +1,7 @@
-"""The auction of `mixing/transport.py`, an image a program, without writing its costs down.
+"""The auction of `mixing/transport.py`, one program per image, without a stored cost matrix.
 
-Sources that lost bid again, some of them at a time, each looking at all targets. Targets then look at all bids. A bid
-carries over from round to round in one of two rows, so that no row is read and written at once.
+The sources that lost bid again, a tile of them at a time, and each looks at all targets. Then the targets look at all
+bids. Bids alternate between two rows from round to round, so that no row is read and written at once.
 """
 
 import torch
@@ -9,16 +9,14 @@ import triton
 import triton.language as tl
 from torch import Tensor
 
-TILE = 8192  # costs, or bids, looked at together
+TILE = 8192  # costs, or bids, in registers at once
 
 
 def plan_images(saliency: Tensor, visible: Tensor, move_cost: Tensor) -> Tensor:
-    """The plan of every image; arguments and result as `mixing.transport.transport_plan`'s.
+    """The plans of a batch. Arguments and result are those of `mixing.transport.transport_plan`, except:
 
     Args:
-        saliency: s (B, N_h, N_w).
-        visible: v (B, N_h, N_w) bool.
-        move_cost: (N_h, N_w), of moving by so many rows and columns, in the dtype of `saliency`.
+        move_cost: (N_h, N_w), the cost of a move by so many rows and columns, in the dtype of `saliency`.
     """
     batch, n_h, n_w = saliency.shape
     cells, rounds = n_h * n_w, max(n_h, n_w)
@@ -37,14 +35,14 @@ def plan_images(saliency: Tensor, visible: Tensor, move_cost: Tensor) -> Tensor:
 def _plan_images(
     saliency, visible, move_cost, bids, offers, plan, n_h, n_w, rounds, WIDTH: tl.constexpr, SOME: tl.constexpr
 ):  # fmt: skip
-    """All rounds of one image."""
+    """All rounds of the auction for one image."""
     image, cells = tl.program_id(0).to(tl.int64), n_h * n_w
     saliency += image * cells
     visible += image * cells
-    offers += image * 2 * cells  # (2, cells), of each source what its bid costs, before a round and after it
-    winner = bids + image * (3 + rounds) * cells  # (cells,), of each target the source, -1 for none
-    bids = winner + cells  # (2, cells), of each source the target
-    lost = bids + 2 * cells  # (rounds, cells), the target that a source lost in that round, -1 for none
+    offers += image * 2 * cells  # (2, cells), the cost of each source's bid, before and after a round
+    winner = bids + image * (3 + rounds) * cells  # (cells,), the source of each target, -1 for none
+    bids = winner + cells  # (2, cells), the target of each source
+    lost = bids + 2 * cells  # (rounds, cells), the target that each source lost in a round, -1 for none
     for start in range(0, cells, SOME):
         i = start + tl.arange(0, SOME)
         target, cost = _cheapest_targets(i, saliency, visible, move_cost, lost, 0, n_h, n_w, WIDTH, SOME)
@@ -62,7 +60,7 @@ def _plan_images(
             offer = tl.load(offers + here + i, inside, other=0)
             loses = inside & (tl.load(winner + bid, inside, other=0) != i)
             tl.store(lost + turn * cells + i, tl.where(loses, bid, -1), inside)
-            tl.debug_barrier()  # the targets just lost are read again below
+            tl.debug_barrier()  # the stores to `lost` must be visible to the loads below
             if tl.sum(loses.to(tl.int32)) > 0:
                 target, cost = _cheapest_targets(
                     i, saliency, visible, move_cost, lost, turn + 1, n_h, n_w, WIDTH, SOME
@@ -85,7 +83,7 @@ def _plan_images(
 def _cheapest_targets(
     i, saliency, visible, move_cost, lost, turns, n_h, n_w, WIDTH: tl.constexpr, SOME: tl.constexpr
 ):  # fmt: skip
-    """Where sources i (SOME,) bid and what that costs: the lowest cost, of equal ones the lowest cell."""
+    """The targets on which sources i (SOME,) bid, and their costs: the lowest cost, then the lowest index."""
     cells = n_h * n_w
     j = tl.arange(0, WIDTH)
     rows, columns = tl.abs(i[:, None] // n_w - j[None, :] // n_w), tl.abs(i[:, None] % n_w - j[None, :] % n_w)
@@ -103,7 +101,7 @@ def _cheapest_targets(
 
 @triton.jit
 def _choose_winners(bids, offers, winner, cells, WIDTH: tl.constexpr, SOME: tl.constexpr):
-    """Every target's cheapest bidder, the lowest source of equal ones; -1 where nobody bids."""
+    """Fill `winner` with each target's cheapest bidder, among equal ones the lowest index; -1 if nobody bids."""
     tl.debug_barrier()
     i = tl.arange(0, WIDTH)
     bid = tl.load(bids + i, i < cells, other=-1)
