@@ -119,7 +119,7 @@ def test_mixing_parameters_are_the_releases():
     assert compose("experiment=tiny_imagenet_preactresnet18_cutmix").mixup.alpha == 0.2
 
 
-NEED_CLIPPED = {"augmix", "pgd_training", "puzzlemix_adversarial", "puzzlemix_augmix", "puzzlemix_pgd"}
+NEED_CLIPPED = {"augmix", "pgd_training", "puzzlemix_adversarial", "puzzlemix_aug", "puzzlemix_pgd"}
 
 
 @pytest.mark.parametrize("mixup", sorted(path.stem for path in (CONFIGS / "mixup").glob("*.yaml")))

@@ -17,7 +17,7 @@ pytestmark = [
     pytest.mark.skipif(not torch.cuda.is_available(), reason="no GPU"),
     pytest.mark.skipif(os.environ["TRITON_INTERPRET"] != "0", reason="kernels are interpreted: TRITON_INTERPRET=0"),
 ]
-METHODS = ["vanilla", "input", "manifold", "cutmix", "puzzlemix", "puzzlemix_adversarial", "augmix", "puzzlemix_augmix"]
+METHODS = ["vanilla", "input", "manifold", "cutmix", "puzzlemix", "puzzlemix_adversarial", "augmix", "puzzlemix_aug"]
 METHODS += ["pgd_training", "puzzlemix_pgd"]
 
 

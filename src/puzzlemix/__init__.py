@@ -6,6 +6,7 @@ Importing this needs torch and numpy only.
 from puzzlemix import evaluation, networks
 from puzzlemix.mixing import (
     Augmentation,
+    AugmentedPuzzleMix,
     AugMix,
     CutMix,
     InputMixup,
@@ -13,7 +14,6 @@ from puzzlemix.mixing import (
     Mixer,
     PGDTraining,
     Puzzle,
-    PuzzleAugMix,
     PuzzleMix,
     PuzzlePGD,
     puzzle_mix,
@@ -22,13 +22,13 @@ from puzzlemix.mixing import (
 __all__ = [
     "AugMix",
     "Augmentation",
+    "AugmentedPuzzleMix",
     "CutMix",
     "InputMixup",
     "ManifoldMixup",
     "Mixer",
     "PGDTraining",
     "Puzzle",
-    "PuzzleAugMix",
     "PuzzleMix",
     "PuzzlePGD",
     "evaluation",

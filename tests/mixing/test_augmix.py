@@ -8,7 +8,7 @@ import torch
 from test_operations import by_pillow
 
 from benchmarks.photographs import crops
-from puzzlemix import Augmentation, AugMix, PuzzleAugMix, PuzzleMix
+from puzzlemix import Augmentation, AugmentedPuzzleMix, AugMix, PuzzleMix
 from puzzlemix.mixing.augmix import NONE, OPERATIONS
 from puzzlemix.mixing.draws import Draws
 from puzzlemix.mixing.losses import LOSSES
@@ -100,9 +100,8 @@ def test_a_parameter_out_of_range_is_named(bad):
 # --- the method ---
 
 
-@pytest.mark.parametrize("method", [AugMix, PuzzleAugMix])
-def test_views_follow_the_images_and_differ(network, images, labels, method):
-    fed, targets = method(num_classes=K)(network, images, labels)
+def test_views_follow_the_images_and_differ(network, images, labels):
+    fed, targets = AugMix(num_classes=K)(network, images, labels)
     first, second, third = fed.unflatten(0, (3, -1))
     assert targets.shape == (8, K)
     assert fed.min() >= 0
@@ -117,25 +116,35 @@ def test_the_first_views_are_the_images(network, images, labels):
     assert torch.equal(targets, torch.eye(K)[labels])
 
 
-def test_of_puzzle_mix_the_views_are_of_the_mixed_images(network, images, labels):
+def test_puzzle_mix_is_of_images_that_were_augmented_once(network, images, labels):
     given = {"lam": 0.4, "partner": torch.arange(8).roll(1), "blocks": 4}
-    mixed, targets = PuzzleMix(num_classes=K)(network, images, labels, **given)
-    mixer = PuzzleAugMix(num_classes=K)
-    mixer.draws.seed(5)
-    fed, targets_of_views = mixer(network, images, labels, **given)
-    assert torch.equal(fed[:8], mixed)
-    assert torch.equal(targets_of_views, targets)
-    again = PuzzleAugMix(num_classes=K)
-    again.draws.seed(5)
-    again.draws.coin(1.0)
-    again.draw(images, given)
-    views = again.augmentation(mixed.repeat(2, 1, 1, 1), again.augmentation.draw(16, again.draws))
-    assert torch.equal(fed[8:], views)
+    mixer = AugmentedPuzzleMix(num_classes=K)
+    chains = mixer.augmentation.draw(8, seeded())
+    mixed, targets = mixer(network, images, labels, **given, chains=chains)
+    augmented = Augmentation()(images, chains)
+    wanted, wanted_targets = PuzzleMix(num_classes=K)(network, augmented, labels, **given)  # with their saliency
+    assert torch.equal(mixed, wanted)
+    assert torch.equal(targets, wanted_targets)
+    assert not torch.equal(mixed, PuzzleMix(num_classes=K)(network, images, labels, **given)[0])
+    for loss in LOSSES.values():  # no divergence
+        assert torch.equal(mixer.loss(loss, mixed.flatten(1)[:, :K], targets), loss(mixed.flatten(1)[:, :K], targets))
+
+
+def test_puzzle_mix_evaluates_the_network_once_more_and_augmix_twice(network, images, labels):
+    seen = []
+    hook = network.register_forward_hook(lambda module, inputs, output: seen.append(len(inputs[0])))
+    counts = {}
+    for method in (AugMix, AugmentedPuzzleMix, PuzzleMix):
+        seen.clear()
+        mixed, _ = method(num_classes=K)(network, images, labels)
+        network(mixed)
+        counts[method] = sum(seen) // len(images)
+    hook.remove()
+    assert counts == {AugMix: 3, AugmentedPuzzleMix: 2, PuzzleMix: 2}
 
 
 @pytest.mark.parametrize(("loss", "scale"), [("soft_cross_entropy", 1.0), ("bce_on_softmax", 2 / K)])
-@pytest.mark.parametrize("method", [AugMix, PuzzleAugMix])
-def test_the_loss_has_the_divergence_of_the_three_answers(method, loss, scale):
+def test_the_loss_has_the_divergence_of_the_three_answers(loss, scale):
     """`augmix/cifar.py`: 12 times the mean of three KL divergences from the mean prediction, written with `math`."""
     logits, targets = 2 * torch.randn(12, K), torch.rand(4, K).softmax(1)
     answers = logits.softmax(1).view(3, 4, K).tolist()
@@ -144,9 +153,9 @@ def test_the_loss_has_the_divergence_of_the_three_answers(method, loss, scale):
         mean = [max(sum(view[i][k] for view in answers) / 3, 1e-7) for k in range(K)]
         for view in answers:
             divergence += sum(p * (math.log(p) - math.log(q)) for p, q in zip(view[i], mean, strict=True)) / (3 * 4)
-    ours = method(num_classes=K, loss=loss).loss(LOSSES[loss], logits, targets)
+    ours = AugMix(num_classes=K, loss=loss).loss(LOSSES[loss], logits, targets)
     assert ours.item() == pytest.approx(LOSSES[loss](logits[:4], targets).item() + 12 * scale * divergence, rel=1e-5)
-    without = method(num_classes=K, loss=loss, coefficient=0.0).loss(LOSSES[loss], logits, targets)
+    without = AugMix(num_classes=K, loss=loss, coefficient=0.0).loss(LOSSES[loss], logits, targets)
     assert torch.equal(without, LOSSES[loss](logits[:4], targets))
 
 
@@ -160,13 +169,13 @@ def test_draws_follow_from_the_seed(network, images, labels):
     assert not torch.equal(fed(1), fed(2))
 
 
-@pytest.mark.parametrize("method", [AugMix, PuzzleAugMix])
+@pytest.mark.parametrize("method", [AugMix, AugmentedPuzzleMix])
 def test_images_that_are_not_pixels_are_named(network, images, labels, method):
     for other in (255 * images, images - 0.5):
         with pytest.raises(InputError, match=r"images must be pixels in \[0, 1\]"):
             method(num_classes=K)(network, other, labels)
     with pytest.raises(InputError, match="normalise in the model"):
-        PuzzleAugMix(num_classes=K, mean=[0.5], std=[0.5])
+        AugmentedPuzzleMix(num_classes=K, mean=[0.5], std=[0.5])
 
 
 @pytest.mark.parametrize("channels", [1, 2, 4])
@@ -179,8 +188,17 @@ def test_any_number_of_channels_will_do(images, channels):
     torch.testing.assert_close(augmented, torch.cat(alone, 1))
 
 
-@pytest.mark.parametrize("bad", [{"coefficient": -1}, {"coefficient": "12"}, {"loss": "mse"}, {"augmentation": "abc"}])
-@pytest.mark.parametrize("method", [AugMix, PuzzleAugMix])
-def test_a_term_that_cannot_be_is_named(method, bad):
+@pytest.mark.parametrize(
+    ("method", "bad"),
+    [
+        (AugMix, {"coefficient": -1}),
+        (AugMix, {"coefficient": "12"}),
+        (AugMix, {"loss": "mse"}),
+        (AugMix, {"augmentation": "abc"}),
+        (AugmentedPuzzleMix, {"augmentation": "abc"}),
+        (AugmentedPuzzleMix, {"loss": "mse"}),
+    ],
+)
+def test_a_parameter_that_cannot_be_is_named(method, bad):
     with pytest.raises(InputError, match=next(iter(bad))):
         method(num_classes=K, **bad)

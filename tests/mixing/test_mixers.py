@@ -8,15 +8,25 @@ import torch
 from torch._subclasses.fake_tensor import DataDependentOutputException, FakeTensorMode
 from torch.utils._python_dispatch import TorchDispatchMode
 
-from puzzlemix import AugMix, CutMix, InputMixup, ManifoldMixup, Mixer, PGDTraining, PuzzleAugMix, PuzzleMix, PuzzlePGD
+from puzzlemix import (
+    AugmentedPuzzleMix,
+    AugMix,
+    CutMix,
+    InputMixup,
+    ManifoldMixup,
+    Mixer,
+    PGDTraining,
+    PuzzleMix,
+    PuzzlePGD,
+)
 from puzzlemix.mixing.puzzle import puzzle_mix
 from puzzlemix.networks import preactresnet18
 from puzzlemix.runtime.errors import InputError
 
 K = 5
 METHODS = {"vanilla": Mixer, "input": InputMixup, "manifold": ManifoldMixup, "cutmix": CutMix, "puzzle": PuzzleMix}
-WITH_MORE = {**METHODS, "augmix": AugMix, "puzzle_augmix": PuzzleAugMix, "pgd": PGDTraining, "puzzle_pgd": PuzzlePGD}
-IN_0_TO_1 = ("augmix", "puzzle_augmix", "pgd", "puzzle_pgd")  # they augment or attack
+WITH_MORE = {**METHODS, "augmix": AugMix, "puzzle_aug": AugmentedPuzzleMix, "pgd": PGDTraining, "puzzle_pgd": PuzzlePGD}
+IN_0_TO_1 = ("augmix", "puzzle_aug", "pgd", "puzzle_pgd")  # they augment or attack
 MIXING = [name for name in METHODS if name != "vanilla"]
 # Enough to repeat a method's mixing; CutMix's box lies within the image.
 GIVEN = {"input": {}, "manifold": {"layer": 0}, "cutmix": {"centre": (7.6, 8.3)}, "puzzle": {"blocks": 4}}

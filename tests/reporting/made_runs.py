@@ -45,7 +45,8 @@ def write_log(folder):
     """A log of as many epochs as the metrics have, from which their errors follow."""
     log, metrics = folder / "log.jsonl", json.loads((folder / "metrics.json").read_text())
     old, epochs = [json.loads(line) for line in log.read_text().splitlines()], metrics["epochs"]
-    if len(old) == epochs and summary(old).items() <= metrics.items() or set(metrics["top1_error"]) != set(STATISTICS):
+    agrees = len(old) == epochs and summary(old).items() <= metrics.items()
+    if agrees or set(metrics["top1_error"]) != set(STATISTICS):
         return  # it agrees, or no log could
     first = old[0]
     records = [first | {"epoch": epoch} for epoch in range(epochs)]

@@ -1,6 +1,6 @@
 """Mixing methods, which all follow the contract of `base.Mixer`."""
 
-from puzzlemix.mixing.augmix import Augmentation, AugMix, PuzzleAugMix
+from puzzlemix.mixing.augmix import Augmentation, AugmentedPuzzleMix, AugMix
 from puzzlemix.mixing.base import Mixer
 from puzzlemix.mixing.cutmix import CutMix
 from puzzlemix.mixing.input_mixup import InputMixup
@@ -11,13 +11,13 @@ from puzzlemix.mixing.puzzle import Puzzle, PuzzleMix, puzzle_mix
 __all__ = [
     "AugMix",
     "Augmentation",
+    "AugmentedPuzzleMix",
     "CutMix",
     "InputMixup",
     "ManifoldMixup",
     "Mixer",
     "PGDTraining",
     "Puzzle",
-    "PuzzleAugMix",
     "PuzzleMix",
     "PuzzlePGD",
     "puzzle_mix",

@@ -9,8 +9,7 @@ no corruption of ImageNet-C; `level` is the strength, in tenths of the strongest
 which that code calls: from torchvision where it does the same to a whole batch, else in plain torch.
 """
 
-from __future__ import annotations
-
+from collections.abc import Mapping
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -31,88 +30,6 @@ LEVELS = 10
 PIXELWISE = ("autocontrast", "equalize", "posterize", "solarize")
 GEOMETRIC = ("rotate", "shear_x", "shear_y", "translate_x", "translate_y")
 OPERATIONS = PIXELWISE + GEOMETRIC
-
-
-class _WithViews(Mixer):
-    """A mix-in class, to be named before another method: it appends two augmented views and adds a term to the loss."""
-
-    overshoot = 0.0
-    augmentation: Augmentation
-    weight: float
-
-    def _add_views(self, augmentation: Augmentation | None, coefficient: float, loss: str) -> None:
-        require_number("coefficient", coefficient)
-        require_choice("loss", loss, LOSSES)
-        self.augmentation = Augmentation() if augmentation is None else augmentation
-        given, fits = type(augmentation).__name__, isinstance(self.augmentation, Augmentation)
-        require(fits, f"augmentation must be an Augmentation, or None for the paper's, not {given}")
-        self.weight = coefficient * weight_of_cross_entropy(loss, self.num_classes)
-
-    def __call__(self, model: nn.Module, images: Tensor, labels: Tensor, **given: Any) -> tuple[Tensor, Tensor]:
-        """See `Mixer`. The images come back with two augmented views of each appended, (3 B, C, H, W)."""
-        mixed, targets = super().__call__(model, images, labels, **given)
-        repeated = mixed.repeat(VIEWS - 1, 1, 1, 1)
-        with torch.no_grad():
-            views = self.augmentation(repeated, self.augmentation.draw(len(repeated), self.draws))
-        return torch.cat([mixed, views]), targets
-
-    def loss(self, criterion: Loss, logits: Tensor, targets: Tensor) -> Tensor:
-        """The loss of the first views, plus the weighted Jensen-Shannon divergence of the predictions for all views."""
-        views = logits.unflatten(0, (VIEWS, -1))  # (3, B, K)
-        return criterion(views[0], targets) + self.weight * jensen_shannon(views)
-
-
-class AugMix(_WithViews, Mixer):
-    """AugMix: the loss of the image, and a term that penalises different predictions for it and two augmented views.
-
-    Args:
-        augmentation: makes the views; None for the paper's: severity 3, width 3, depth -1, alpha 1.
-        coefficient: weight of the term, the mean KL divergence of the three predictions from their mean, next to a
-            cross-entropy.
-        loss: name in `losses.LOSSES` of the loss on the images, which sets the scale of the term.
-        num_classes: K of the targets.
-
-    Source: Algorithm 1 of the AugMix paper and its code, which adds 12 times the mean of the three divergences to a
-    cross-entropy. With BCE on softmax, Puzzle Mix's loss on CIFAR, we assume that the term is scaled in the same way as
-    the release scales the cross-entropy on unmixed images.
-    """
-
-    def __init__(
-        self,
-        augmentation: Augmentation | None = None,
-        coefficient: float = 12.0,
-        *,
-        num_classes: int,
-        loss: str = "bce_on_softmax",
-    ):
-        super().__init__(num_classes=num_classes)
-        self._add_views(augmentation, coefficient, loss)
-
-
-class PuzzleAugMix(_WithViews, PuzzleMix):
-    """Puzzle Mix with AugMix, as in Table 7 of the Puzzle Mix paper, for which no code was released.
-
-    No source says how the two are combined. We assume that the batch is mixed first, with the saliency of images that
-    are not augmented, and that AugMix's three views are views of the mixed images. The targets then belong to the mixed
-    image, and the term makes the three predictions agree.
-
-    Args:
-        augmentation, coefficient: see `AugMix`.
-        loss: see both.
-        **options: those of `PuzzleMix`.
-    """
-
-    def __init__(
-        self,
-        augmentation: Augmentation | None = None,
-        coefficient: float = 12.0,
-        *,
-        loss: str = "bce_on_softmax",
-        **options: Any,
-    ):
-        super().__init__(loss=loss, **options)
-        require(self.mean is None, "views are of pixels in [0, 1]: normalise in the model, without mean= and std=")
-        self._add_views(augmentation, coefficient, loss)
 
 
 class Chains(NamedTuple):
@@ -170,6 +87,88 @@ class Augmentation:
         weighted = ends.unflatten(0, (-1, self.width)) * (weight / 255)[:, :, None, None, None]  # (N, width, C, H, W)
         share = share[:, None, None, None]  # (N, 1, 1, 1)
         return (1 - share) * images + share * weighted.sum(1)
+
+
+class AugMix(Mixer):
+    """AugMix: the loss of the image, and a term that penalises different predictions for it and two augmented views.
+
+    Args:
+        augmentation: makes the views; None for the paper's: severity 3, width 3, depth -1, alpha 1.
+        coefficient: weight of the term, the mean KL divergence of the three predictions from their mean, next to a
+            cross-entropy.
+        loss: name in `losses.LOSSES` of the loss on the images, which sets the scale of the term.
+        num_classes: K of the targets.
+
+    Source: Algorithm 1 of the AugMix paper and its code, which adds 12 times the mean of the three divergences to a
+    cross-entropy. With BCE on softmax, Puzzle Mix's loss on CIFAR, we assume that the term is scaled in the same way as
+    the release scales the cross-entropy on unmixed images.
+    """
+
+    overshoot = 0.0
+
+    def __init__(
+        self,
+        augmentation: Augmentation | None = None,
+        coefficient: float = 12.0,
+        *,
+        num_classes: int,
+        loss: str = "bce_on_softmax",
+    ):
+        super().__init__(num_classes=num_classes)
+        require_number("coefficient", coefficient)
+        require_choice("loss", loss, LOSSES)
+        self.augmentation = _checked(augmentation)
+        self.weight = coefficient * weight_of_cross_entropy(loss, num_classes)
+
+    def __call__(self, model: nn.Module, images: Tensor, labels: Tensor, **given: Any) -> tuple[Tensor, Tensor]:
+        """See `Mixer`. The images come back with two augmented views of each appended, (3 B, C, H, W)."""
+        images, targets = super().__call__(model, images, labels, **given)
+        repeated = images.repeat(VIEWS - 1, 1, 1, 1)
+        with torch.no_grad():
+            views = self.augmentation(repeated, self.augmentation.draw(len(repeated), self.draws))
+        return torch.cat([images, views]), targets
+
+    def loss(self, criterion: Loss, logits: Tensor, targets: Tensor) -> Tensor:
+        """The loss of the first views, plus the weighted Jensen-Shannon divergence of the predictions for all views."""
+        views = logits.unflatten(0, (VIEWS, -1))  # (3, B, K)
+        return criterion(views[0], targets) + self.weight * jensen_shannon(views)
+
+
+class AugmentedPuzzleMix(PuzzleMix):
+    """Puzzle Mix between images that AugMix has augmented once, *Puzzle Mix (aug)* in Table 6 of the Puzzle Mix paper.
+
+    It has no divergence term. The saliency is that of the augmented images, one evaluation of the network in addition
+    to the training pass; AugMix needs two. No code was released.
+
+    Args:
+        augmentation: see `AugMix`.
+        **options: those of `PuzzleMix`.
+    """
+
+    given_names = (*PuzzleMix.given_names, "chains")
+    overshoot = 0.0
+
+    def __init__(self, augmentation: Augmentation | None = None, **options: Any):
+        super().__init__(**options)
+        require(self.mean is None, "AugMix needs pixels in [0, 1]: normalise in the model, without mean= and std=")
+        self.augmentation = _checked(augmentation)
+
+    def draw(self, images: Tensor, given: Mapping[str, Any]) -> dict[str, Any]:
+        """Also `chains`, what AugMix does to each image of this process."""
+        return super().draw(images, given) | {"chains": self.augmentation.draw(len(images), self.draws)}
+
+    def mix(self, model: nn.Module, images: Tensor, labels: Tensor, drawn: Mapping[str, Any]) -> tuple[Tensor, Tensor]:
+        """Puzzle Mix of the augmented images, (B, C, H, W), and targets (B, K)."""
+        with torch.no_grad():
+            augmented = self.augmentation(images, drawn["chains"])
+        return super().mix(model, augmented, labels, drawn)
+
+
+def _checked(augmentation: Augmentation | None) -> Augmentation:
+    """The augmentation, by default the paper's; raises `InputError` if it is something else."""
+    fits = augmentation is None or isinstance(augmentation, Augmentation)
+    require(fits, f"augmentation must be an Augmentation, or None for the paper's, not {type(augmentation).__name__}")
+    return augmentation or Augmentation()
 
 
 def apply(images: Tensor, operation: np.ndarray, level: np.ndarray, sign: np.ndarray) -> Tensor:
