@@ -93,6 +93,9 @@ RECIPES = {  # epochs, lr, milestones: the rows of the release's README commands
     "tiny_imagenet_preactresnet18_puzzlemix": (1200, 0.2, [600, 900]),
     "tiny_imagenet_preactresnet18_puzzlemix_adversarial_half": (600, 0.2, [300, 450]),
     "imagenet_resnet50_puzzlemix_300": (300, 0.1, [75, 150, 225]),
+    "cifar100_wrn28_10_puzzlemix_adversarial_half": (200, 0.2, [120, 170]),
+    "cifar100_preactresnet18_puzzlemix_300": (300, 0.2, [100, 200]),  # of SAGE
+    "cifar100_wrn16_8_vanilla_300": (300, 0.2, [100, 200]),
 }
 
 
@@ -117,6 +120,27 @@ def test_mixing_parameters_are_the_releases():
     }
     assert alphas == {"input": 1.0, "manifold": 2.0, "cutmix": 1.0}
     assert compose("experiment=tiny_imagenet_preactresnet18_cutmix").mixup.alpha == 0.2
+
+
+def test_ablations_are_those_of_tables_6_to_8():
+    wrn = {name: compose(f"experiment=cifar100_wrn28_10_puzzlemix{name}").mixup for name in ("", "_adversarial")}
+    changed = {
+        "_binary": ("", {"n_labels": 2}),
+        "_mask_only": ("", {"transport": False}),
+        "_adversarial_no_decay": ("_adversarial", {"adv_decay": False}),
+        "_adversarial_shared_coin": ("_adversarial", {"adv_shared_coin": True}),
+    }
+    for name, (base, options) in changed.items():
+        mixup = compose(f"experiment=cifar100_wrn28_10_puzzlemix{name}").mixup
+        assert {key: value for key, value in mixup.items() if value != wrn[base][key]} == options
+    aug = compose("experiment=cifar100_wrn28_10_puzzlemix_aug").mixup
+    assert aug._target_ == "puzzlemix.mixing.AugmentedPuzzleMix"
+    assert {**aug.augmentation}.items() >= {"severity": 3, "width": 3, "depth": -1, "alpha": 1.0}.items()
+
+
+def test_tiny_imagenet_is_attacked_with_the_papers_fgsm():
+    for path in (CONFIGS / "experiment").glob("tiny_imagenet_*.yaml"):
+        assert {"fgsm4", "fgsm8", "pgd7_eps8"} <= set(compose(f"experiment={path.stem}").attack)
 
 
 NEED_CLIPPED = {"augmix", "pgd_training", "puzzlemix_adversarial", "puzzlemix_aug", "puzzlemix_pgd"}

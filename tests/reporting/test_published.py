@@ -65,6 +65,16 @@ def test_settings_that_were_edited_are_refused(tmp_path):
             read_settings(path)
 
 
+def test_the_head_of_an_experiment_has_the_numbers_of_its_row():
+    for name, table in read().items():
+        for row in table.rows:
+            if "table" in name and row.experiment:
+                head = (EXPERIMENTS / f"{row.experiment}.yaml").read_text().partition("defaults:")[0]
+                missing = [number for number in row.numbers.values() if f"{number} %" not in head]
+                assert missing == (["20.45"] if (name, row.label) == ("table6", "AugMix") else [])  # Table 2: 20.44
+                assert all({"recipe.epochs": "epochs", "mixup.alpha": "alpha"}[key] in head for key in row.not_stated)
+
+
 def test_a_sweep_has_the_rows_of_its_table():
     tables = read()
     for path in (EXPERIMENTS.parent / "sweep").glob("*table*.yaml"):
