@@ -9,7 +9,6 @@ from typing import Any
 import wandb
 
 from puzzlemix.runtime.nested import flatten
-from puzzlemix.training.log import STATISTICS
 
 
 class WandbRun:
@@ -47,11 +46,12 @@ class WandbRun:
         """Add the results, as a summary and as a table, and the checkpoint, as an artifact, and close the page."""
         self._run.summary.update(flatten(metrics, "/"))
         errors = {key: value for key, value in metrics.items() if key.endswith("_error")}
+        statistics = [*metrics["top1_error"]]  # such as median10
         rows = [
-            [name, *(value.get(key) if isinstance(value, Mapping) else value for key in STATISTICS)]
+            [name, *(value.get(key) if isinstance(value, Mapping) else value for key in statistics)]
             for name, value in errors.items()
         ]
-        self._run.log({"results": wandb.Table(columns=["error", *STATISTICS], data=rows)}, step=metrics["epochs"])
+        self._run.log({"results": wandb.Table(columns=["error", *statistics], data=rows)}, step=metrics["epochs"])
         artifact = wandb.Artifact(self._name[:128], type="model", metadata=dict(metrics))
         artifact.add_file(str(checkpoint))
         self._run.log_artifact(artifact)
