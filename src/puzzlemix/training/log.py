@@ -174,7 +174,7 @@ def summary(records: Sequence[Mapping[str, Any]]) -> dict[str, dict[str, float]]
     """
     best = min(reversed(records), key=itemgetter("top1_error"))
     return {
-        key: {"last": records[-1][key], "median10": median(r[key] for r in records[-10:]), "best": best[key]}
+        key: {"median10": median(r[key] for r in records[-10:]), "last": records[-1][key], "best": best[key]}
         for key in ("top1_error", "top5_error")
     }
 
