@@ -74,7 +74,7 @@ def test_a_recipe_may_evaluate_seldom_and_always_evaluates_the_last_ten_epochs(t
     errors = [record["top1_error"] for record in wanted if "top1_error" in record]
     summary = {"last": errors[-1], "median10": median(errors[-10:]), "best": min(errors)}
     assert json.loads((seldom / "metrics.json").read_text())["top1_error"] == summary
-    assert find_runs(seldom.parents[1]).problems == []
+    assert all("its weights are those of" in problem for problem in find_runs(seldom.parents[1]).problems)
 
 
 class HalfFrozen(nn.Module):
