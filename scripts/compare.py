@@ -16,9 +16,8 @@ from puzzlemix.cli.script import commands, script, warn
 from puzzlemix.reporting.compare import results_of, tables_named
 from puzzlemix.reporting.measures import TOP1
 from puzzlemix.reporting.run_tables import listing, run_tables
-from puzzlemix.reporting.runs import find_runs, short_commit
+from puzzlemix.reporting.runs import find_runs
 from puzzlemix.reporting.tables import FORMATS, print_tables
-from puzzlemix.runtime.environment import git_commit
 from puzzlemix.runtime.errors import nearest, require
 from puzzlemix.runtime.files import output_file, write_text
 from startup import ROOT
@@ -30,9 +29,10 @@ def compare(config: DictConfig) -> None:
     output = None if config["output"] is None else output_file(config["output"], None, FORMATS)
     results = results_of(config, ROOT)
     warn(results.problems)
-    print_tables(tables_named(results, config["table"], short_commit(git_commit())))
+    tables = tables_named(results, config["table"])
+    print_tables(tables)
     if output is not None:
-        write_text(output, FORMATS[output.suffix.lower()](tables_named(results, config["table"])))
+        write_text(output, FORMATS[output.suffix.lower()](tables))
         print(output)
 
 

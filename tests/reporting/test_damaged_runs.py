@@ -50,7 +50,7 @@ def compare(folder):
     assert folder.with_name("seed1") in [run.folder for run in runs]
     assert folder in [run.folder for run in runs] or any(str(folder) in problem for problem in problems)
     tables = [listing(runs, {}, sort) for sort in COLUMNS]
-    tables += tables_named(results_of(folder.parent), "*", "abc") if runs else []
+    tables += tables_named(results_of(folder.parent), "*") if runs else []
     text = "".join(as_text(tables) for as_text in FORMATS.values())
     assert all(sign.isprintable() or sign == "\n" for sign in text)
     return runs, problems

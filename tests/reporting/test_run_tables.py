@@ -4,6 +4,7 @@ import csv
 import io
 import json
 import re
+import shutil
 from statistics import mean, stdev
 
 import pytest
@@ -35,7 +36,7 @@ def test_the_script_writes_what_the_runs_say(runs, script, tmp_path, capsys):
         script("compare", DIGITS, f"results_dir={runs}", f"output={output}", f"published={PAPER}")
     told = capsys.readouterr()
     assert all(value in told.out for value in wanted)
-    assert "vanilla seed 0: of commit 0123456, this code is" in told.out
+    assert "vanilla seed 0: of commit 0123456" in told.out
     assert "vanilla/seed1/metrics.json is damaged: delete it" in told.err
     header, row, _, empty, *of_seconds = csv.reader(io.StringIO((tmp_path / "table.csv").read_text()))
     assert (empty, len(of_seconds)) == ([], 3)  # a header, and a row of each method
@@ -45,7 +46,7 @@ def test_the_script_writes_what_the_runs_say(runs, script, tmp_path, capsys):
     assert rf"puzzlemix & 2 & 2 & {' & '.join(wanted)} &".replace("±", r"$\pm$") in (tmp_path / "table.tex").read_text()
 
 
-def test_a_table_that_is_written_names_commits_and_machines_whatever_code_writes_it(runs, script, tmp_path):
+def test_a_table_names_commits_and_machines(runs, script, tmp_path):
     for folder in (run_of(runs), run_of(runs, seed=1)):
         change(folder / "metrics.json", git_commit="0123456789")
     machine = json.loads((run_of(runs) / "metrics.json").read_text())["machine"]
@@ -54,9 +55,9 @@ def test_a_table_that_is_written_names_commits_and_machines_whatever_code_writes
     text = (tmp_path / "table.md").read_text()
     puzzles = [f"puzzlemix seed {seed}" for seed in (0, 1)]
     assert f"- {', '.join(puzzles)}: of commit 0123456\n" in text
-    assert f"- {puzzles[0]}: on NVIDIA H100, torch {torch.__version__}\n" in text
-    processor = f"{machine['processor']}, {machine['cores']} cores, {torch.get_num_threads()} thread(s)"
-    assert f": on {processor}, torch {torch.__version__}\n" in text
+    assert f"- {puzzles[0]}: on NVIDIA H100, processes 1, torch {torch.__version__}\n" in text
+    where = f"{machine['processor']}, cores {machine['cores']}, threads {torch.get_num_threads()}"
+    assert f": on {where}, processes 1, torch {torch.__version__}\n" in text
 
 
 def test_a_table_says_what_is_alike_in_its_rows(runs, hydra_configs):
@@ -173,8 +174,27 @@ def test_two_rows_do_not_look_the_same(runs, hydra_configs):
     assert [row[0] for row in errors.rows] == ["digits_preactresnet18_narrow_puzzlemix", "puzzlemix"]
 
 
-def test_runs_of_several_numbers_of_processes_are_told(runs, hydra_configs):
+def test_runs_of_several_numbers_of_processes_are_named(runs, hydra_configs):
     path = run_of(runs) / "metrics.json"
     change(path, machine={**json.loads(path.read_text())["machine"], "processes": 8})
     _, (errors, *_) = own_table(runs)
-    assert "puzzlemix seed 0: of 8 process(es)" in errors.notes
+    assert any(note.startswith("puzzlemix seed 0: on ") and "processes 8" in note for note in errors.notes)
+
+
+def test_errors_on_validation_images_are_named(runs, hydra_configs):
+    for path in runs.rglob("metrics.json"):
+        change(path, evaluated_on="validation")
+    _, (errors, *_) = own_table(runs)
+    assert "all: errors on validation images" in errors.notes
+
+
+def test_a_line_on_many_runs_says_how_many(runs, hydra_configs):
+    for seed in range(2, 9):
+        change(
+            shutil.copytree(run_of(runs), run_of(runs, seed=seed)) / "config.yaml",
+            name=run_of(runs).parent.name,
+            seed=seed,
+        )
+        change(run_of(runs, seed=seed) / "metrics.json", git_commit="0123456789")
+    _, (errors, *_) = own_table(runs)
+    assert "7 of 11 runs: of commit 0123456" in errors.notes

@@ -80,14 +80,13 @@ def results_of(config: Mapping[str, Any], repository: Path) -> Results:
     )
 
 
-def tables_named(results: Results, name: str | None, here: str | None = None) -> list[Table]:
+def tables_named(results: Results, name: str | None) -> list[Table]:
     """The tables to show for a name; without one, lists of all tables.
 
     Args:
         results: all of them.
         name: of a published table, where 3 is short for table3 and sage for sage_table1, or of tables of our own runs,
             in which * stands for anything.
-        here: see `tables_of`.
 
     Raises:
         InputError: there is no such table.
@@ -100,7 +99,7 @@ def tables_named(results: Results, name: str | None, here: str | None = None) ->
         if candidate in published:
             return [comparison_table(*published[candidate])]
     require(bool(own), f"unknown table '{name}'{nearest(name, [*published, *(table.name for table in results.own)])}")
-    return [shown for table in own for shown in tables_of(table, here)]
+    return [shown for table in own for shown in tables_of(table)]
 
 
 def compare(table: PublishedTable, rows: Iterable[Row], settings: PublishedSettings) -> list[ComparedRow]:

@@ -38,7 +38,7 @@ def report_page(results: Results, results_dir: Path, commit: str | None) -> str:
     template = resources.files("puzzlemix.reporting").joinpath("page.html").read_text()
     page = Environment(autoescape=True, trim_blocks=True, lstrip_blocks=True).from_string(template)
     text = page.render(
-        sections=[published, *(section_of(table, short_commit(commit)) for table in results.own)],
+        sections=[published, *map(section_of, results.own)],
         marks={mark: word.replace(" ", "-") for word, (mark, _) in MARKS.items()},
         problems=results.problems,
         runs=sum(len(row.runs) for table in results.own for row in table.rows),
@@ -49,7 +49,7 @@ def report_page(results: Results, results_dir: Path, commit: str | None) -> str:
     return text.encode(errors="replace").decode()  # a folder's name may be no UTF-8
 
 
-def section_of(table: RunTable, commit: str) -> dict[str, Any]:
+def section_of(table: RunTable) -> dict[str, Any]:
     """The tab of a table of runs, as `page.html` takes it."""
     rows = table.rows_to_draw(ROWS)
     left_out = len(table.rows) - len(rows)
@@ -63,7 +63,7 @@ def section_of(table: RunTable, commit: str) -> dict[str, Any]:
     }
     return {
         "name": table.name,
-        "tables": tables_of(table, commit),
+        "tables": tables_of(table),
         "groups": {title: shown for title, shown in groups.items() if shown},
         "note": f"Figures show the {ROWS} rows of least error, {left_out} are left out." if left_out else "",
     }

@@ -1,8 +1,8 @@
-"""The tables of our own runs: their list, errors, robustness, and where the seconds of an epoch go."""
+"""Tables of our own runs: their list, errors, robustness, and the seconds of an epoch."""
 
 import fnmatch
 from collections import defaultdict
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from functools import partial
 from math import inf
 from statistics import mean
@@ -10,12 +10,11 @@ from typing import Any, NamedTuple
 
 from puzzlemix.evaluation.self_checks import attack_name
 from puzzlemix.reporting.measures import ATTACKED, CORRUPTED15, CORRUPTED19, PGD20X5_EPS8, TOP1
-from puzzlemix.reporting.runs import STATUSES, Row, Run, by_name, rows_of
+from puzzlemix.reporting.runs import STATUSES, Row, Run, rows_of
 from puzzlemix.reporting.tables import Table, spread
 from puzzlemix.reporting.verdict import welch_p
 from puzzlemix.runtime.errors import nearest, require, require_choice
 from puzzlemix.runtime.stopwatch import PARTS
-from puzzlemix.training.log import STATISTICS
 
 METHODS = ("vanilla", "input", "manifold", "cutmix", "puzzlemix")  # in the order of the paper's tables
 
@@ -34,7 +33,7 @@ class RunTable(NamedTuple):
         return {row.label if short[row.label] in labels else short[row.label]: row for row in self.rows}
 
     def only(self, labels: Sequence[Any]) -> "RunTable":
-        """The table with the rows of these labels; * stands for anything. `InputError` if there is no such row."""
+        """The table with the rows of these labels, where * stands for anything; `InputError` if one fits no row."""
         require(bool(labels), "rows must not be empty: rows=['*'] are all")
         found = set()
         for label in map(str, labels):
@@ -44,17 +43,21 @@ class RunTable(NamedTuple):
         return self._replace(rows=[row for label, row in self.labelled.items() if label in found])
 
     def rows_to_draw(self, most: int) -> dict[str, Row]:
-        """As many rows as a figure shows, by label: the best of each method, then the best of all.
+        """The rows of a figure, at most so many, by label: the best of each method, then the best of all.
 
-        Rows called as their method come first, in the paper's order, so that figures have like colours.
+        A row that is called as its method comes first, in the paper's order, so that it has one colour in all tables.
         """
-        ordered = sorted(self.labelled.items(), key=lambda item: _error(item[1]))
-        first_of_method: dict[str, str] = {}
-        for label, row in ordered:
-            first_of_method.setdefault(row.runs[0].method, label)
-        chosen = list(dict.fromkeys([*first_of_method.values(), *dict(ordered)]))[:most]
-        drawn = [(label, row) for label, row in self.labelled.items() if label in chosen]
-        return dict(sorted(drawn, key=lambda item: _place(*item)))
+        rows = self.labelled
+        errors = {label: row.errors(TOP1, "median10") for label, row in rows.items()}
+        best_first = sorted(rows, key=lambda label: mean(errors[label] or [inf]))
+        best_of_method = {rows[label].runs[0].method: label for label in reversed(best_first)}
+        chosen = list(dict.fromkeys([*best_of_method.values(), *best_first]))[:most]
+
+        def place(label: str) -> tuple[bool, int, str]:
+            method = rows[label].runs[0].method
+            return label != method, METHODS.index(method) if method in METHODS else len(METHODS), label
+
+        return {label: rows[label] for label in sorted(chosen, key=place)}
 
 
 def run_tables(runs: Iterable[Run]) -> list[RunTable]:
@@ -63,17 +66,6 @@ def run_tables(runs: Iterable[Run]) -> list[RunTable]:
     for row in rows_of(runs):
         by_table[row.runs[0].table].append(row)
     return [RunTable(name, by_table[name]) for name in sorted(by_table)]
-
-
-def _error(row: Row) -> float:
-    errors = row.errors(TOP1, "median10")
-    return mean(errors) if errors else inf
-
-
-def _place(label: str, row: Row) -> tuple[bool, int]:
-    """The place of a row in a figure: variants of a method come after all rows that are called as theirs."""
-    method = row.runs[0].method
-    return label != method, METHODS.index(method) if method in METHODS else len(METHODS)
 
 
 # --- the list of all runs ---
@@ -89,121 +81,83 @@ COLUMNS: dict[str, Callable[[Run], Any]] = {
     "seconds": lambda run: run.seconds["total"] if run.metrics else None,
     "commit": lambda run: run.commit,
 }
-LISTING = ("name", "seed", "table", "method", "status", "epochs", "top-1 error %", "s / epoch", "commit", "state")
 
 
 def listing(runs: Sequence[Run], filters: Mapping[str, Any], sort: str, descending: bool = False) -> Table:
-    """The runs that fit every filter, in the order of a column, equal ones by name and seed; what a run lacks is last.
+    """The list of all runs that fit the filters, sorted by a column, then by name and seed; runs without a value last.
 
-    Args:
-        runs: all.
-        filters: by name of a column, the value that a run must have, or None for any; in a name * stands for anything.
-        sort: one of `COLUMNS`.
-        descending: the largest first.
-
-    Raises:
-        InputError: there is no such column, or no run fits a filter.
+    `filters` has by column the value that a run must have, where * stands for anything, or None for any value. A column
+    that is not in `COLUMNS`, and a filter that no run fits, raise `InputError`.
     """
     require_choice("sort", sort, COLUMNS)
     shown = sorted(runs, key=lambda run: (run.name, run.seed))
     for key, wanted in filters.items():
-        there = {str(COLUMNS[key](run)) for run in runs} | set(STATUSES if key == "status" else ())
-        if wanted is None or not there:
-            continue
-        if not any(fnmatch.fnmatchcase(value, str(wanted)) for value in there):
-            require_choice(key, str(wanted), sorted(there))
-        shown = [run for run in shown if fnmatch.fnmatchcase(str(COLUMNS[key](run)), str(wanted))]
+        if wanted is not None and runs:
+            values = {str(COLUMNS[key](run)) for run in runs} | set(STATUSES if key == "status" else ())
+            fitting = fnmatch.filter(values, str(wanted))
+            require(bool(fitting), f"unknown {key} '{wanted}'{nearest(wanted, sorted(values))}")
+            shown = [run for run in shown if str(COLUMNS[key](run)) in fitting]
     with_value = [run for run in shown if COLUMNS[sort](run) is not None]
     without = [run for run in shown if COLUMNS[sort](run) is None]
     with_value.sort(key=COLUMNS[sort], reverse=descending)
-    return Table(f"{len(shown)} runs", LISTING, [_listed(run) for run in with_value + without])
+    cells = [(*(_text(column(run)) for column in COLUMNS.values()), run.state) for run in with_value + without]
+    return Table(f"{len(shown)} runs", (*COLUMNS, "state"), cells)
 
 
-def _listed(run: Run) -> tuple[str, ...]:
-    *texts, error, seconds, commit = (column(run) for column in COLUMNS.values())
-    numbers = ("-" if value is None else f"{value:.2f}" for value in (error, seconds))
-    return (*map(str, texts), *numbers, commit or "-", run.state)
+def _text(value: Any) -> str:
+    if value in (None, ""):
+        return "-"
+    return f"{value:.2f}" if isinstance(value, float) else str(value)
 
 
 def list_of_tables(tables: Iterable[RunTable]) -> Table:
-    """All tables of runs: how many rows they have, and how many of their runs are finished."""
-    header = ("table", "rows", "runs", "finished")
-    body = [
-        (
-            table.name,
-            str(len(table.rows)),
-            str(sum(len(row.runs) for row in table.rows)),
-            str(sum(len(row.finished) for row in table.rows)),
-        )
-        for table in tables
-    ]
-    return Table("tables of our runs", header, body)
+    """All tables of runs: how many rows and runs they have, and how many of the runs are finished."""
+    body = []
+    for table in tables:
+        counts = len(table.rows), sum(len(row.runs) for row in table.rows), sum(len(row.finished) for row in table.rows)
+        body.append((table.name, *map(str, counts)))
+    return Table("tables of our runs", ("table", "rows", "runs", "finished"), body)
 
 
-# --- errors, and what else the runs of a table have in common or not ---
+# --- errors, and notes on the runs ---
+
+ERRORS: dict[str, Callable[[Run], float | None]] = {
+    TOP1.title: partial(Run.error, measure=TOP1, statistic="median10"),  # as in the paper's tables
+    "last": partial(Run.error, measure=TOP1),
+    "best": partial(Run.error, measure=TOP1, statistic="best"),
+    **{measure.title: partial(Run.error, measure=measure) for measure in ATTACKED},
+    "s / epoch": lambda run: run.seconds["total"],
+}
+NOT_SHOWN = ("_target_", "name", "mean", "std")  # settings that the title has, or that would fill a line
+NAMED = 6  # runs that a note names; of more it says how many
 
 
-def tables_of(table: RunTable, here: str | None = None) -> list[Table]:
-    """The tables to show of our own runs: errors, robustness, seconds.
-
-    Args:
-        table: the runs.
-        here: the commit of this code, "" without one: a note names every other commit. None: no such notes, so that the
-            tables depend on the runs alone.
-    """
+def tables_of(table: RunTable) -> list[Table]:
+    """The errors of a table's rows, and the robustness and the seconds of those that have them."""
     name, rows = table.name, table.labelled
-    tables = errors_table(name, rows, here), robustness_table(name, rows), seconds_table(name, rows)
+    tables = errors_table(name, rows), robustness_table(name, rows), seconds_table(name, rows)
     return [table for table in tables if table is not None]
 
 
-ERRORS = ("run", "seeds", "epochs", TOP1.title, "last", "best", *(m.title for m in ATTACKED), "s / epoch")
-NOT_SHOWN = ("_target_", "name", "mean", "std")  # settings that the title has, or that would fill a line
-NAMED = 6  # runs in a note, at most
+def errors_table(name: str, rows: Mapping[str, Row]) -> Table:
+    """The errors of a table's rows, and what there is to know about the runs."""
+    cells = [
+        (label, str(len(row.finished)), str(row.settings["recipe.epochs"]), *_means(row, ERRORS))
+        for label, row in rows.items()
+    ]
+    notes = [f"all rows: {_alike(rows)}", *_significance(rows), *_by_line(rows, _notes_on_run)]
+    return Table(name, ("run", "seeds", "epochs", *ERRORS), cells, notes)
 
 
-def errors_table(name: str, rows: Mapping[str, Row], here: str | None) -> Table:
-    """The errors of a table's rows; the first is `median10`, as in the paper's tables. `here`: see `tables_of`."""
-    cells = []
-    for label, row in rows.items():
-        on = {run.metrics["evaluated_on"] for run in row.finished} - {"test"}
-        cells.append(
-            (
-                label + "".join(f", {images} images" for images in sorted(on)),
-                str(len(row.finished)),
-                str(row.settings["recipe.epochs"]),
-                *(spread(row.errors(TOP1, statistic)) for statistic in STATISTICS),
-                *(spread(row.errors(measure), of=len(row.finished)) for measure in ATTACKED),
-                spread([run.seconds["total"] for run in row.finished]),
-            )
-        )
-    return Table(name, ERRORS, cells, _notes(rows, here))
+def _means(row: Row, columns: Mapping[str, Callable[[Run], float | None]]) -> list[str]:
+    """For each column the mean and standard deviation over those finished runs that have the number."""
+    values = ([value for run in row.finished if (value := number(run)) is not None] for number in columns.values())
+    return [spread(of_runs, of=len(row.finished)) for of_runs in values]
 
 
-def _notes(rows: Mapping[str, Row], here: str | None) -> list[str]:
-    """What is alike in all rows, and a line on each unfinished run, other commit, machine and number of processes."""
-    runs = by_name(rows)
-    finished = {name: run for name, run in runs.items() if run.status == "finished"}
-    notes = [f"{'all rows' if len(rows) > 1 else 'the row'}: {_alike(list(rows.values()))}", *_significance(rows)]
-    notes += [f"{name}: {run.status}, {run.state}" for name, run in runs.items() if name not in finished]
-
-    def by(key: Callable[[Run], Any]) -> list[tuple[Any, str]]:
-        names = defaultdict(list)
-        for name, run in finished.items():
-            names[key(run)].append(name)
-        return [(value, named(names[value], len(runs))) for value in sorted(names)]
-
-    apart = "" if here is None else f", this code is {here or 'of none'}"
-    commits, processes = by(lambda run: run.commit), by(lambda run: run.metrics["machine"]["processes"])
-    notes += [f"{some}: of commit {other or 'unknown'}{apart}" for other, some in commits if other != (here or None)]
-    notes += [f"{some}: on {machine}" for machine, some in by(lambda run: run.machine)]
-    if len(processes) > 1:  # batch norm and augmentation differ
-        notes += [f"{some}: of {count} process(es)" for count, some in processes]
-    return notes
-
-
-def _alike(rows: Sequence[Row]) -> str:
+def _alike(rows: Mapping[str, Row]) -> str:
     """The settings of dataset, network and recipe that all rows have: `num_classes 20, initial_channels 16, ...`."""
-    first, *others = (row.settings for row in rows)
+    first, *others = (row.settings for row in rows.values())
     shown = {}
     for key, value in first.items():
         part, _, name = key.partition(".")
@@ -214,7 +168,7 @@ def _alike(rows: Sequence[Row]) -> str:
 
 
 def _significance(rows: Mapping[str, Row]) -> list[str]:
-    """A line with the p-value of Puzzle Mix's error against each other row, of two seeds or more; or no line."""
+    """A line with the p-values of Puzzle Mix's error against other rows, or no line without two seeds of each."""
     errors = {label: row.errors(TOP1, "median10") for label, row in rows.items()}
     ours = errors.pop("puzzlemix", [])
     p_values = {label: welch_p(ours, theirs) for label, theirs in errors.items()}
@@ -222,104 +176,99 @@ def _significance(rows: Mapping[str, Row]) -> list[str]:
     return [f"p-values of Welch's t-test on the top-1 error, puzzlemix against: {shown}"] if shown else []
 
 
-def named(some: Sequence[str], of: int) -> str:
-    """Which runs these are, of how many; not one by one where that would fill the page."""
-    if len(some) == of:
-        return f"all {of} runs" if of > 1 else "the run"
-    return ", ".join(some) if len(some) <= NAMED else f"{len(some)} of {of} runs ({', '.join(some[:NAMED])}, ...)"
+def _by_line(rows: Mapping[str, Row], lines_on: Callable[[Run], Iterable[str]]) -> list[str]:
+    """Lines on runs, each once and after the names of its runs."""
+    names, count = defaultdict(list), sum(len(row.runs) for row in rows.values())
+    for label, row in rows.items():
+        for run in row.runs:
+            for line in lines_on(run):
+                names[line].append(f"{label} seed {run.seed}")
+    notes = []
+    for line, some in sorted(names.items()):
+        shown = ", ".join(some) if len(some) <= NAMED else f"{len(some)} of {count} runs"
+        notes.append(f"{'all' if len(some) == count else shown}: {line}")
+    return notes
+
+
+def _notes_on_run(run: Run) -> list[str]:
+    if not run.metrics:
+        return [f"{run.status}, {run.state}"]
+    on = run.metrics["evaluated_on"]
+    notes = [f"of commit {run.commit or 'unknown'}", f"on {run.machine}"]
+    return notes if on == "test" else [*notes, f"errors on {on} images"]
 
 
 # --- robustness ---
 
-AUTO_ATTACK_EPS_255 = 8
-
 
 def _error_under_auto_attack(run: Run) -> float | None:
     results = run.robustness.get("auto_attack", {})
-    return results.get("error") if results.get("eps_255") == AUTO_ATTACK_EPS_255 else None
+    return results["error"] if results.get("eps_255") == 8 else None
 
 
 ROBUSTNESS: dict[str, Callable[[Run], float | None]] = {
     "clean %": lambda run: run.robustness["top1_error"],
     "training images %": lambda run: run.robustness.get("train_error"),
     **{measure.title: partial(Run.error, measure=measure) for measure in (*ATTACKED, PGD20X5_EPS8)},
-    f"AutoAttack {AUTO_ATTACK_EPS_255}/255 %": _error_under_auto_attack,
+    "AutoAttack 8/255 %": _error_under_auto_attack,
     **{measure.title: partial(Run.error, measure=measure) for measure in (CORRUPTED19, CORRUPTED15)},
     "ECE %": lambda run: run.robustness["calibration"]["ece"],
     "NLL": lambda run: run.robustness["calibration"]["nll"],
 }
-Evaluation = Mapping[str, Any]  # what `evaluate.py` wrote
 
 
 def robustness_table(name: str, rows: Mapping[str, Row]) -> Table | None:
-    """Errors of the last epochs' networks, mean and standard deviation over seeds; None where none was evaluated.
-
-    A column of what none of them was evaluated on is left out.
-    """
-    evaluated = {
-        label: row._replace(runs=runs)
-        for label, row in rows.items()
-        if (runs := [run for run in row.finished if run.robustness])
-    }
-    if not evaluated:
-        return None
-    runs = {name: run.robustness for name, run in by_name(evaluated).items()}
-    cells = [_robustness_cells(label, row.runs) for label, row in evaluated.items()]
-    filled = [column for column, values in enumerate(zip(*cells, strict=True)) if set(values) != {"-"}]
-    header = ("run", "seeds", *ROBUSTNESS, "failed checks")
-    header, *cells = (tuple(row[column] for column in filled) for row in (header, *cells))
-    notes, warnings = _with_names(runs, _notes_on_evaluation), _with_names(runs, failed_checks)
-    return Table(f"{name}, robustness of the last epoch", header, cells, notes, warnings)
+    """Errors of the last epochs' networks, without the columns that no run has; None if no run was evaluated."""
+    evaluated = {}
+    for label, row in rows.items():
+        if runs := [run for run in row.finished if run.robustness]:
+            evaluated[label] = row._replace(runs=runs)
+    cells = [(label, str(len(row.runs)), *_means(row, ROBUSTNESS), _checks(row)) for label, row in evaluated.items()]
+    filled = [place for place, values in enumerate(zip(*cells, strict=True)) if set(values) != {"-"}]
+    titles = "run", "seeds", *ROBUSTNESS, "failed checks"
+    header, *cells = ([line[place] for place in filled] for line in (titles, *cells))
+    notes = _by_line(evaluated, _notes_on_evaluation)
+    warnings = _by_line(evaluated, lambda run: failed_checks(run.robustness))
+    return Table(f"{name}, robustness of the last epoch", header, cells, notes, warnings) if cells else None
 
 
-def _robustness_cells(label: str, runs: Sequence[Run]) -> tuple[str, ...]:
-    numbers = ([value for run in runs if (value := number(run)) is not None] for number in ROBUSTNESS.values())
-    checks = [check for run in runs for check in run.robustness["self_checks"] if check["found"] is not None]
-    failed = f"{sum(check['fired'] for check in checks)} of {len(checks)}"
-    return (label, str(len(runs)), *(spread(values, of=len(runs)) for values in numbers), failed)
+def _checks(row: Row) -> str:
+    """How many self-checks failed, of those for which there were errors to compare."""
+    checks = [check for run in row.runs for check in run.robustness["self_checks"] if check["found"] is not None]
+    return f"{sum(check['fired'] for check in checks)} of {len(checks)}"
 
 
-def _with_names(runs: Mapping[str, Evaluation], lines_on: Callable[[Evaluation], Iterable[str]]) -> list[str]:
-    """Lines on the evaluations of some runs, each once, with the names of the runs that it is on."""
-    names = defaultdict(list)
-    for name, results in runs.items():
-        for line in lines_on(results):
-            names[line].append(name)
-    return [f"{'all' if len(some) == len(runs) else ', '.join(some)}: {line}" for line, some in names.items()]
+def _notes_on_evaluation(run: Run) -> list[str]:
+    """What an evaluation lacks of all test images and of the whole released set of corruptions."""
+    notes = []
+    if auto_attack := run.robustness.get("auto_attack"):
+        notes.append(f"AutoAttack of {auto_attack['images']} test images")
+    if (corruptions := run.robustness.get("corruptions")) and corruptions["missing"]:
+        notes.append(f"{corruptions['folder']} lacks {', '.join(corruptions['missing'])}")
+    return notes
 
 
-def _notes_on_evaluation(results: Evaluation) -> Iterator[str]:
-    """What an evaluation is on, where that is not all test images or the whole released set of corruptions."""
-    if auto_attack := results.get("auto_attack"):
-        yield f"AutoAttack of {auto_attack['images']} test images"
-    if (corruptions := results.get("corruptions")) and corruptions["missing"]:
-        yield f"{corruptions['folder']} lacks {', '.join(corruptions['missing'])}"
-
-
-def failed_checks(results: Evaluation) -> list[str]:
+def failed_checks(evaluation: Mapping[str, Any]) -> list[str]:
     """A line on each self-check of an evaluation that fired."""
-    fired = (check for check in results["self_checks"] if check["fired"])
+    fired = (check for check in evaluation["self_checks"] if check["fired"])
     return [f"self-check failed: {check['check']}: {check['found']}" for check in fired]
 
 
-def summary(results: Evaluation) -> dict[str, str]:
-    """One evaluation in lines: what was measured, and the number."""
-    lines = {"clean": f"{results['top1_error']:.2f} %", "clean, of five answers": f"{results['top5_error']:.2f} %"}
-    if "train_error" in results:
-        lines["training images"] = f"{results['train_error']:.2f} %"
-    for name, settings in results["attacks"].items():
-        lines[attack_name(settings)] = f"{results[f'{name}_error']:.2f} %"
-    if auto_attack := results.get("auto_attack"):
-        after = ", ".join(f"{attack} {error:.2f}" for attack, error in auto_attack["after"].items())
-        on = f"of {auto_attack['images']} images, clean {auto_attack['clean']:.2f}, after {after}"
-        lines[f"AutoAttack {auto_attack['eps_255']:g}/255"] = f"{auto_attack['error']:.2f} % ({on})"
-    if corruptions := results.get("corruptions"):
-        for count in (19, 15):
-            mean = corruptions[f"error_of_{count}"]
-            lines[f"{count} corruptions"] = "-" if mean is None else f"{mean:.2f} %"
-    lines["expected calibration error"] = f"{results['calibration']['ece']:.2f} %"
-    lines["negative log-likelihood"] = f"{results['calibration']['nll']:.3f}"
-    return lines
+def summary(evaluation: Mapping[str, Any]) -> dict[str, str]:
+    """The numbers of one evaluation as text, by what was measured."""
+    errors = {
+        "clean": evaluation["top1_error"],
+        "clean, of five answers": evaluation["top5_error"],
+        "training images": evaluation.get("train_error"),
+        **{attack_name(attack): evaluation[f"{name}_error"] for name, attack in evaluation["attacks"].items()},
+    }
+    if auto_attack := evaluation.get("auto_attack"):
+        errors[f"AutoAttack {auto_attack['eps_255']:g}/255, {auto_attack['images']} images"] = auto_attack["error"]
+    for count in (19, 15):
+        errors[f"{count} corruptions"] = evaluation.get("corruptions", {}).get(f"error_of_{count}")
+    errors["expected calibration error"] = evaluation["calibration"]["ece"]
+    lines = {name: f"{error:.2f} %" for name, error in errors.items() if error is not None}
+    return {**lines, "negative log-likelihood": f"{evaluation['calibration']['nll']:.3f}"}
 
 
 # --- seconds ---
@@ -328,7 +277,7 @@ SECONDS = ("run", "seeds", *PARTS, "total", "saliency and mixing, % of training"
 
 
 def seconds_table(name: str, rows: Mapping[str, Row]) -> Table | None:
-    """Seconds of an epoch by part, the median over its epochs; None where no run is finished."""
+    """Seconds of an epoch by part, the median over its epochs; None if no run is finished."""
     cells = [_seconds_cells(label, row) for label, row in rows.items() if row.finished]
     return Table(f"{name}, seconds of an epoch", SECONDS, cells) if cells else None
 

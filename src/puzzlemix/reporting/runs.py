@@ -92,11 +92,11 @@ class Run:
 
     @property
     def machine(self) -> str:
-        machine = self.metrics["machine"]
-        of_processor = (("cores", "cores"), ("threads", "thread(s)"))  # None: not known
-        counts = [f"{machine[key]} {what}" for key, what in of_processor if machine[key] is not None]
-        where = machine["gpu"] or ", ".join([machine["processor"], *counts])
-        return f"{where}, torch {self.metrics['versions']['torch']}"
+        """Where it was trained, in words; the number of processes is there since batch norm depends on it."""
+        machine, torch = self.metrics["machine"], self.metrics["versions"]["torch"]
+        cores, threads = (machine[key] or "unknown" for key in ("cores", "threads"))
+        where = machine["gpu"] or f"{machine['processor']}, cores {cores}, threads {threads}"
+        return f"{where}, processes {machine['processes']}, torch {torch}"
 
     @cached_property
     def log(self) -> list[dict[str, Any]]:
@@ -255,11 +255,6 @@ def rows_of(runs: Iterable[Run]) -> list[Row]:
         Row(name if len(configs[table, name]) == 1 else f"{name} [{config_hash[:8]}]", members)
         for (table, name, config_hash), members in groups.items()
     ]
-
-
-def by_name(rows: Mapping[str, Row]) -> dict[str, Run]:
-    """The runs of rows, by the row's label and the seed."""
-    return {f"{label} seed {run.seed}": run for label, row in rows.items() for run in row.runs}
 
 
 def short_commit(commit: str | None) -> str:
