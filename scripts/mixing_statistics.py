@@ -1,0 +1,76 @@
+"""Measure what mixing does to images, as a network sees it: the paper's Figure 2, next to the paper's own curves.
+
+python scripts/mixing_statistics.py checkpoint=models/NAME.pt
+python scripts/mixing_statistics.py checkpoint=models/NAME.pt images=10000 mixup=[puzzlemix,input]
+python scripts/mixing_statistics.py checkpoint=models/NAME.pt parts=true     # what each part of Puzzle Mix gives to (a)
+
+The same command continues a measurement that was stopped.
+"""
+
+from startup import CONFIGS, ROOT, hold_signals
+
+if __name__ == "__main__":
+    hold_signals()
+
+import json
+from typing import Any
+
+import hydra
+from omegaconf import DictConfig, OmegaConf
+
+from puzzlemix.cli.config import build_part, load_experiment, plain
+from puzzlemix.cli.script import script
+from puzzlemix.evaluation.evaluator import Evaluator
+from puzzlemix.mixing import Mixer
+from puzzlemix.reporting import mixing_statistics as figure2
+from puzzlemix.reporting.tables import as_csv, print_tables
+from puzzlemix.runtime import distributed
+from puzzlemix.runtime.errors import require, require_whole
+from puzzlemix.runtime.files import next_to, output_file, write_text
+from puzzlemix.training.checkpoint import digest
+from puzzlemix.training.precision import Arithmetic
+
+
+@script("mixing_statistics")
+def main(config: DictConfig) -> None:
+    config = plain(config)
+    device = distributed.join(config["device"])
+    require_whole("images", config["images"], least=2)
+    require_whole("test_batch_size", config["test_batch_size"], least=2)
+    (data, network, *_), _ = load_experiment(config["checkpoint"], CONFIGS, device)
+    mixers = {name: mixer_of(name, data.num_classes) for name in config["mixup"]}
+    require(bool(mixers), "mixup must name methods, such as [puzzlemix,input]")
+    output = output_file(config["output"], next_to(config["checkpoint"], "mixing_statistics.json"), (".json",))
+    Arithmetic().prepare(network)
+
+    of = {"weights": digest(network), "train_images": config["train_images"], "seed": config["seed"]}
+    images = figure2.random_images(data, config["images"], config["train_images"], config["seed"])
+    unfinished = output.with_name(f"{output.stem}_unfinished.json")
+    evaluator = Evaluator(network, data, config["test_batch_size"], config["seed"])
+    evaluator = evaluator.keeping(unfinished, f"{of} {config['images']}")
+    if config["parts"]:
+        print_tables([figure2.parts_table(evaluator, images)])
+        return
+    statistics = figure2.mixing_statistics(evaluator, mixers, images)
+    published = figure2.published_curves(ROOT / "results" / "paper" / "figure2" / "curves.csv")
+    table = figure2.middle_table(statistics, published)
+    if distributed.is_main():
+        curves = {name: {panel: curve._asdict() for panel, curve in of.items()} for name, of in statistics.items()}
+        results = {**of, "images": len(images.places), "lambdas": figure2.LAMBDAS, "methods": curves}
+        write_text(output, json.dumps(results, indent=2) + "\n")
+        write_text(output.with_suffix(".csv"), as_csv([figure2.curves_table(statistics)]))
+        figure2.draw_panels(output.with_suffix(".png"), statistics, published)
+        print_tables([table])
+        print(output, output.with_suffix(".csv"), output.with_suffix(".png"), sep="\n")
+    evaluator.kept.remove()
+    distributed.wait_for_all()
+
+
+def mixer_of(name: Any, num_classes: int) -> Mixer:
+    """The method of an option of `configs/mixup/`."""
+    config = OmegaConf.to_container(hydra.compose("train", [f"mixup={name}"]).mixup, resolve=True)
+    return build_part({**config, "num_classes": num_classes})
+
+
+if __name__ == "__main__":
+    main()

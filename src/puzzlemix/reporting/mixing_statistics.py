@@ -1,0 +1,240 @@
+"""What mixing does to images, as a vanilla classifier sees it: the five quantities of the paper's Figure 2.
+
+For pairs of images (x0, x1) and a share lambda of x1, as on the figure's axis (`lam` of the mixers is the share of x0):
+
+    (a) saliency        sum of h(s(x0), s(x1)): the saliency maps, each with the sum 1, mixed as the images are
+    (b) variation       mean difference of neighbouring pixels in the mixed image, over channels and both directions
+    (c) cross_entropy   of the classifier's prediction for the mixed image against its soft label, in nats
+    (d) top1            whether the prediction is one of the two labels
+    (e) top2            whether both labels are among the two best predictions
+"""
+
+import csv
+from collections.abc import Mapping
+from itertools import combinations
+from math import sqrt
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from puzzlemix.evaluation.evaluator import Evaluator, Images
+from puzzlemix.mixing import ManifoldMixup, Mixer, PuzzleMix, puzzle_mix
+from puzzlemix.mixing.assembly import assemble
+from puzzlemix.mixing.costs import block_saliency
+from puzzlemix.mixing.saliency import input_gradient, saliency_of
+from puzzlemix.reporting.tables import Table
+from puzzlemix.runtime.seeding import numpy_stream, torch_seed
+
+PANELS = {
+    "saliency": "mixed saliency",
+    "variation": "total variation",
+    "cross_entropy": "cross-entropy",
+    "top1": "top-1 in {y0, y1}",
+    "top2": "top-2 = {y0, y1}",
+}
+LAMBDAS = tuple(i / 20 for i in range(21))
+MIDDLE = LAMBDAS.index(0.5)
+
+
+class Curve(NamedTuple):
+    """A quantity at each of `LAMBDAS`: its mean over the pairs, and the standard error of the mean."""
+
+    mean: list[float]
+    error: list[float]
+
+
+Statistics = dict[
+    str, dict[str, Curve]
+]  # by method and by panel; manifold mixup has no mixed image, so only (c) to (e)
+
+
+def mixing_statistics(evaluator: Evaluator, mixers: Mapping[str, Mixer], images: Images) -> Statistics:
+    """The curves of every method, for the same pairs.
+
+    Args:
+        evaluator: of the classifier, which also takes the saliency.
+        mixers: the methods by name.
+        images: to pair at random within batches.
+    """
+    found: Statistics = {}
+    for name, mixer in mixers.items():
+        panels = [*PANELS][2:] if isinstance(mixer, ManifoldMixup) else [*PANELS]
+        points = [statistics_at(evaluator, name, mixer, share, panels, images) for share in LAMBDAS]
+        found[name] = {
+            panel: Curve([point[panel][0] for point in points], [point[panel][1] for point in points])
+            for panel in panels
+        }
+    return found
+
+
+def statistics_at(
+    evaluator: Evaluator, name: str, mixer: Mixer, share: float, panels: list[str], images: Images
+) -> dict[str, tuple[float, float]]:
+    """Mean and standard error of each panel's quantity, for one method at one share of the second image."""
+
+    def measure(batch: int, pixels: Tensor, labels: Tensor) -> Tensor:
+        generator = torch.Generator().manual_seed(torch_seed("pairs", evaluator.seed, batch))
+        partner = torch.randperm(len(labels), generator=generator).to(labels.device)
+        mixer.draws.seed(evaluator.seed, batch)
+        values = _of_pairs(evaluator, mixer, pixels, labels, partner, 1 - share, panels)  # (panels, B)
+        return torch.cat([values.sum(1), values.square().sum(1), values.new_tensor([values.shape[1]])])
+
+    size = len(panels)
+    sums = evaluator.total(f"{name}, lambda {share:g}", 2 * size + 1, measure, images, variant=f"{len(images.places)}")
+    count, found = sums[-1], {}
+    for panel, total, squares in zip(panels, sums[:size], sums[size:-1], strict=True):
+        mean = total / count
+        variance = max(squares / count - mean**2, 0.0) * count / (count - 1)
+        found[panel] = mean, sqrt(variance / count)
+    return found
+
+
+def _of_pairs(
+    evaluator: Evaluator, mixer: Mixer, pixels: Tensor, labels: Tensor, partner: Tensor, lam: float, panels: list[str]
+) -> Tensor:
+    """The quantities of each pair, (panels, B) float64."""
+    network, given = evaluator.network, {"lam": lam, "partner": partner}
+    drawn = {**mixer.draw(pixels, given), **given}
+    found = {}
+    if "saliency" in panels:
+        saliency = saliency_of(input_gradient(network, pixels, labels), network)  # (B, H, W)
+        share = block_saliency(saliency, pixels.shape[2:])[0][:, None]  # (B, 1, H, W), in blocks of one pixel
+    with torch.no_grad():
+        if isinstance(mixer, PuzzleMix):
+            options = {**vars(mixer.parameters), "blocks": drawn["blocks"], "lam": lam}
+            puzzle = puzzle_mix(pixels, saliency, partner, **options)
+            mixed, targets = puzzle.images, mixer.mixed_targets(labels, partner, puzzle.share)
+            mixed_saliency = assemble(share, share, partner, puzzle.mask, puzzle.sources)
+        else:
+            mixed, targets = mixer.mix(network, pixels, labels, drawn)
+            mixed_saliency = mixer.mix(network, share, labels, drawn)[0] if "saliency" in panels else None
+        logits = network(mixed)  # (B, K), in which manifold mixup mixes the hidden state
+        if "saliency" in panels:
+            found |= {"saliency": mixed_saliency.sum((1, 2, 3)), "variation": total_variation(mixed)}
+        both = torch.stack([labels, labels[partner]], 1)  # (B, 2)
+        best = logits.topk(2).indices  # (B, 2)
+        found["cross_entropy"] = F.cross_entropy(logits, targets, reduction="none")
+        found["top1"] = (both == best[:, :1]).any(1)
+        found["top2"] = (both[:, :, None] == best[:, None]).any(2).all(1)
+    return torch.stack([found[panel].double() for panel in panels])
+
+
+def total_variation(images: Tensor) -> Tensor:
+    """The mean difference of neighbouring pixels: (B, C, H, W) -> (B,)."""
+    down, right = (images.diff(dim=dim).abs().flatten(1) for dim in (2, 3))
+    return (down.sum(1) + right.sum(1)) / (down.shape[1] + right.shape[1])
+
+
+def random_images(data: Any, count: int, of_training: bool, seed: int) -> Images:
+    """Some images of a dataset, which is loaded, not augmented and in random order."""
+    there = data.train_count if of_training else data.test_count
+    places = numpy_stream("mixing statistics", seed).permutation(there)[:count].tolist()
+    return Images(places, data.plain_train_batches if of_training else data.test_batches)
+
+
+def published_curves(path: Path) -> dict[str, dict[str, list[float]]]:
+    """The paper's curves by method and panel, read from the vector drawing of its Figure 2."""
+    curves: dict[str, dict[str, list[float]]] = {}
+    with open(path, newline="") as file:
+        for row in csv.DictReader(file):
+            curves.setdefault(row["method"], {}).setdefault(row["panel"], []).append(float(row["value"]))
+    return curves
+
+
+def middle_table(statistics: Statistics, published: Mapping[str, Mapping[str, list[float]]]) -> Table:
+    """The quantities at lambda 0.5: ours, the paper's, and both relative to lambda 0, where images are not mixed."""
+    header = ("at lambda 0.5", "method", "here", "paper", "here, of unmixed", "paper, of unmixed")
+    body = []
+    for panel, title in PANELS.items():
+        for name, panels in statistics.items():
+            ours, theirs = panels.get(panel), published.get(name, {}).get(panel)
+            if ours:
+                here = f"{ours.mean[MIDDLE]:.4f} ± {ours.error[MIDDLE]:.4f}", f"{ours.mean[MIDDLE] / ours.mean[0]:.2f}"
+                paper = (f"{theirs[MIDDLE]:.4f}", f"{theirs[MIDDLE] / theirs[0]:.2f}") if theirs else ("-", "-")
+                body.append((title, name, here[0], paper[0], here[1], paper[1]))
+    return Table("Figure 2 of the paper", header, body, orders(statistics, published))
+
+
+def curves_table(statistics: Statistics) -> Table:
+    """All points: a row for each method, panel and lambda."""
+    rows = [
+        (name, panel, f"{share:g}", repr(mean), repr(error))
+        for name, panels in statistics.items()
+        for panel, curve in panels.items()
+        for share, mean, error in zip(LAMBDAS, *curve, strict=True)
+    ]
+    return Table("mixing statistics", ("method", "panel", "lambda", "mean", "standard error"), rows)
+
+
+PARTS: dict[str, dict[str, Any]] = {  # options of Puzzle Mix; the others are the release's for CIFAR-100
+    "as released for CIFAR-100": {},
+    **{f"{n} blocks per side": {"blocks": n} for n in (2, 4, 8, 16)},
+    **{f"{m} labels": {"n_labels": m} for m in (2, 4)},
+    "the released search for the mask": {"solver": "swap"},
+    "no transport": {"transport": False},
+    "transport of least cost": {"transport": "exact"},
+    **{f"cost of moving {xi:g}": {"t_eps": xi} for xi in (0.08, 0.008)},
+    "least cost, cost of moving 0.008": {"transport": "exact", "t_eps": 0.008},
+}
+
+
+def parts_table(evaluator: Evaluator, images: Images) -> Table:
+    """What each part of Puzzle Mix gives to panel (a) at lambda 0.5, for the same pairs."""
+    rows, released = [], None
+    for title, options in PARTS.items():
+        mixer = PuzzleMix(num_classes=evaluator.data.num_classes, **{"t_size": 4, **options})
+        mean, error = statistics_at(evaluator, title, mixer, 0.5, ["saliency"], images)["saliency"]
+        released = mean if released is None else released
+        rows.append((title, f"{mean:.4f}", f"{error:.4f}", f"{mean - released:+.4f}"))
+    header = ("Puzzle Mix", "mixed saliency", "standard error", "difference")
+    return Table(f"mixed saliency at lambda 0.5, {len(images.places)} images", header, rows)
+
+
+def draw_panels(path: Path, statistics: Statistics, published: Mapping[str, Mapping[str, list[float]]]) -> None:
+    """Draw Figure 2 as a PNG: our curves with two standard errors, the paper's dashed behind them."""
+    from matplotlib.figure import Figure  # here, since matplotlib takes a second
+
+    from puzzlemix.reporting.figures import COLOURS
+    from puzzlemix.reporting.pictures import save_picture
+
+    figure = Figure(figsize=(16, 3.4), layout="constrained")
+    for ax, (panel, title), letter in zip(figure.subplots(1, len(PANELS)), PANELS.items(), "abcde", strict=True):
+        for (name, panels), colour in zip(statistics.items(), COLOURS, strict=False):
+            if theirs := published.get(name, {}).get(panel):
+                ax.plot(LAMBDAS, theirs, "--", color=colour, alpha=0.6, linewidth=1)
+            if ours := panels.get(panel):
+                ax.errorbar(
+                    LAMBDAS, ours.mean, [2 * error for error in ours.error], color=colour, label=name, capsize=1
+                )
+        ax.set_title(f"({letter}) {title}", fontsize=10)
+        ax.set_xlabel("lambda")
+        ax.spines[["top", "right"]].set_visible(False)
+    handles, labels = ax.get_legend_handles_labels()
+    figure.legend(handles, labels, loc="outside lower center", ncols=len(labels), frameon=False)
+    save_picture(figure, path)
+
+
+def orders(statistics: Statistics, published: Mapping[str, Mapping[str, list[float]]]) -> list[str]:
+    """A line for each panel: whether the methods come in the paper's order at lambda 0.5, beyond two standard errors."""
+    lines = []
+    for panel, title in PANELS.items():
+        there = {name: curves[panel][MIDDLE] for name, curves in published.items() if panel in curves}
+        here = {name: panels[panel] for name, panels in statistics.items() if panel in panels and name in there}
+        agree, contradict, close = 0, [], 0
+        for low, high in (sorted(pair, key=there.__getitem__) for pair in combinations(here, 2)):
+            difference = here[high].mean[MIDDLE] - here[low].mean[MIDDLE]
+            if abs(difference) <= 2 * sqrt(here[high].error[MIDDLE] ** 2 + here[low].error[MIDDLE] ** 2):
+                close += 1
+            elif difference > 0:
+                agree += 1
+            else:
+                contradict.append(f"{low} above {high}")
+        pairs = agree + close + len(contradict)
+        parts = [f"{title}: {agree} of {pairs} pairs as in the paper"]
+        parts += [f"{len(contradict)} the other way round ({'; '.join(contradict)})"] if contradict else []
+        parts += [f"{close} within two standard errors"] if close else []
+        lines.append(", ".join(parts))
+    return lines
