@@ -1,7 +1,6 @@
-"""A page with all results in one file: tables, figures, mixed images. Needs matplotlib, Pillow and Jinja."""
+"""A page with all results in one file: tables, figures, mixed images. Needs matplotlib and Jinja."""
 
 import base64
-import io
 from collections import defaultdict
 from collections.abc import Iterable, Mapping, Sequence
 from datetime import datetime
@@ -13,7 +12,6 @@ from typing import Any
 
 from jinja2 import Environment
 from markupsafe import Markup
-from PIL import Image
 
 from puzzlemix.evaluation.self_checks import attack_name
 from puzzlemix.reporting import figures
@@ -27,8 +25,6 @@ COMPARED = "table", "sage"  # how the names of the published tables on the page 
 ROWS = len(figures.COLOURS)  # of a figure, at most
 LEAST_IMAGES = 10  # in a bin of the reliability diagram; among fewer images the accuracy says little
 SPANS = "Mean over seeds, spans are standard deviations."
-WEBP_QUALITY = 85
-WIDE_PX = 800  # of a picture that takes the page's whole width instead of a column's
 
 
 def report_page(results: Results, results_dir: Path, commit: str | None) -> str:
@@ -163,25 +159,12 @@ def mixed_images(rows: Iterable[Row]) -> list[PageFigure]:
     """For each method the picture that one of its runs drew."""
     pictures: dict[str, PageFigure] = {}
     for run in (run for row in rows for run in row.finished):
-        path = run.folder / "mixed.png"
+        path, what = run.folder / "mixed.png", f"{run.method}: {run.name}, seed {run.seed}, training images"
         if run.method not in pictures and path.is_file():
-            caption = f"{run.method}: {run.name}, seed {run.seed}, training images"
-            pictures[run.method] = PageFigure(_picture(path), caption)
+            data = base64.b64encode(path.read_bytes()).decode()
+            picture = Markup('<img alt="{}" src="data:image/png;base64,{}">').format(what, data)
+            pictures[run.method] = PageFigure(picture, what)
     return list(pictures.values())
-
-
-def _picture(path: Path) -> str:
-    """A PNG inside the page, as WebP, which is a third of its size; a line of text if it is damaged."""
-    webp = io.BytesIO()
-    try:
-        with Image.open(path) as image:
-            image.convert("RGB").save(webp, "WEBP", quality=WEBP_QUALITY)
-            wide = "wide" if image.width > WIDE_PX else ""
-    except Exception as error:  # Pillow has many types of errors for damaged and for very large PNGs
-        return Markup("<p>{} is damaged: {}</p>").format(path, error)
-    data = base64.b64encode(webp.getvalue()).decode()
-    tag = Markup('<img class="{}" alt="mixed images of {}" src="data:image/webp;base64,{}">')
-    return tag.format(wide, path.parent.parent.name, data)
 
 
 def _finished(rows: Mapping[str, Row]) -> list[tuple[str, Run]]:
