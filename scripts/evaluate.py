@@ -27,9 +27,8 @@ from puzzlemix.evaluation.auto_attack import auto_attack, check_auto_attack
 from puzzlemix.evaluation.calibration import calibration
 from puzzlemix.evaluation.corrupted import corruption_errors
 from puzzlemix.evaluation.evaluator import Evaluator, attack_errors, check_evaluation, clean_errors, train_error
-from puzzlemix.evaluation.results import earlier_evaluation, results_path
+from puzzlemix.evaluation.results import earlier_evaluation, failed_checks, results_path, summary
 from puzzlemix.evaluation.self_checks import self_checks, zero_gradients
-from puzzlemix.reporting.run_tables import failed_checks, summary
 from puzzlemix.runtime import distributed
 from puzzlemix.runtime.environment import environment
 from puzzlemix.runtime.errors import printable, require, require_whole
