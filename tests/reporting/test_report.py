@@ -256,9 +256,9 @@ def test_a_row_has_one_colour_in_all_figures(runs):
     (curve,) = figures.curves_of(rows, "top1_error")  # of the second row
     lines = {label: {} for label in rows} | {curve.label: {0.0: [5.0], 8.0: [50.0]}}
     shown = (
-        figures.draw_lines(lines, "eps"),
+        figures.draw_lines(lines, "eps", "error"),
         figures.draw_dots({"FGSM": {curve.label: [50.0]}}, rows),
-        figures.draw_reliability({label: [] for label in rows} | {curve.label: [(50.0, 40.0)]}),
+        figures.draw_lines({label: {} for label in rows} | {curve.label: {50.0: [40.0]}}, "x", "y", with_diagonal=True),
     )
     assert curve.label.endswith("vanilla")
     assert curve.colour in figures.draw_curves([curve], "error")

@@ -82,7 +82,7 @@ def under_attack(rows: Mapping[str, Row]) -> list[PageFigure]:
     """Errors under each attack, and errors against eps of attacks that differ in nothing else."""
     clean = {label: row.errors(TOP1) for label, row in rows.items()}
     dots: dict[str, dict[str, list[float]]] = defaultdict(lambda: defaultdict(list))
-    lines = defaultdict(lambda: {label: {0.0: errors} for label, errors in clean.items()})
+    lines = defaultdict(lambda: {label: {0.0: errors} if errors else {} for label, errors in clean.items()})
     for label, run in _finished(rows):
         for attack, error in run.under_attack:
             if attack["eps_255"] > 0:
@@ -101,7 +101,7 @@ def under_attack(rows: Mapping[str, Row]) -> list[PageFigure]:
     for family, by_row in lines.items():
         if len(set().union(*by_row.values())) > 2:
             caption = f"{family}. Top-1 error of the last epoch's network against eps; 0: not attacked. {SPANS}"
-            found.append(PageFigure(figures.draw_lines(by_row, f"eps of {family}, 1/255"), caption))
+            found.append(PageFigure(figures.draw_lines(by_row, f"eps of {family}, 1/255", "error, %"), caption))
     return found
 
 
@@ -133,19 +133,20 @@ def calibration(rows: Mapping[str, Row]) -> list[PageFigure]:
         "How many answers are right, by the network's confidence, in bins of equal width: below the dashed line it is "
         f"too confident. Images of all seeds, without bins of fewer than {LEAST_IMAGES}."
     )
-    points = {label: pool(bins[label]) for label in rows}
-    return [PageFigure(figures.draw_reliability(points), caption)] if any(bins.values()) else []
+    lines = {label: pool(bins[label]) for label in rows}
+    drawn = figures.draw_lines(lines, "confidence, %", "accuracy, %", with_diagonal=True)
+    return [PageFigure(drawn, caption)] if any(lines.values()) else []
 
 
-def pool(bins_of_seeds: Sequence[Sequence[Mapping[str, Any]]]) -> list[tuple[float, float]]:
-    """Mean confidence and accuracy in percent of each bin, over the images of several seeds."""
-    pooled = []
+def pool(bins_of_seeds: Sequence[Sequence[Mapping[str, Any]]]) -> dict[float, list[float]]:
+    """The accuracy of each bin by its mean confidence, in percent, over the images of several seeds."""
+    pooled = {}
     for bins in zip(*bins_of_seeds, strict=True):
         filled = [one for one in bins if one["images"]]
         images = sum(one["images"] for one in filled)
         if images >= LEAST_IMAGES:
-            means = (sum(one["images"] * one[key] for one in filled) / images for key in ("confidence", "accuracy"))
-            pooled.append(tuple(means))
+            confidence = sum(one["images"] * one["confidence"] for one in filled) / images
+            pooled[confidence] = [sum(one["images"] * one["accuracy"] for one in filled) / images]
     return pooled
 
 
