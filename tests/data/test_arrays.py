@@ -197,7 +197,7 @@ def test_an_interrupted_write_leaves_the_file_that_was_there(tmp_path, monkeypat
         raise OSError("no space left")
 
     monkeypatch.setattr(arrays.np, "savez", disk_full)
-    with pytest.raises(RunError, match=r"train\.npz cannot be written \(no space left\); it is as it was"):
+    with pytest.raises(RunError, match=r"train\.npz cannot be written \(no space left\); the old file is unchanged"):
         write_arrays(path, TEST)
     assert path.read_bytes() == before
     monkeypatch.undo()

@@ -6,8 +6,8 @@ x_pa = 1 for a node a of block p on that side,
 
     (s - t)^2 = sum over a, b of |x_pa - x_qb| - s (M - s) - t (M - t).
 
-So a border of weight w becomes M^2 pairs of arcs of capacity w / M^2, and the costs of the two blocks take the terms
-that are subtracted. No capacity is negative, so the minimum cut is the minimum of E. Arcs of infinite capacity keep the
+So a border of weight w becomes M^2 pairs of arcs of capacity w / M^2, and the subtracted terms go into the costs of the
+two blocks. No capacity is negative, so the minimum cut is the minimum of E. Arcs of infinite capacity keep the
 nodes of a block in order.
 """
 

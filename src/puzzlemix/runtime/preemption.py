@@ -53,7 +53,7 @@ def stop_if_asked() -> None:
 
 
 def hand_on() -> None:
-    """Call the handlers from before `answered` with the signals that arrived: submitit's queues its job again."""
+    """Call the handlers that `answered` replaced, with the signals that came: submitit's queues its job again."""
     for number in sorted(_received):
         handler = signal.getsignal(number)
         if callable(handler):

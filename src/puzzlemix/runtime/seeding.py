@@ -22,7 +22,7 @@ def numpy_stream(purpose: str, *numbers: int) -> np.random.Generator:
 
 
 def torch_seed(purpose: str, *numbers: int) -> int:
-    """The seed of a PyTorch generator for this purpose and these numbers; errors as above."""
+    """The seed of a PyTorch generator for this purpose and these numbers; raises as `numpy_stream` does."""
     return int(_entropy(purpose, numbers).generate_state(1, np.uint64)[0])
 
 
