@@ -83,7 +83,7 @@ def test_an_interrupted_preparation_is_made_good(tiny, tmp_path):
     [
         (["dataset.num_classes=4"], r"1 of 4 classes have no image .*look what source= holds"),
         (["dataset.train_images=100000"], r"train: 12 images instead of 100000: look what source= holds"),
-        (["source=none.zip"], r"none\.zip is not there: put the official tiny-imagenet-200\.zip"),
+        (["source=none.zip"], r"none\.zip does not exist: put the official tiny-imagenet-200\.zip"),
     ],
 )
 def test_a_source_of_something_else_changes_nothing(tiny, tmp_path, overrides, message):
@@ -174,7 +174,7 @@ def test_own_images_may_be_called_like_a_published_set(prepare, tmp_path):
     ("overrides", "message"),
     [
         ([], r"source must be given: add source=FOLDER"),
-        (["source=nowhere"], r"nowhere is not there: give source=FOLDER"),
+        (["source=nowhere"], r"nowhere does not exist: give source=FOLDER"),
         (["test_share=2", "source=mine"], r"test_share must lie in \(0, 1\), not 2"),
         (["dataset.num_classes=5", "source=mine"], r"train: 2 of 5 classes have no image"),
     ],
@@ -194,9 +194,9 @@ def test_imagenet_is_linked_and_copied_once(prepare, tmp_path):
     def run(*overrides):
         return prepare("imagenet", *THREE_CLASSES, *overrides)
 
-    with pytest.raises(SystemExit, match=r"imagenet/train is not there: put or link the images"):
+    with pytest.raises(SystemExit, match=r"imagenet/train does not exist: put or link the images"):
         run()
-    with pytest.raises(SystemExit, match=r"nowhere/train is not there: give the folder that holds train/ and val/"):
+    with pytest.raises(SystemExit, match=r"nowhere/train does not exist: give the folder that holds train/ and val/"):
         run(f"source={tmp_path}/nowhere")
     folder = tmp_path / "data" / "imagenet"
     copies = [f"{folder}/{name}" for name in ("train_352", "train_160", "val_352")]

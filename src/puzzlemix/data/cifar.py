@@ -26,7 +26,7 @@ def read_cifar(name: str, raw: Path, download: bool) -> tuple[Arrays, Arrays]:
     source = {"cifar10": datasets.CIFAR10, "cifar100": datasets.CIFAR100}[name]
     archive = raw / source.filename
     try:
-        download = download or check_integrity(archive, source.tgz_md5)  # True only unpacks an archive that is whole
+        download = download or check_integrity(archive, source.tgz_md5)  # an undamaged archive is only unpacked
         splits = [source(raw, train, download=download) for train in (True, False)]
     except (OSError, RuntimeError, EOFError, tarfile.TarError) as error:
         remedy = f"put {source.filename} from www.cs.toronto.edu/~kriz/cifar.html into {raw}"

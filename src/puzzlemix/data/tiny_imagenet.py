@@ -39,7 +39,7 @@ def read_tiny_imagenet(source: Path) -> tuple[Arrays, Arrays]:
     """
     require(
         source.exists(),
-        f"{source} is not there: put the official tiny-imagenet-200.zip (cs231n.stanford.edu) there, or give source=",
+        f"{source} does not exist: put the official tiny-imagenet-200.zip (cs231n.stanford.edu) there, or give source=",
     )
     try:
         if source.is_dir():
