@@ -360,7 +360,7 @@ def test_a_run_whose_checkpoints_are_all_damaged_is_refused_and_untouched(train,
     for name in ("last.pt", "previous.pt"):
         path = folder / "checkpoints" / name
         path.write_bytes(path.read_bytes()[:1000])
-    with pytest.raises(SystemExit, match=r"last\.pt is damaged or no checkpoint \(BadZipFile\): restore it, or delete"):
+    with pytest.raises(SystemExit, match=r"last\.pt is damaged or not a checkpoint \(BadZipFile\): restore it"):
         train()
     assert all(len(path.read_bytes()) == 1000 for path in (folder / "checkpoints").iterdir())
 

@@ -30,7 +30,7 @@ def check(configs: Path, config_name: str, arguments: Sequence[str]) -> None:
 
     Args:
         configs: the folder of configs; its folders are the groups.
-        config_name: of the script's own file there.
+        config_name: the name of the script's own file there.
         arguments: those that `complete` gives.
 
     Raises:
@@ -41,7 +41,7 @@ def check(configs: Path, config_name: str, arguments: Sequence[str]) -> None:
     overrides = given.overrides
     for override in overrides:
         fits = "=" in override or override.startswith("~")
-        require(fits, f"'{override}' is no override: write key=value, such as mixup=puzzlemix")
+        require(fits, f"'{override}' is not an override: write key=value, such as mixup=puzzlemix")
     groups = [override for override in overrides if (configs / key_of(override)).is_dir()]
     chosen = default_options(configs / f"{config_name}.yaml")
     for override in groups:
