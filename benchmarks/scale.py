@@ -27,9 +27,9 @@ class Load(NamedTuple):
     """The work of an epoch."""
 
     images: int = 2000
-    pixels: int = 32  # a side
+    pixels: int = 32  # per side
     batch: int = 100
-    processes: int = 1  # of one thread each
+    processes: int = 1  # each with one thread
 
 
 BASE = Load()
@@ -39,7 +39,7 @@ SWEEPS: Mapping[str, Sequence[int]] = {  # one changes at a time
     "batch": (25, 50, 100, 200),
     "processes": (1, 2),
 }
-POWERS = {"images": 1, "pixels": 2, "batch": 0, "processes": -1}  # if time were in proportion
+POWERS = {"images": 1, "pixels": 2, "batch": 0, "processes": -1}  # exponents of a time that is proportional to the work
 HEADER = ("varied", *Load._fields, *(f"{method}, s" for method in METHODS), "times vanilla")
 
 
@@ -56,7 +56,7 @@ class Point(NamedTuple):
 
 
 def benchmark(device: str, base: Load = BASE, sweeps: Mapping[str, Sequence[int]] = SWEEPS) -> Iterator[Point]:
-    """Measure points, each with whole programs one after the other: medians of the epochs after the first."""
+    """Measure points, each by complete training programs in turn: medians of the epochs after the first."""
     for varied, values in sweeps.items():
         for value in values:
             load = base._replace(**{varied: value})

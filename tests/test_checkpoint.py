@@ -68,7 +68,7 @@ def test_any_damaged_byte_is_noticed(tmp_path):
         damaged = bytearray(whole)
         damaged[rng.randrange(len(whole))] ^= 1 << rng.randrange(8)
         path.write_bytes(damaged)
-        with pytest.raises(InputError, match="is damaged or no checkpoint"):
+        with pytest.raises(InputError, match="is damaged or not a checkpoint"):
             load_checkpoint(path)
 
 
