@@ -64,7 +64,7 @@ def benchmark(device: str, base: Load = BASE, sweeps: Mapping[str, Sequence[int]
 
 
 def plot(points: Sequence[Point], path: Path) -> None:
-    """Draw a panel for each sweep; a dashed line shows times in proportion to the first one of vanilla training.
+    """Draw a panel for each sweep; a dashed line shows times proportional to the work, from vanilla's first.
 
     Raises:
         RunError: the picture cannot be written.

@@ -100,13 +100,13 @@ def show_mixed(log: RunLog, trainer: Trainer) -> None:
 
 
 def check_choices(chosen: Mapping[str, str | None]) -> None:
-    """Raise `InputError` if a recipe has its own dataset and network, which those of an experiment would replace."""
+    """Raise `InputError` if an experiment is combined with a recipe that has its own dataset and network."""
     clash = chosen["recipe"] == "cifar100_small" and chosen["experiment"] is not None
     require(not clash, f"recipe={chosen['recipe']} has its own dataset and network: leave out experiment=, add mixup=")
 
 
 def made_for_digits(chosen: Mapping[str, str | None]) -> list[str]:
-    """A warning if another dataset is trained with the defaults for digits, which nobody would choose for it."""
+    """A warning if another dataset is trained with a network or a recipe that is the default for digits."""
     defaults = {"network": "preactresnet18_narrow", "recipe": "digits"}
     left = [f"{group}={option}" for group, option in defaults.items() if chosen[group] == option]
     if chosen["dataset"] == "digits" or not left:

@@ -111,8 +111,8 @@ def load_experiment(checkpoint: str, configs: Path, device: torch.device, with_d
 def check_targets(config: Mapping[str, Any], configs: Path, source: str) -> None:
     """Raise `InputError` unless a config has all parts and makes Hydra call only what `configs` name.
 
-    Hydra calls what any `_target_` names, also within values, and obeys other keys with such underscores. Each of them
-    must be in one of the part's config files, in the same place and with the same value.
+    Hydra calls what a `_target_` names, at any depth, and obeys other keys that begin and end with an underscore. Each
+    such key must be in one of the part's config files, in the same place and with the same value.
 
     Args:
         config: plain data (`nested.is_plain`).

@@ -40,7 +40,7 @@ def lost_job(error: RuntimeError) -> str | None:
 
 
 class JobLog(Callback):
-    """What a sweep of jobs prints, in the launcher's terminal and in each job's log. Hydra calls it in both."""
+    """The messages of a sweep of jobs, in the launcher's terminal and in each job's log. Hydra calls this in both."""
 
     def on_multirun_start(self, config: DictConfig, **_: Any) -> None:
         """Print the folder to look into while jobs run."""

@@ -26,7 +26,7 @@ def complete(arguments: Sequence[str]) -> list[str]:
 
 
 def check(configs: Path, config_name: str, arguments: Sequence[str]) -> None:
-    """Compose the config before Hydra does, to name what is wrong, and the nearest valid name, in one line.
+    """Compose the config before Hydra does, so that an error is one line, with the nearest valid name.
 
     Args:
         configs: the folder of configs; its folders are the groups.
@@ -119,7 +119,7 @@ def _check_launcher_key(key: str, config: DictConfig) -> None:
 def _check_type(key: str, default: Any, value: Any) -> None:
     """Raise `InputError` if a value replaces a number, list or switch of another type, or is null at the top level.
 
-    The parts of a run check themselves whether a value of theirs may be null (`mixup.t_size=null`).
+    Each part of a run checks whether its own values may be null (`mixup.t_size=null`).
     """
     kinds = {bool: (bool, "true or false"), int: (int, "a whole number"), float: (int | float, "a number")}
     kinds |= {list: (list, "a list"), str: (str | int | float, "a name")}

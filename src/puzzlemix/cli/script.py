@@ -160,7 +160,7 @@ def _end(error: Exception) -> NoReturn:
 
 
 def _collect_seldom() -> None:
-    """Save the seconds that Python's garbage collector spends on all imported objects, also at the program's end."""
+    """Save the seconds that Python's garbage collector spends on imported objects, in the program and at its end."""
     gc.set_threshold(100_000)  # new objects between two collections
     atexit.register(gc.freeze)
 

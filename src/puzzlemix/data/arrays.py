@@ -146,7 +146,7 @@ class ArrayData(ImageData):
 
     @property
     def _prepare(self) -> str:
-        """How to make the files. The name does not say whether the images are the user's own."""
+        """The commands that make the files: two, since the name does not show whether the images are the user's own."""
         name = self.folder.name
         own = f"dataset=image_folder dataset.name={name} source=FOLDER"
         return f"run `python scripts/prepare_data.py dataset={name}`, for your own images with `{own}`"

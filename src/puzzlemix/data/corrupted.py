@@ -47,9 +47,9 @@ class CorruptedImages(NamedTuple):
 
     Attributes:
         folder: the set's folder.
-        corruptions: a function for each complete corruption, in the released order. It takes a severity and the places
-            among the test images for each batch, and gives batches on the dataset's device. It raises `RunError` if an
-            image cannot be read.
+        corruptions: a function for each complete corruption, in the released order. It takes a severity and, for each
+            batch, the places of its images among the test images. It returns batches on the dataset's device, and
+            raises `RunError` if an image cannot be read.
         missing: the released corruptions that are missing or incomplete, in words.
     """
 

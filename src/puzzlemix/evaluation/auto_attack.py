@@ -19,7 +19,7 @@ from puzzlemix.runtime.errors import require, require_number, require_whole
 from puzzlemix.runtime.seeding import torch_seed
 
 ATTACKS = ("apgd-ce", "apgd-t", "fab-t", "square")
-TARGETS = 9  # classes that an image is driven towards, if there are that many others
+TARGETS = 9  # classes that an attack aims at, or all other classes if there are fewer
 LEAST_CLASSES = 4  # the loss of APGD-T is not defined for fewer
 
 

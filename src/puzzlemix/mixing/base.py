@@ -92,7 +92,7 @@ class Mixer:
         self._check_batch(images, labels)
         self.check_given(given, images)
         if self.draws.coin(self.prob):
-            drawn = {**self.draw(images, given), **given}  # for one image too: other processes may have more
+            drawn = {**self.draw(images, given), **given}  # drawn for one image too: other processes may have more
             if len(images) > 1:
                 return self.mix(model, images, labels, drawn)
         return images, self.one_hot(labels)

@@ -1,7 +1,7 @@
 """The graph whose minimum cut is the mask of least energy, for `cut.py` and `kernels/cut.py`.
 
 The construction is Ishikawa's (2003) for a convex pairwise term. With m labels and M = m - 1, a block is M nodes. Its
-label s, for z = s / M, is the number of its nodes on the source's side of the cut; these are the first s. With
+label s means that its first s nodes are on the source's side of the cut; the mask value is z = s / M. With
 x_pa = 1 for a node a of block p on that side,
 
     (s - t)^2 = sum over a, b of |x_pa - x_qb| - s (M - s) - t (M - t).

@@ -1,8 +1,8 @@
 """Adversarial training with PGD (Madry et al., ICLR 2018), and Puzzle Mix of attacked images.
 
 Both are baselines of this repository, not of the paper. The paper's adversarial variant takes a single step, on few
-images, and scales the noise by a random number. Its gain under FGSM should be compared with the gain of several steps
-on every image, under attacks of several steps.
+images, and scales the noise by a random number. To judge its gain under FGSM, compare it with training that takes
+several steps on every image, under attacks of several steps.
 """
 
 from collections.abc import Mapping

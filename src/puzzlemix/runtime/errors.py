@@ -57,7 +57,7 @@ def require_whole(name: str, value: Any, least: int, most: float = inf) -> None:
     require(fits, f"{name} must be a whole number, {span}, not {value}")
 
 
-OVERSHOOT = 0.5  # beyond [0, 1]; bicubic resizing stays below it, and normalised images do not
+OVERSHOOT = 0.5  # allowed outside [0, 1]; bicubic resizing stays below it, normalised images do not
 
 
 def values_are_checked(device_type: str) -> bool:

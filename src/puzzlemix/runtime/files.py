@@ -11,7 +11,7 @@ from puzzlemix.runtime.errors import InputError, RunError, require, require_choi
 
 
 def output_file(given: str | None, default: Path | None, endings: Collection[str] = (), key: str = "output") -> Path:
-    """The file that a script will write; makes its folder. A script calls this before it works on the content.
+    """Check that a script can write its file, before it works on the content. Makes the folder, returns the path.
 
     Args:
         given: the user's path, if any.
@@ -58,7 +58,7 @@ def write_text(path: Path, text: str) -> None:
 
 @contextmanager
 def whole_file(path: Path, previous: Path | None = None) -> Iterator[IO[bytes]]:
-    """A file to write that becomes `path` once it is complete and on the disk; makes its folder.
+    """Open a file that becomes `path` when it is complete and on the disk. Its folder is made.
 
     The old file becomes `previous`, if that is given. If an error is raised inside, no file changes.
 

@@ -27,7 +27,7 @@ def has_shape(value: Any, shape: Any) -> bool:
 
     - a type (a bool is no `int` here), or a function that returns whether a value fits,
     - a tuple of shapes: one of them must fit,
-    - a list of one shape, for a list of any length; a list of several, for a list of exactly these,
+    - a list of one shape, for a list of any length; a list of several shapes, for a list with one item for each,
     - a dict, for a mapping with these keys and perhaps others: `key?` may be missing, and `*` means all values.
     """
     if isinstance(shape, dict):

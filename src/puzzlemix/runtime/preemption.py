@@ -21,7 +21,7 @@ _is_deferring = False
 
 @contextmanager
 def answered() -> Iterator[None]:
-    """Answer `SIGNALS`, including those that have waited since the script blocked them, before its imports."""
+    """Answer `SIGNALS`. Those that came while the script had them blocked, during its imports, are answered now."""
     _received.clear()
     mask = signal.pthread_sigmask(signal.SIG_BLOCK, ())
     handlers = {number: signal.signal(number, _answer) for number in SIGNALS}

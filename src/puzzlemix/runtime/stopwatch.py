@@ -1,4 +1,4 @@
-"""A stopwatch for named spans of time, on the host or on a GPU, that makes neither wait."""
+"""A stopwatch for named spans of time on the host or on a GPU. Neither of them waits for it."""
 
 import time
 from collections import defaultdict

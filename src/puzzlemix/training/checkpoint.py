@@ -137,9 +137,9 @@ def digest(network: nn.Module) -> str:
 
 
 def _rewritten(file: IO[bytes]) -> IO[bytes]:
-    """The same zip archive, in memory, written again from its names and contents, whose checksums zipfile checks.
+    """A copy of a zip archive in memory. To make it, zipfile reads all contents and checks their checksums.
 
-    torch checks none. If a damaged bit says that a tensor is a folder, it returns uninitialised memory.
+    torch checks no checksum. If a damaged bit says that a tensor is a folder, torch returns uninitialised memory.
     """
     clean = io.BytesIO()
     with zipfile.ZipFile(file) as archive, zipfile.ZipFile(clean, "w") as written:

@@ -35,7 +35,7 @@ from puzzlemix.runtime.stopwatch import by_part
 from puzzlemix.training.settings import differences, fingerprint, settings
 
 STATISTICS = ("median10", "last", "best")  # statistics of an error over the epochs: see `summary`
-LOCK_WAIT_S = 0.2  # since `holder_of` of another process locks the folder for a moment
+LOCK_WAIT_S = 0.2  # because another process that calls `holder_of` locks the folder for a moment
 
 
 class RunLog:

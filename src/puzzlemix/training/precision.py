@@ -105,7 +105,7 @@ def _keep_freed_memory() -> None:
 
 
 def _overruns_channels_last(network: nn.Module) -> bool:
-    """Whether a backward pass with channels innermost would write past its memory, by a bug of oneDNN (its issue 6035).
+    """Whether a backward pass with channels innermost would write past its memory, a bug of oneDNN (its issue 6035).
 
     The bug is in strided 1 x 1 convolutions on a CPU with fewer channels than fill a vector. The process crashes, or
     goes on with wrong numbers.

@@ -146,7 +146,7 @@ class RunState:
         rank = distributed.rank()
         if len(processes) == distributed.world_size():
             own, summed = processes[rank], [processes[rank]]
-        else:  # their number has changed: the first process takes the sums of all
+        else:  # the number of processes has changed: the first one takes the sums of all
             own, summed = processes[0], processes if rank == 0 else []
         for part in summed:
             self.sums.values += part["sums"].to(self.device)
