@@ -66,7 +66,7 @@ def of_checkpoint(checkpoint: str, configs: Path, batches: int, device: str) -> 
     Raises:
         InputError: the checkpoint is missing, damaged or does not fit its config, or the dataset does not exist.
     """
-    from puzzlemix.cli.config import load_experiment  # here, since photographs need no Hydra
+    from puzzlemix.cli.config import load_experiment  # imported here, since photographs need no Hydra
 
     data, network, mixer, _ = load_experiment(checkpoint, configs, torch.device(device)).experiment
     parameters = mixer.parameters if isinstance(mixer, PuzzleMix) else PuzzleParameters()

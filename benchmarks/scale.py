@@ -19,7 +19,7 @@ from puzzlemix.runtime.errors import RunError
 ROOT = Path(__file__).resolve().parents[1]
 TRAIN = ROOT / "scripts" / "train.py"
 METHODS = ("vanilla", "puzzlemix")
-CHANNELS = 16  # in the network's first stage
+CHANNELS = 16  # channels of the network's first stage
 EPOCHS = 4  # the first warms up
 
 
@@ -33,7 +33,7 @@ class Load(NamedTuple):
 
 
 BASE = Load()
-SWEEPS: Mapping[str, Sequence[int]] = {  # one changes at a time
+SWEEPS: Mapping[str, Sequence[int]] = {  # only one of these changes at a time
     "images": (500, 1000, 2000, 4000),
     "pixels": (16, 32, 48, 64),
     "batch": (25, 50, 100, 200),
@@ -96,7 +96,7 @@ def _epoch_s(load: Load, method: str, device: str) -> float:
         run = on_photographs(load.images, load.pixels, load.batch, CHANNELS)
         run += [f"mixup={method}", f"recipe.epochs={EPOCHS}", "attack=none", f"device={device}"]
         command = [sys.executable, *(launcher if load.processes > 1 else ()), str(TRAIN), *run]
-        path = os.pathsep.join([str(ROOT), *filter(None, [os.environ.get("PYTHONPATH")])])  # ROOT has benchmarks/
+        path = os.pathsep.join([str(ROOT), *filter(None, [os.environ.get("PYTHONPATH")])])  # benchmarks/ is in ROOT
         environment = os.environ | {"OMP_NUM_THREADS": "1", "PYTHONPATH": path}
         done = subprocess.run([*command, f"results_dir={folder}"], env=environment, capture_output=True, text=True)
         if done.returncode != 0:

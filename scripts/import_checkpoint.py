@@ -26,9 +26,9 @@ from puzzlemix.training.checkpoint import load_weights, save_checkpoint
 from puzzlemix.training.release_checkpoint import BEST, Claim, read_release_checkpoint
 from startup import CONFIGS
 
-DATASETS = {10: "cifar10", 100: "cifar100", 200: "tiny_imagenet", 1000: "imagenet"}  # of the releases, by classes
+DATASETS = {10: "cifar10", 100: "cifar100", 200: "tiny_imagenet", 1000: "imagenet"}  # of the releases, by class count
 LARGE = ("tiny_imagenet",)  # 64 x 64 pixels: the releases' main.py gives the stem a stride of 2
-NOT_SAID = ("mixup", "recipe", "seed")  # by the releases' files
+NOT_SAID = ("mixup", "recipe", "seed")  # what the releases' files do not say
 
 
 @plain_script

@@ -34,7 +34,7 @@ def main() -> None:
     if {"-h", "--help"} & set(sys.argv[1:]):
         print(__doc__)
         return
-    planned: dict[str, list[dict[str, Any]]] = defaultdict(list)  # the configs of unfinished runs, by name
+    planned: dict[str, list[dict[str, Any]]] = defaultdict(list)  # run's name -> configs of unfinished runs
     finished = 0
     for config in configs_of(sys.argv[1:]):
         if RunLog(config).metrics is not None:

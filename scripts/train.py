@@ -87,7 +87,7 @@ def show_mixed(log: RunLog, trainer: Trainer) -> None:
     is_wanted = every > 0 and (done % every == 0 or done == trainer.recipe.epochs)
     if not (is_wanted and distributed.is_main()):
         return
-    from puzzlemix.reporting.pictures import draw_mixed  # here, since it needs matplotlib
+    from puzzlemix.reporting.pictures import draw_mixed  # imported here, since it needs matplotlib
 
     path = log.folder / "mixed.png"
     eager = set_stance("force_eager") if log.config["compile"] else nullcontext()

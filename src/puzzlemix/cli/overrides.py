@@ -100,7 +100,7 @@ def _check_values(config_name: str, groups: list[str], others: Sequence[str]) ->
     for key in map(key_of, changes):
         if key.startswith("hydra.launcher."):
             _check_launcher_key(key, hydra.compose(config_name, groups, return_hydra_config=True))
-    ours = [change for change in changes if not change.startswith(("hydra", "~"))]  # ~ deletes
+    ours = [change for change in changes if not change.startswith(("hydra", "~"))]  # ~ deletes a key
     values = flatten(OmegaConf.to_container(hydra.compose(config_name, groups)))
     for key in map(key_of, ours):
         require(key in values, f"unknown config key '{key}'{nearest(key, values)}")

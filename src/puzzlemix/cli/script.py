@@ -142,7 +142,7 @@ def _stopped_by_signals() -> Iterator[None]:
         with preemption.answered():
             yield
     except PreemptedError as stop:
-        if os.environ.get("RANK", "0") == "0":  # torchrun's, since the processes may not have joined yet
+        if os.environ.get("RANK", "0") == "0":  # torchrun's rank, since the processes may not have joined yet
             print(stop)
         preemption.hand_on()
         sys.exit(ASKED_TO_STOP)

@@ -20,7 +20,7 @@ def read_cifar(name: str, raw: Path, download: bool) -> tuple[Arrays, Arrays]:
     Raises:
         InputError: the archive is missing or damaged, and cannot be downloaded.
     """
-    from torchvision import datasets  # here, so that no other dataset needs it
+    from torchvision import datasets  # imported here, so that no other dataset needs it
     from torchvision.datasets.utils import check_integrity
 
     source = {"cifar10": datasets.CIFAR10, "cifar100": datasets.CIFAR100}[name]

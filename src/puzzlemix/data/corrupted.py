@@ -27,7 +27,7 @@ NOISE = "gaussian_noise", "shot_noise", "impulse_noise"
 BLUR = "defocus_blur", "glass_blur", "motion_blur", "zoom_blur"
 WEATHER = "snow", "frost", "fog", "brightness"
 DIGITAL = "contrast", "elastic_transform", "pixelate", "jpeg_compression"
-STANDARD = (*NOISE, *BLUR, *WEATHER, *DIGITAL)  # the 15 that the mean corruption error is a mean over
+STANDARD = (*NOISE, *BLUR, *WEATHER, *DIGITAL)  # the mean corruption error is the mean over these 15
 RELEASED = (*STANDARD, "speckle_noise", "gaussian_blur", "spatter", "saturate")  # the last four are for tuning
 SEVERITIES = (1, 2, 3, 4, 5)
 

@@ -31,7 +31,7 @@ class Digits(ArrayData):
 
     def read(self, split: str) -> Arrays:
         """Make the split "train", `train_per_class` images of each class, or "test", 50 of each."""
-        from sklearn.datasets import load_digits  # here, so that no other dataset needs scikit-learn
+        from sklearn.datasets import load_digits  # imported here, so that no other dataset needs scikit-learn
 
         grey, y = load_digits(return_X_y=True)  # (1797, 64) in 0..16, (1797,)
         order = np.random.default_rng(0).permutation(len(y))

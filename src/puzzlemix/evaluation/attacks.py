@@ -9,7 +9,7 @@ from torch import Tensor, nn
 from puzzlemix.mixing.saliency import ascend
 from puzzlemix.runtime.errors import InputError, require, require_number, require_pixels, require_whole
 
-SETTINGS = {"eps_255", "step_255", "steps", "random_start"}  # in files of `configs/attack/`; `restarts` is optional
+SETTINGS = {"eps_255", "step_255", "steps", "random_start"}  # keys of `configs/attack/`; `restarts` is optional
 
 
 def attack(

@@ -90,7 +90,7 @@ def _still_correct(
 
 
 def _adversary(evaluator: Evaluator, eps: float) -> Any:
-    from pyautoattack import AutoAttack  # here, since it is an optional package
+    from pyautoattack import AutoAttack  # imported here, since it is an optional package
 
     logging.getLogger("auto-attack").setLevel(logging.ERROR)  # it warns for each batch; self_checks.py warns once
     seed = torch_seed("auto attack", evaluator.seed) % 2**32

@@ -205,7 +205,7 @@ def change_values(name: str, images: Tensor, level: np.ndarray) -> Tensor:
     With l = level / 10, posterize keeps 4 - 4 l bits, and solarize inverts values of 256 - 256 l or more. Both 4 l and
     256 l are rounded down.
     """
-    from torchvision.transforms.v2 import functional  # here, because only AugMix needs torchvision
+    from torchvision.transforms.v2 import functional  # imported here, because only AugMix needs torchvision
 
     match name:
         case "autocontrast" | "equalize":  # per channel, because torchvision takes 1 or 3 channels

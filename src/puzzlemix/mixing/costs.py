@@ -51,7 +51,7 @@ def cells_of_blocks(images: Tensor, grid: Grid, neigh_size: int) -> Tensor:
     The costs compare these cells along the borders of blocks. A block holds k_h x k_w of them; a block that is smaller
     than `neigh_size` is one cell.
     """
-    size = [length // n for length, n in zip(images.shape[-2:], grid, strict=True)]  # of a block, pixels
+    size = [length // n for length, n in zip(images.shape[-2:], grid, strict=True)]  # size of a block in pixels
     k_h, k_w = (side // min(neigh_size, side) for side in size)
     cells = pool_to_grid(images, (grid[0] * k_h, grid[1] * k_w))
     return cells.unflatten(-1, (grid[1], k_w)).unflatten(-3, (grid[0], k_h))

@@ -43,7 +43,7 @@ def solve_mask(costs: MaskCosts, lam: float | Tensor, eta: float, n_labels: int,
         ranges = [[float(end) for end in term.aminmax()] for term in vars(costs).values() if term.numel()]
         is_finite = all(isfinite(end) for pair in ranges for end in pair)
         require(is_finite, "the costs of a mask are not finite: the images hold values that are not numbers")
-        for low, high in ranges[2:]:  # of the weights; with gamma = 1 rounding makes some negative
+        for low, high in ranges[2:]:  # the weights; if gamma is 1, rounding makes some negative
             fits = solver == "swap" or low >= -1e-6 * high
             require(fits, f"border weights must be 0 or more, not {low}: gamma must lie in [0, 1], and pixels too")
     return SOLVERS[solver](costs, lam, eta, n_labels)
@@ -55,7 +55,7 @@ def exact(costs: MaskCosts, lam: float | Tensor, eta: float, n_labels: int) -> T
     prior = label_prior(lam, n_labels, costs.keep_first.device) * (eta / (n_h * n_w))
     prior = prior.expand(batch, n_labels).contiguous()
     if backend_for(prior) == "triton":
-        from puzzlemix.mixing.kernels import cut  # here, because the CPU needs no triton
+        from puzzlemix.mixing.kernels import cut  # imported here, because the CPU needs no triton
 
         labels = cut.solve_images(costs, prior)
     else:

@@ -44,7 +44,7 @@ class PuzzleParameters:
         for name in ("beta", "gamma", "eta", "t_eps"):
             require_number(name, getattr(self, name))
         require_whole("neigh_size", self.neigh_size, least=1)
-        require_whole("n_labels", self.n_labels, least=2, most=256)  # as many values as a pixel has
+        require_whole("n_labels", self.n_labels, least=2, most=256)  # a pixel has 256 values
         if self.t_size is not None:
             require_whole("t_size", self.t_size, least=1)
         require_choice("solver", self.solver, SOLVERS)
@@ -139,7 +139,7 @@ class PuzzleMix(PairMixer):
 
     def check_given(self, given: Mapping[str, Any], images: Tensor) -> None:
         super().check_given(given, images)
-        grids = (as_grid(given["blocks"]),) if "blocks" in given else self.blocks  # all that could be drawn
+        grids = (as_grid(given["blocks"]),) if "blocks" in given else self.blocks  # every grid that may be drawn
         check_grids(self.parameters, grids, *images.shape[2:])
         check_noisy(given.get("noisy", (False, False)))
         require_number("noise_scale", given.get("noise_scale", 1), 0, 1)

@@ -54,14 +54,14 @@ def auction(saliency: Tensor, visible: Tensor, t_eps: float) -> Tensor:
     grid = tuple(saliency.shape[1:])
     move_cost = move_costs(grid, t_eps, saliency.dtype, saliency.device)
     if backend_for(saliency) == "triton":
-        from puzzlemix.mixing.kernels import transport  # here, because the CPU needs no triton
+        from puzzlemix.mixing.kernels import transport  # imported here, because the CPU needs no triton
 
         return transport.plan_images(saliency, visible, move_cost)
     steps = moves(grid)
     down, right = abs(steps).T
     plan = torch.empty(saliency.shape, dtype=torch.int64, device="cpu")
     arrays = [t.detach().contiguous().numpy() for t in (saliency, visible)]
-    visited = 20 * plan.numel()  # targets: the near ones of each source
+    visited = 20 * plan.numel()  # number of targets that are visited: those near each source
     for_all_images(plan_images, len(plan), visited, *arrays, steps, move_cost[down, right].numpy(), plan.numpy())
     return plan
 
@@ -117,7 +117,7 @@ def plan_images(first, last, saliency, visible, steps, move_cost, plan):
     offer = np.empty(cells, saliency.dtype)  # the cost of that bid
     winner = np.empty(cells, np.int64)  # the source of each target, -1 for none
     lost = np.empty((cells, rounds), np.int64)  # the targets that each source has lost
-    losses = np.empty(cells, np.int64)  # their number
+    losses = np.empty(cells, np.int64)  # the number of these targets
     for b in range(first, last):
         losses[:] = 0
         for i in range(cells):

@@ -31,7 +31,7 @@ def output_file(given: str | None, default: Path | None, endings: Collection[str
     probe = unfinished_of(path)
     try:
         probe.touch()
-        probe.unlink(missing_ok=True)  # another process of the run may have done so
+        probe.unlink(missing_ok=True)  # another process of the run may have deleted it
     except OSError as error:
         raise InputError(f"{path} cannot be written ({error.strerror}): give another {key}=") from error
     return path
@@ -75,7 +75,7 @@ def whole_file(path: Path, previous: Path | None = None) -> Iterator[IO[bytes]]:
                 os.fsync(file.fileno())
         except BaseException:
             with suppress(OSError):
-                unfinished.unlink(missing_ok=True)  # it may fill the disk
+                unfinished.unlink(missing_ok=True)  # otherwise it might fill the disk
             raise
         if previous is not None and path.is_file():
             os.replace(path, previous)

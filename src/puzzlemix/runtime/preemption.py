@@ -13,7 +13,7 @@ from types import FrameType
 from puzzlemix.runtime import distributed
 from puzzlemix.runtime.errors import PreemptedError
 
-SIGNALS = (signal.SIGTERM, signal.SIGUSR1, signal.SIGUSR2)  # SIGUSR2 is submitit's
+SIGNALS = (signal.SIGTERM, signal.SIGUSR1, signal.SIGUSR2)  # submitit sends SIGUSR2
 
 _received: set[int] = set()
 _is_deferring = False
@@ -63,7 +63,7 @@ def hand_on() -> None:
 
 def _answer(number: int, frame: FrameType | None) -> None:
     if multiprocessing.parent_process() is not None:
-        return  # this is a reader of images, which has inherited the handler
+        return  # this process reads images and has inherited the handler
     _received.add(number)
     if not (_is_deferring or distributed.world_size() > 1):
         raise PreemptedError

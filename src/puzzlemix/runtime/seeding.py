@@ -28,7 +28,7 @@ def torch_seed(purpose: str, *numbers: int) -> int:
 
 def seed_global_streams(purpose: str, *numbers: int) -> None:
     """Seed the global generators of Python, NumPy and PyTorch: dropout draws from them, and users' code may."""
-    torch.manual_seed(torch_seed(purpose, *numbers))  # on all devices
+    torch.manual_seed(torch_seed(purpose, *numbers))  # seeds all devices
     seeds = _entropy(purpose, numbers).generate_state(2)
     random.seed(int(seeds[0]))
     np.random.seed(seeds[1])

@@ -7,7 +7,7 @@ from contextlib import AbstractContextManager, contextmanager, nullcontext
 
 import torch
 
-PARTS = "data", "saliency", "mixing", "network", "optimizer", "evaluation"  # of an epoch
+PARTS = "data", "saliency", "mixing", "network", "optimizer", "evaluation"  # the parts of an epoch
 
 
 def untimed(name: str) -> AbstractContextManager[None]:

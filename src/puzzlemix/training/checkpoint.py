@@ -103,7 +103,7 @@ def load_newest(paths: Sequence[Path]) -> tuple[Path, dict[str, Any]] | None:
         for damaged in errors:
             aside = damaged.with_suffix(".damaged")
             sys.stderr.write(f"warning: {damaged} is damaged: going on from {path}; it is now {aside.name}\n")
-            damaged.replace(aside)  # otherwise the next save would replace the good file by it
+            damaged.replace(aside)  # otherwise the next save would replace the good file by this one
         return path, content
     for error in errors.values():
         raise error

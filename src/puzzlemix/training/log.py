@@ -98,12 +98,12 @@ class RunLog:
         """Write the config and the `records` so far, and start wandb if it is wanted."""
         if not distributed.is_main():
             return
-        self._environment = environment()  # now, since files and commit may change before the last epoch ends
+        self._environment = environment()  # read now, since files and commit may change before the last epoch
         (self.folder / "failed.txt").unlink(missing_ok=True)
         write_text(self.folder / "config.yaml", yaml.safe_dump(dict(self.config), sort_keys=False))
         write_text(self.folder / "log.jsonl", "".join(json.dumps(record) + "\n" for record in self.records))
         if self.config["logger"]["wandb"] != "disabled":
-            from puzzlemix.training.wandb import WandbRun  # here, so that nothing else needs wandb
+            from puzzlemix.training.wandb import WandbRun  # imported here, so that nothing else needs wandb
 
             self._wandb = WandbRun(self.config, fingerprint(self.config), self.folder)
 

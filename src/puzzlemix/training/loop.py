@@ -50,7 +50,7 @@ class Trainer:
         self.model = network if distributed.world_size() == 1 else DistributedDataParallel(network)
         self.state = RunState(network, self.optimizer, mixer, log)
         log.take_folder()
-        self.state.restore()  # last, since DDP gives all processes the first one's batch norm statistics
+        self.state.restore()  # after DDP, which gives all processes the first one's batch norm statistics
 
     def train(self, after_epoch: Callable[[], None] = lambda: None) -> None:
         """Train to the recipe's last epoch.
@@ -83,7 +83,7 @@ class Trainer:
                     state.begin_next_epoch()
                     state.save()
                     after_epoch()
-            except InputError as error:  # one process alone met it, and each process prints a RunError
+            except InputError as error:  # perhaps in one process only: every process prints a RunError
                 raise RunError(str(error)) from error
             except PreemptedError as stop:
                 self._check_finite()

@@ -17,7 +17,7 @@ from puzzlemix.runtime.errors import require, require_choice
 
 PRECISIONS = ("fp32", "tf32", "bf16")
 FLOATS_OF_A_VECTOR = 16  # in AVX-512; narrower vectors would allow fewer channels
-M_TRIM_THRESHOLD, M_MMAP_THRESHOLD = -1, -3  # of glibc's malloc.h
+M_TRIM_THRESHOLD, M_MMAP_THRESHOLD = -1, -3  # constants of glibc's malloc.h
 COMPILED_VARIANTS = 256  # for each part, by batch size, mode and gradients; torch's default, 8, is too low
 
 

@@ -10,7 +10,7 @@ from tqdm import tqdm
 from puzzlemix.runtime import distributed
 
 FORMAT = "{desc}: {percentage:.1f} % |{bar}| {elapsed}, {remaining} left, {rate_fmt}{postfix}"
-SECONDS_BETWEEN_LINES = 60  # at least so many, if there is no terminal
+SECONDS_BETWEEN_LINES = 60  # the least, if there is no terminal
 
 
 class ProgressBar:

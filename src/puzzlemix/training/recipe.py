@@ -24,7 +24,7 @@ class Recipe:
     """
 
     epochs: int
-    batch_size: int  # of all processes together
+    batch_size: int  # images of all processes together
     lr: float
     schedule: str = "steps"
     lr_milestones_epochs: Sequence[int] = ()
@@ -35,7 +35,7 @@ class Recipe:
     decay_batch_norm: bool = True  # whether weight decay also acts on the scales and shifts of batch norm
     loss: str = "bce_on_softmax"
     drop_last: bool = False  # leave out an incomplete last batch
-    evaluate_every_epochs: int = 1  # before the last ten; more than 1 saves time if epochs are short
+    evaluate_every_epochs: int = 1  # in the epochs before the last ten; more than 1 saves time if epochs are short
     phases: Sequence[Mapping[str, Any]] = field(default_factory=list)
 
     def __post_init__(self) -> None:

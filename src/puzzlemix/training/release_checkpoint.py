@@ -96,7 +96,7 @@ def _claims(content: Mapping[str, Any]) -> dict[str, Claim]:
 
 
 def _recorded(recorder: Any) -> dict[str, Claim]:
-    """The claims of a RecorderMeter about accuracy on test images; none if something in it is impossible."""
+    """A RecorderMeter's claims of accuracy on test images; `{}` if it is damaged or they are impossible."""
     try:
         _version, shape, _dtype, _column_major, raw = recorder.state["epoch_accuracy"].state
         accuracies = np.frombuffer(raw, "<f4").reshape(shape)[: recorder.state["current_epoch"], 1].round(3).tolist()

@@ -7,7 +7,7 @@ from typing import Any
 
 from puzzlemix.runtime.nested import flatten
 
-RESULT_DEPENDS_ON = ("dataset", "network", "mixup", "recipe")  # and on the precision and the seed
+RESULT_DEPENDS_ON = ("dataset", "network", "mixup", "recipe")  # results also depend on the precision and the seed
 WITHOUT_EFFECT = ("dataset.root", "dataset.workers")
 
 

@@ -139,7 +139,7 @@ class RunState:
             "counts": {name: int(count) for name, count in self.mixer.counts.items()},
             "seconds": self.stopwatch.pop(),
             "streams": global_streams(self.device),
-            "buffers": {name: buffer.cpu() for name, buffer in self.network.named_buffers()},  # of batch norm
+            "buffers": {name: buffer.cpu() for name, buffer in self.network.named_buffers()},  # buffers of batch norm
         }
 
     def _restore_this_process(self, processes: Sequence[dict[str, Any]]) -> None:

@@ -19,7 +19,7 @@ from puzzlemix.mixing.blocks import Grid
 from puzzlemix.mixing.costs import MaskCosts
 from puzzlemix.mixing.graph import arcs
 
-ROUNDS = 16  # between exact distances
+ROUNDS = 16  # rounds until exact distances are computed again
 MAX_LANES = 512
 
 
