@@ -2,9 +2,9 @@ r"""Print the published tables with our runs next to them, tables and curves of 
 
 python scripts/compare.py                                        # a list of all tables, and how much of them has runs
 python scripts/compare.py table=3 [output=table3.tex]            # Table 3 of the paper: its numbers, ours, the verdict
-python scripts/compare.py table=digits_preactresnet18_narrow     # a table of our own runs; * stands for anything
+python scripts/compare.py table=digits_preactresnet18_narrow     # a table of our own runs; * matches any text
 python scripts/compare.py curves table=cifar100_preactresnet18 output=curves.png     # errors at each epoch
-python scripts/compare.py runs method=puzzlemix sort=error       # all runs, whatever state they are in
+python scripts/compare.py runs method=puzzlemix sort=error       # all runs, in any state
 """
 
 from pathlib import Path

@@ -47,7 +47,7 @@ def main(config: DictConfig) -> None:
     (data, network, *_), epochs = load_experiment(config["checkpoint"], CONFIGS, device)
     check_auto_attack(**config["auto_attack"], classes=data.num_classes)
     Arithmetic().prepare(network)
-    torch.backends.cudnn.benchmark = False  # the fastest kernels may be others after a kill
+    torch.backends.cudnn.benchmark = False  # after a kill, other kernels may be the fastest
     corrupted = corrupted_images(config["corruptions"], data)
     output = output_file(config["output"], default=results_path(config["checkpoint"]), endings=(".json",))
 

@@ -185,7 +185,7 @@ def test_a_folder_with_a_run_of_another_config_is_found_before_the_first_run_beg
     ("arguments", "message"),
     [
         (["sweep=table1"], "unknown sweep 'table1'; did you mean 'table"),
-        (["seed=0,1"], "seed=0,1 has several values: add -m, for a run each"),
+        (["seed=0,1"], "seed=0,1 has several values: add -m to start a run for each"),
     ],
 )
 def test_bad_input_is_one_line(script, arguments, message):

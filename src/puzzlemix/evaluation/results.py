@@ -15,7 +15,7 @@ from puzzlemix.runtime.nested import has_shape, is_number, is_percentage, read_n
 
 NAME = "robustness.json"
 
-# The shape of the parts of the file that are read.
+# The parts of the file that this package reads, and their shapes.
 ATTACK = {"eps_255": is_number, "step_255": is_number, "steps": int, "random_start": bool, "restarts?": int}
 BIN = ({"images": int, "confidence": is_number, "accuracy": is_number}, {"images": lambda images: images == 0})
 EVALUATION = {
@@ -63,10 +63,10 @@ def read_evaluation(path: Path) -> dict[str, Any]:
 
 
 def earlier_evaluation(path: Path, weights: str, evaluated_on: str, seed: int) -> dict[str, Any]:
-    """The results that the file has of the same network on the same images; `{}` if it has none.
+    """The file's results for the same network on the same images; `{}` if it has none.
 
     Raises:
-        InputError: they are of another seed, and a new evaluation would delete them.
+        InputError: they were measured with another seed, and a new evaluation would delete them.
     """
     earlier = read_evaluation(path)
     if (earlier.get("weights"), earlier.get("evaluated_on")) != (weights, evaluated_on):
@@ -77,7 +77,7 @@ def earlier_evaluation(path: Path, weights: str, evaluated_on: str, seed: int) -
 
 
 def is_of_run(results: Mapping[str, Any], metrics: Mapping[str, Any]) -> bool:
-    """Whether results are of a finished run's last network, on the images of the run's own errors."""
+    """Whether results are those of a finished run's last network, on the images on which the run was evaluated."""
     return bool(metrics) and all(results.get(key) == metrics[key] for key in ("weights", "epochs", "evaluated_on"))
 
 
