@@ -1,1 +1,1 @@
-"""Benchmarks: what each part costs and gains, with all that is compared measured in one process."""
+"""Benchmarks: the costs and gains of each part. One process measures all that a benchmark compares."""

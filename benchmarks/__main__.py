@@ -3,7 +3,7 @@
     python -m benchmarks training    # milliseconds of each part of a step, with every setting of arithmetic
     python -m benchmarks training --methods=augmix --settings=default    # the same for another method and one setting
     python -m benchmarks scale       # seconds of an epoch against images, pixels, batch and processes; also a picture
-    python -m benchmarks data        # images a second, here and with torchvision's DataLoader
+    python -m benchmarks data        # images per second, here and with torchvision's DataLoader
     python -m benchmarks mixing      # milliseconds of each part of mixing, with both solvers
     python -m benchmarks solvers     # masks: the released search against the least energy
     python -m benchmarks transport   # plans: the released auction against the least cost
@@ -49,13 +49,13 @@ def main() -> None:
     parser.add_argument("what", choices=MODULES)
     parser.add_argument("--repeats", type=int, default=15, help="measurements for each row of training, data, mixing")
     parser.add_argument("--checkpoint", help="results/runs/NAME/seed0/checkpoints/last.pt")
-    parser.add_argument("--methods", default="puzzlemix", help="for training: of configs/mixup/; vanilla comes first")
+    parser.add_argument("--methods", default="puzzlemix", help="for training: in configs/mixup/; vanilla comes first")
     parser.add_argument(
         "--settings", default="", help="for training: such as default,bf16; empty for all; plain comes first"
     )
     parser.add_argument("--batches", type=int, default=20, help="batches of 100 images of the checkpoint's dataset")
     parser.add_argument("--device", default="cpu")
-    parser.add_argument("--picture", default="training_scale.png", help="for scale")
+    parser.add_argument("--picture", default="training_scale.png", help="for scale: the file of the picture")
     options = parser.parse_args()
     require(options.repeats >= 1 and options.batches >= 1, "--repeats and --batches must be at least 1")
     options.device = distributed.pick_device(options.device).type

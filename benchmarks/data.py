@@ -1,4 +1,4 @@
-"""Images a second: this package's loading against a plain DataLoader with two workers and torchvision's transforms."""
+"""Images per second: this package's loading against a plain DataLoader with two workers, torchvision's transforms."""
 
 import tempfile
 from collections.abc import Callable, Iterable, Iterator
@@ -27,8 +27,8 @@ def benchmark(device: str, repeats: int) -> Iterator[tuple[str, ...]]:
 
     The arrays are 10,000 images of 32 x 32 pixels, which are cropped after zero padding, flipped, and turned into
     floats in [0, 1]. The files are 2,000 JPEGs of 500 x 400 pixels, which are decoded, cropped and resized to
-    224 x 224, and flipped. For files both sides use the same transforms in the same number of workers, so ours cannot
-    be faster than the DataLoader.
+    224 x 224, and flipped. For files, both use the same transforms in the same number of workers, so this package
+    cannot be faster than the DataLoader.
     """
     yield _row("arrays, 32 x 32", *_arrays(torch.device(device)), repeats)
     with tempfile.TemporaryDirectory() as folder:

@@ -16,7 +16,7 @@ from puzzlemix.mixing.transport import transport_plan
 
 STEPS = ("costs", "cut", "transport", "assembly")
 HEADER = ("batch", "blocks", "", *STEPS, "sum, ms", "times faster")
-SETTINGS = (  # images, pixels a side, and the parameters of the recipes for CIFAR, Tiny-ImageNet and ImageNet
+SETTINGS = (  # images, pixels per side, and the parameters of the recipes for CIFAR, Tiny-ImageNet and ImageNet
     (100, 32, PuzzleParameters(t_size=4)),
     (100, 64, PuzzleParameters()),
     (32, 224, PuzzleParameters(neigh_size=2)),

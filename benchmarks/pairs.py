@@ -15,7 +15,7 @@ from puzzlemix.mixing.saliency import input_gradient, saliency_of
 from puzzlemix.mixing.transport import transport_grid
 from puzzlemix.networks import preactresnet18
 
-BLOCKS = (2, 4, 8, 16)  # blocks a side of the mask
+BLOCKS = (2, 4, 8, 16)  # blocks per side of the mask
 
 
 class Pairs(NamedTuple):
@@ -64,9 +64,9 @@ def of_checkpoint(checkpoint: str, configs: Path, batches: int, device: str) -> 
     """Batches of 100 training images of a run, with their saliency for the trained network in eval mode.
 
     Raises:
-        InputError: the checkpoint is missing, damaged or does not fit its config, or the dataset is not there.
+        InputError: the checkpoint is missing, damaged or does not fit its config, or the dataset does not exist.
     """
-    from puzzlemix.cli.config import load_experiment  # here, since photographs need no Hydra
+    from puzzlemix.cli.config import load_experiment  # imported here, since photographs need no Hydra
 
     data, network, mixer, _ = load_experiment(checkpoint, configs, torch.device(device)).experiment
     parameters = mixer.parameters if isinstance(mixer, PuzzleMix) else PuzzleParameters()

@@ -9,7 +9,7 @@ from puzzlemix.data.arrays import ArrayData, Arrays
 
 def crops(count: int, height: int, width: int, seed: int) -> Tensor:
     """Crops at random places of the two photographs, which alternate: (count, 3, height, width) uint8."""
-    from sklearn.datasets import load_sample_images  # here, so that no other benchmark needs scikit-learn
+    from sklearn.datasets import load_sample_images  # imported here, so that no other benchmark needs scikit-learn
 
     generator = torch.Generator().manual_seed(seed)
     pictures = [torch.tensor(picture).permute(2, 0, 1) for picture in load_sample_images().images]

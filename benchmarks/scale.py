@@ -19,7 +19,7 @@ from puzzlemix.runtime.errors import RunError
 ROOT = Path(__file__).resolve().parents[1]
 TRAIN = ROOT / "scripts" / "train.py"
 METHODS = ("vanilla", "puzzlemix")
-CHANNELS = 16  # in the network's first stage
+CHANNELS = 16  # channels of the network's first stage
 EPOCHS = 4  # the first warms up
 
 
@@ -27,19 +27,19 @@ class Load(NamedTuple):
     """The work of an epoch."""
 
     images: int = 2000
-    pixels: int = 32  # a side
+    pixels: int = 32  # per side
     batch: int = 100
-    processes: int = 1  # of one thread each
+    processes: int = 1  # each with one thread
 
 
 BASE = Load()
-SWEEPS: Mapping[str, Sequence[int]] = {  # one changes at a time
+SWEEPS: Mapping[str, Sequence[int]] = {  # only one of these changes at a time
     "images": (500, 1000, 2000, 4000),
     "pixels": (16, 32, 48, 64),
     "batch": (25, 50, 100, 200),
     "processes": (1, 2),
 }
-POWERS = {"images": 1, "pixels": 2, "batch": 0, "processes": -1}  # if time were in proportion
+POWERS = {"images": 1, "pixels": 2, "batch": 0, "processes": -1}  # exponents of a time that is proportional to the work
 HEADER = ("varied", *Load._fields, *(f"{method}, s" for method in METHODS), "times vanilla")
 
 
@@ -56,7 +56,7 @@ class Point(NamedTuple):
 
 
 def benchmark(device: str, base: Load = BASE, sweeps: Mapping[str, Sequence[int]] = SWEEPS) -> Iterator[Point]:
-    """Measure points, each with whole programs one after the other: medians of the epochs after the first."""
+    """Measure points, each by complete training programs in turn: medians of the epochs after the first."""
     for varied, values in sweeps.items():
         for value in values:
             load = base._replace(**{varied: value})
@@ -64,7 +64,7 @@ def benchmark(device: str, base: Load = BASE, sweeps: Mapping[str, Sequence[int]
 
 
 def plot(points: Sequence[Point], path: Path) -> None:
-    """Draw a panel for each sweep; a dashed line shows times in proportion to the first one of vanilla training.
+    """Draw a panel for each sweep; a dashed line shows times proportional to the work, from vanilla's first.
 
     Raises:
         RunError: the picture cannot be written.
@@ -96,7 +96,7 @@ def _epoch_s(load: Load, method: str, device: str) -> float:
         run = on_photographs(load.images, load.pixels, load.batch, CHANNELS)
         run += [f"mixup={method}", f"recipe.epochs={EPOCHS}", "attack=none", f"device={device}"]
         command = [sys.executable, *(launcher if load.processes > 1 else ()), str(TRAIN), *run]
-        path = os.pathsep.join([str(ROOT), *filter(None, [os.environ.get("PYTHONPATH")])])  # ROOT has benchmarks/
+        path = os.pathsep.join([str(ROOT), *filter(None, [os.environ.get("PYTHONPATH")])])  # benchmarks/ is in ROOT
         environment = os.environ | {"OMP_NUM_THREADS": "1", "PYTHONPATH": path}
         done = subprocess.run([*command, f"results_dir={folder}"], env=environment, capture_output=True, text=True)
         if done.returncode != 0:

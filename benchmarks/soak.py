@@ -30,9 +30,9 @@ from puzzlemix.runtime.nested import flatten
 from puzzlemix.training.checkpoint import load_checkpoint
 
 TRAIN = Path(__file__).parents[1] / "scripts" / "train.py"
-LOOK_S = 0.0005  # between two looks at whether a checkpoint is being written; the write takes some milliseconds
-LATEST_S = 1.0  # a kill comes at most so long after the program, its training or an epoch has begun
-EPOCHS = 2  # a kill in training comes after at most so many more epochs
+LOOK_S = 0.0005  # between two checks whether a checkpoint is being written, which takes some milliseconds
+LATEST_S = 1.0  # longest time from the beginning of the program, its training or an epoch to a kill
+EPOCHS = 2  # most epochs that a training completes before the next kill
 
 
 def kill_and_restart(command: Sequence[str], folder: Path, kills: int, seed: int) -> None:
@@ -48,7 +48,7 @@ def kill_and_restart(command: Sequence[str], folder: Path, kills: int, seed: int
         seed: fixes the moments.
 
     Raises:
-        RunError: the run ended before it was killed that often, or it failed.
+        RunError: the run ended before it was killed `kills` times, or it failed.
     """
     rng = random.Random(seed)
     for kill in range(kills):

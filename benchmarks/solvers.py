@@ -26,7 +26,7 @@ def compare(batches: Sequence[Pairs]) -> Iterator[tuple[str, ...]]:
     """Rows as in `HEADER`, `swap` against `exact`, with lambda drawn for each pair from U(0, 1)."""
     generator = torch.Generator().manual_seed(0)
     for n in BLOCKS:
-        other, excess = [], []  # of each batch, (B,): share of the labels that differ, and excess of the energy
+        other, excess = [], []  # for each batch, (B,): share of the labels that differ, and excess of the energy
         for pairs in batches:
             lam = torch.rand(len(pairs.images), generator=generator).to(pairs.images.device)  # (B,)
             costs = pairs.mask_costs(pairs.shares((n, n)))

@@ -18,7 +18,7 @@ Compose = Callable[[Sequence[str]], Mapping[str, Any]]  # the config of configs/
 
 PARTS = ("data", "saliency", "mixing", "network", "optimizer")
 HEADER = ("images", "setting", "method", *PARTS, "sum, ms", "times vanilla", "times faster than plain")
-STEPS = 5  # in an epoch
+STEPS = 5  # steps of an epoch
 PLAIN = ("channels_last=false", "fused=false")
 SETTINGS = {
     "plain": PLAIN,
@@ -94,9 +94,8 @@ def measure(
         trainers = {(s, m): _trainer(compose([*fixed, *settings[s], f"mixup={m}"])) for s, m in times}
         for _ in range(repeats + 1):
             for key, trainer in trainers.items():
-                compute_in_float32(
-                    trainer.arithmetic.deterministic
-                )  # set for the whole process by the trainer made last
+                # set again, since the trainer that was made last has set it for the whole process
+                compute_in_float32(trainer.arithmetic.deterministic)
                 times[key].append(_epoch_ms(trainer))
     return {key: epochs[1:] for key, epochs in times.items()}
 

@@ -21,7 +21,7 @@ import torch.nn.functional as F
 def saliency(network, images, labels, std):
     """Size of the loss's gradient at each pixel, (B, H, W), for images (B, C, H, W) in [0, 1] and labels (B,).
 
-    The network divides by std (C,) inside; the gradient is with respect to the normalised image. It is in eval mode.
+    The network is in eval mode and divides by std (C,) inside; the gradient is with respect to the normalised image.
     """
     images = images.detach().requires_grad_()
     (gradient,) = torch.autograd.grad(F.cross_entropy(network(images), labels), images)  # (B, C, H, W)
@@ -48,7 +48,7 @@ def enlarge(values, height, width):
 
 
 def shares(saliency, rows, columns):
-    """Each cell's share of the image's saliency, (B, rows, columns); equal shares where the sum is 0 or not finite."""
+    """Each cell's share of the image's saliency, (B, rows, columns); equal shares if the sum is 0 or not finite."""
     pooled = pool(saliency, rows, columns)
     total = pooled.sum((1, 2), keepdim=True)
     return torch.where((total > 0) & (total < torch.inf), pooled / total, 1 / (rows * columns))
@@ -117,7 +117,7 @@ def minimum_cut(capacity):
 def solve_mask(c1, c0, below, right, lam, eta, m):
     """The mask of least energy of one pair, (n, n) with values 0, 1/(m-1), ..., 1; the largest if there are several.
 
-    A block has M = m - 1 nodes; its label s = 0..M is the number of them, the first s, on the source's side. With
+    A block has M = m - 1 nodes. Its label s = 0..M means that its first s nodes are on the source's side. With
     x = 1 on that side, (s - t)^2 = sum over a, b of |x_pa - x_qb|  -  s (M - s)  -  t (M - t) for two blocks p and q,
     so E(z) is the capacity of a cut, and no capacity is negative (Ishikawa, 2003).
     """

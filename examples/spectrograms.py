@@ -37,7 +37,7 @@ def main(steps: int = 100) -> float:
     torch.manual_seed(0)
     model = timm.create_model("resnet10t", in_chans=1, num_classes=4)
     optimizer = torch.optim.AdamW(model.parameters(), lr=1e-3)
-    # sizes of blocks may differ by a pixel; time, the longer side, has more of them
+    # sizes of blocks may differ by a pixel; time, the longer side, has more blocks
     mix = puzzlemix.PuzzleMix(num_classes=4, blocks=((2, 4), (4, 8), (8, 16)))
 
     model.train()

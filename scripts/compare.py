@@ -1,10 +1,10 @@
-r"""Set runs next to the published tables, and list them.
+r"""Print the published tables with our runs next to them, tables and curves of our runs, and a list of all runs.
 
-python scripts/compare.py                                        # all tables, and how much of them has runs
+python scripts/compare.py                                        # a list of all tables, and how much of them has runs
 python scripts/compare.py table=3 [output=table3.tex]            # Table 3 of the paper: its numbers, ours, the verdict
-python scripts/compare.py table=digits_preactresnet18_narrow     # a table of our own runs; * stands for anything
+python scripts/compare.py table=digits_preactresnet18_narrow     # a table of our own runs; * matches any text
 python scripts/compare.py curves table=cifar100_preactresnet18 output=curves.png     # errors at each epoch
-python scripts/compare.py runs method=puzzlemix sort=error       # all runs, whatever state they are in
+python scripts/compare.py runs method=puzzlemix sort=error       # all runs, in any state
 """
 
 from pathlib import Path
@@ -38,7 +38,7 @@ def compare(config: DictConfig) -> None:
 
 @script("compare_curves")
 def draw_curves(config: DictConfig) -> None:
-    from puzzlemix.reporting.figures import COLOURS, curves_of, save_curves  # here, since matplotlib takes a second
+    from puzzlemix.reporting.figures import COLOURS, curves_of, save_curves  # here, since matplotlib loads for a second
 
     config = plain(config)
     output = output_file(config["output"], None, (".png",))
@@ -54,9 +54,8 @@ def draw_curves(config: DictConfig) -> None:
     curves = curves_of(rows, TOP1.key)
     require(bool(curves), f"no run of {name} has an epoch in its log.jsonl")
     warn([f"{len(table.rows) - len(rows)} rows are not drawn"] if len(rows) < len(table.rows) else [])
-    least, most = (some(len(curve.values) for curve in curves) for some in (min, max))
-    seeds = f"{most}" if least == most else f"{least} to {most}"
-    over = f", mean and range of {seeds} seeds" if most > 1 else ""
+    most = max(len(curve.values) for curve in curves)
+    over = f", mean and range of up to {most} seeds" if most > 1 else ""
     save_curves(output, curves, TOP1.title, f"{name}\nerrors on the images evaluated on{over}")
     print(output)
 

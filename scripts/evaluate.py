@@ -27,9 +27,8 @@ from puzzlemix.evaluation.auto_attack import auto_attack, check_auto_attack
 from puzzlemix.evaluation.calibration import calibration
 from puzzlemix.evaluation.corrupted import corruption_errors
 from puzzlemix.evaluation.evaluator import Evaluator, attack_errors, check_evaluation, clean_errors, train_error
-from puzzlemix.evaluation.results import earlier_evaluation, results_path
+from puzzlemix.evaluation.results import earlier_evaluation, failed_checks, results_path, summary
 from puzzlemix.evaluation.self_checks import self_checks, zero_gradients
-from puzzlemix.reporting.run_tables import failed_checks, summary
 from puzzlemix.runtime import distributed
 from puzzlemix.runtime.environment import environment
 from puzzlemix.runtime.errors import printable, require, require_whole
@@ -48,7 +47,7 @@ def main(config: DictConfig) -> None:
     (data, network, *_), epochs = load_experiment(config["checkpoint"], CONFIGS, device)
     check_auto_attack(**config["auto_attack"], classes=data.num_classes)
     Arithmetic().prepare(network)
-    torch.backends.cudnn.benchmark = False  # the fastest kernels may be others after a kill
+    torch.backends.cudnn.benchmark = False  # after a kill, other kernels may be the fastest
     corrupted = corrupted_images(config["corruptions"], data)
     output = output_file(config["output"], default=results_path(config["checkpoint"]), endings=(".json",))
 

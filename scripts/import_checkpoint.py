@@ -4,7 +4,7 @@ python scripts/import_checkpoint.py checkpoint.pth.tar --network preactresnet18
 python scripts/evaluate.py checkpoint=models/checkpoint.pt
 
 The file is read as data: nothing that it names is imported or called, and one that would run anything is refused.
-Its claims of accuracy are printed as claims. The files do not say which method, recipe and seed trained the network.
+The accuracies that it claims are printed as claims. It does not say which method, recipe and seed trained the network.
 The written config has this repository's Puzzle Mix instead, and lists the three under `does_not_say`.
 """
 
@@ -26,9 +26,9 @@ from puzzlemix.training.checkpoint import load_weights, save_checkpoint
 from puzzlemix.training.release_checkpoint import BEST, Claim, read_release_checkpoint
 from startup import CONFIGS
 
-DATASETS = {10: "cifar10", 100: "cifar100", 200: "tiny_imagenet", 1000: "imagenet"}  # of the releases, by classes
+DATASETS = {10: "cifar10", 100: "cifar100", 200: "tiny_imagenet", 1000: "imagenet"}  # of the releases, by class count
 LARGE = ("tiny_imagenet",)  # 64 x 64 pixels: the releases' main.py gives the stem a stride of 2
-NOT_SAID = ("mixup", "recipe", "seed")  # by the releases' files
+NOT_SAID = ("mixup", "recipe", "seed")  # what the releases' files do not say
 
 
 @plain_script
@@ -41,11 +41,11 @@ def main() -> None:
     sha256 = hashlib.sha256(path.read_bytes()).hexdigest()
     config = {"imported_from": {"file": path.name, "sha256": sha256, "does_not_say": [*NOT_SAID]}}
     config |= composed(options.network, dataset)
-    classes, remedy = config["dataset"]["num_classes"], "give the --dataset that it is of"
+    classes, remedy = config["dataset"]["num_classes"], "give the --dataset that it belongs to"
     fits = classes == release.num_classes
     require(fits, f"{path} has {release.num_classes} classes, {dataset} has {classes}: {remedy}")
     network = build_part(config["network"])
-    load_weights(network, release.weights, path, remedy="give the --network that it is of")
+    load_weights(network, release.weights, path, remedy="give the --network that it belongs to")
 
     output = new_file(options.output, default=Path("models") / f"{stem(path)}.pt")
     card = {**config["imported_from"], "network": options.network, "dataset": dataset, "claims": release.claims}
@@ -61,8 +61,8 @@ def arguments() -> argparse.Namespace:
     as_written = argparse.RawDescriptionHelpFormatter
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=as_written, allow_abbrev=False)
     parser.add_argument("file")
-    parser.add_argument("--network", required=True, help="of configs/network, with all tensors of the file")
-    parser.add_argument("--dataset", help="of configs/dataset; default: by the number of classes")
+    parser.add_argument("--network", required=True, help="name in configs/network, with all tensors of the file")
+    parser.add_argument("--dataset", help="name in configs/dataset; default: by the number of classes")
     parser.add_argument("--output", help="default: models/<name of the file>.pt; its claims go into a JSON file there")
     parser.error = refuse_arguments
     return parser.parse_args()
@@ -81,7 +81,7 @@ def new_file(given: str | None, default: Path) -> Path:
     """The file for the checkpoint; raises `InputError` if it or its card exists, or cannot be written."""
     output = output_file(given, default, (".pt",), key="--output")
     for path in (output, output.with_suffix(".json")):
-        require(not path.exists(), f"{path} is there already: give another --output, or delete it")
+        require(not path.exists(), f"{path} already exists: give another --output, or delete it")
     return output
 
 
@@ -89,7 +89,7 @@ def dataset_for(classes: int, given: str | None) -> str:
     """The dataset's name: as given, or by the number of classes.
 
     Raises:
-        InputError: it is unknown, or no dataset of the releases has so many classes.
+        InputError: it is unknown, or no dataset of the releases has this number of classes.
     """
     if given is not None:
         require_choice("--dataset", given, overrides.options(CONFIGS / "dataset"))
@@ -102,10 +102,10 @@ def composed(network: str, dataset: str) -> dict[str, Any]:
     """The config of a run of this network on this dataset, as far as an evaluation needs it.
 
     Raises:
-        InputError: the dataset's file leaves the number of classes open.
+        InputError: the dataset's file does not say the number of classes.
     """
     config = compose(CONFIGS, [f"network={network}", f"dataset={dataset}", "mixup=puzzlemix"])
-    pattern = f"configs/dataset/{dataset}.yaml is a pattern: copy it to NAME.yaml, fill it in, give that NAME"
+    pattern = f"configs/dataset/{dataset}.yaml is a template: copy it to NAME.yaml, fill it in, give that NAME"
     require(not OmegaConf.is_missing(config.dataset, "num_classes"), pattern)
     if dataset in LARGE and "stride" in config.network:
         config.network.stride = 2

@@ -1,4 +1,4 @@
-"""Say what runs would cost on this machine before anything is spent: steps, seconds and hours, from measured steps.
+"""Estimate the cost of runs on this machine before they start: steps, seconds and hours, from a few measured steps.
 
 python scripts/plan.py sweep=table3
 python scripts/plan.py experiment=cifar100_preactresnet18_puzzlemix_300 seed=0,1,2
@@ -34,7 +34,7 @@ def main() -> None:
     if {"-h", "--help"} & set(sys.argv[1:]):
         print(__doc__)
         return
-    planned: dict[str, list[dict[str, Any]]] = defaultdict(list)  # the configs of unfinished runs, by name
+    planned: dict[str, list[dict[str, Any]]] = defaultdict(list)  # run's name -> configs of unfinished runs
     finished = 0
     for config in configs_of(sys.argv[1:]):
         if RunLog(config).metrics is not None:
@@ -73,7 +73,7 @@ def configs_of(arguments: list[str]) -> list[dict[str, Any]]:
 
 
 def _resolved(run: list[str]) -> dict[str, Any]:
-    """The config of one run; its ${hydra:...} refer to Hydra's part, which then goes."""
+    """The resolved config of one run, without Hydra's part, to which its ${hydra:...} refer."""
     config = compose("train", run, return_hydra_config=True)
     HydraConfig.instance().set_config(config)
     return plain(OmegaConf.masked_copy(config, [key for key in config if key != "hydra"]))

@@ -40,7 +40,7 @@ def main(config: DictConfig) -> None:
     data = build_part(config["dataset"])
     source = None if config["source"] is None else Path(config["source"]).expanduser()
     is_part = isinstance(data, FirstClasses)
-    require(not is_part, f"{data.name} is read from {data.folder}: give dataset={data.folder.name}, which makes that")
+    require(not is_part, f"{data.name} is read from {data.folder}: give dataset={data.folder.name} instead")
     if isinstance(data, ImageFolders):
         prepare_folders(data, source, config["force"])
         return
@@ -70,7 +70,7 @@ def prepare_arrays(
     is_done = is_prepared(data) and not force
     train, test = (data.read("train"), data.read("test")) if is_done else read()
     data.num_classes = data.num_classes or len(train.classes)
-    data.check(train, test, remedy="prepare it again with force=true" if is_done else "look what source= holds")
+    data.check(train, test, remedy="prepare it again with force=true" if is_done else "check what source= holds")
     if not is_done:
         if own is not None:
             write_text(source_record(data), str(own.resolve()))
@@ -122,24 +122,24 @@ def prepare_folders(data: Any, source: Path | None, force: bool) -> None:
     for split, short_side in [(split, side) for split, sides in SHORT_SIDES.items() for side in sides]:
         copies = resized_folder(data.folder, split, short_side)
         is_done = copies.is_dir()
-        require(not (is_done and force), f"{copies} is there: delete it, and it is written again")
+        require(not (is_done and force), f"{copies} exists: delete it, and it is written again")
         if not is_done:
             write_resized_copies(data.folder / split, copies, short_side)
         print(f"{copies}: {'prepared before' if is_done else 'prepared'}")
 
 
 def link_folder(link: Path, folder: Path) -> None:
-    """Make `link` a link to a folder, also if it is a link to one that is gone.
+    """Make `link` a link to a folder. An existing link to a folder that is gone is replaced.
 
     Raises:
-        InputError: the folder is not there, or `link` is another folder or a link to one.
+        InputError: the folder does not exist, or `link` is another folder or a link to one.
     """
-    require(folder.is_dir(), f"{folder} is not there: give the folder that holds train/ and val/")
+    require(folder.is_dir(), f"{folder} does not exist: give the folder that holds train/ and val/")
     if link.is_symlink() and not link.exists():
         link.unlink()
     if link.exists():
         is_same = link.resolve() == folder.resolve()
-        require(is_same, f"{link} is {link.resolve()}, and is read: delete it to read {folder}, or leave out source=")
+        require(is_same, f"{link} leads to {link.resolve()}: delete it to read {folder} instead, or leave out source=")
         return
     make_folder(link.parent, "dataset.root=")
     link.symlink_to(folder.resolve())

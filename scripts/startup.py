@@ -11,5 +11,5 @@ CONFIGS = ROOT / "configs"
 
 
 def hold_signals() -> None:
-    """Keep signals to stop waiting during the imports that follow; `cli.script` answers them (`preemption.SIGNALS`)."""
+    """Hold back signals to stop (`preemption.SIGNALS`) until the imports are done and `cli.script` answers them."""
     signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGTERM, signal.SIGUSR1, signal.SIGUSR2})

@@ -1,4 +1,4 @@
-"""Train a network with a mixing method, evaluate it clean and attacked, and log it all.
+"""Train a network with a mixing method, evaluate it on clean and attacked images, and log everything.
 
 python scripts/train.py mixup=puzzlemix
 python scripts/train.py experiment=cifar100_preactresnet18_puzzlemix seed=0
@@ -33,7 +33,7 @@ from puzzlemix.training.loop import Trainer
 
 
 def check(config: DictConfig) -> Path:
-    """Raise `InputError` on what cannot work in a run, without its data and network; returns the run's folder."""
+    """Raise `InputError` if a run cannot work, as far as it shows without data and network; return its folder."""
     config = plain(config)
     build_recipe(config["recipe"])
     build_part(config["mixup"])
@@ -67,7 +67,7 @@ def main(config: DictConfig) -> None:
         weights = digest(network)
         evaluator = Evaluator(network, data, config["test_batch_size"], config["seed"])
         errors = attack_errors(evaluator.keeping(log.attacks_path, weights), config["attack"])
-    with preemption.deferred():  # a run with its metrics also has its page at wandb and its kept weights
+    with preemption.deferred():  # so that a run with metrics also has its wandb page and kept weights
         if distributed.is_main():
             of = {"weights": weights, "evaluated_on": data.evaluated_on}
             metrics = log.finish({**of, **errors, "attacks": config["attack"]})
@@ -87,7 +87,7 @@ def show_mixed(log: RunLog, trainer: Trainer) -> None:
     is_wanted = every > 0 and (done % every == 0 or done == trainer.recipe.epochs)
     if not (is_wanted and distributed.is_main()):
         return
-    from puzzlemix.reporting.pictures import draw_mixed  # here, since it needs matplotlib
+    from puzzlemix.reporting.pictures import draw_mixed  # imported here, since it needs matplotlib
 
     path = log.folder / "mixed.png"
     eager = set_stance("force_eager") if log.config["compile"] else nullcontext()
@@ -100,13 +100,13 @@ def show_mixed(log: RunLog, trainer: Trainer) -> None:
 
 
 def check_choices(chosen: Mapping[str, str | None]) -> None:
-    """Raise `InputError` if a recipe has its own dataset and network, which those of an experiment would replace."""
+    """Raise `InputError` if an experiment is combined with a recipe that has its own dataset and network."""
     clash = chosen["recipe"] == "cifar100_small" and chosen["experiment"] is not None
     require(not clash, f"recipe={chosen['recipe']} has its own dataset and network: leave out experiment=, add mixup=")
 
 
 def made_for_digits(chosen: Mapping[str, str | None]) -> list[str]:
-    """A warning if another dataset is trained with the defaults for digits, which nobody would choose for it."""
+    """A warning if another dataset is trained with a network or a recipe that is the default for digits."""
     defaults = {"network": "preactresnet18_narrow", "recipe": "digits"}
     left = [f"{group}={option}" for group, option in defaults.items() if chosen[group] == option]
     if chosen["dataset"] == "digits" or not left:
@@ -122,7 +122,7 @@ def leave_finished(log: RunLog, config: Mapping[str, Any]) -> None:
     others = [name for name, settings in config["attack"].items() if measured.get(name) != settings]
     if others:
         command = overrides.command("evaluate", {"checkpoint": log.checkpoint_path}) + " attack=..."
-        print(f"{log.folder}: not attacked by {', '.join(others)} as asked for now: {command}")
+        print(f"{log.folder}: not attacked by {', '.join(others)}, which this command asks for: run {command}")
     if config["keep_weights"]:
         keep_weights(log.checkpoint_path, log.metrics)
 

@@ -29,7 +29,7 @@ from puzzlemix.runtime.errors import require, require_whole
 from puzzlemix.runtime.files import next_to, output_file
 from startup import CONFIGS
 
-IMAGES = 100  # images of a dataset, from which the pairs are selected in which most cells move
+IMAGES = 100  # images of a dataset, from which the pairs with the most moved cells are selected
 
 
 @script("visualize")
@@ -49,7 +49,7 @@ def main(config: DictConfig) -> None:
     network, mixer = experiment.network, experiment.mixer
     if not isinstance(mixer, PuzzleMix):
         mixer = PuzzleMix(num_classes=experiment.data.num_classes)
-        print("the network was trained without Puzzle Mix: the puzzles have its default parameters")
+        print("the network was trained without Puzzle Mix: the puzzles have Puzzle Mix's default parameters")
 
     batch = batch_of(experiment.data, IMAGES, config["seed"]) if its_own else batch_to_guess(config, experiment, device)
     pairs = config["pairs"] if images is None else 1  # the second pair is the same one, swapped
@@ -67,7 +67,7 @@ def main(config: DictConfig) -> None:
 
 
 def grids_of(blocks: Any) -> list[int]:
-    """The blocks a side of each puzzle that is drawn of a pair."""
+    """The number of blocks per side of each puzzle that is drawn for a pair."""
     grids = [16] if blocks is None else blocks if isinstance(blocks, list) else [blocks]
     whole = all(isinstance(grid, int) and not isinstance(grid, bool) for grid in grids)
     require(bool(grids) and whole, f"blocks must be a whole number or several, such as [4,16], not {blocks}")

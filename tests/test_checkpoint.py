@@ -45,7 +45,7 @@ def test_a_full_disk_stops_the_save_and_leaves_all_files_as_they_were(tmp_path):
     for epoch in (1, 2):
         save_checkpoint(last, content(epoch), previous)
     before = {path.name: path.read_bytes() for path in tmp_path.iterdir()}
-    wanted = r"last\.pt cannot be written \(File too large\); it is as it was: make room"
+    wanted = r"last\.pt cannot be written \(File too large\); the old file is unchanged: free some space"
     with full_disk(2**20), pytest.raises(RunError, match=wanted):
         save_checkpoint(last, content(3, megabytes=2), previous)
     assert {path.name: path.read_bytes() for path in tmp_path.iterdir()} == before
@@ -68,7 +68,7 @@ def test_any_damaged_byte_is_noticed(tmp_path):
         damaged = bytearray(whole)
         damaged[rng.randrange(len(whole))] ^= 1 << rng.randrange(8)
         path.write_bytes(damaged)
-        with pytest.raises(InputError, match="is damaged or no checkpoint"):
+        with pytest.raises(InputError, match="is damaged or not a checkpoint"):
             load_checkpoint(path)
 
 

@@ -69,10 +69,10 @@ BAD = {
     "mixup=puzzlemix mixup.n_labels=1": r"n_labels must be a whole number, at least 2, at most 256, not 1",
     "mixup=puzzlemix mixup.solver=swop": r"unknown solver 'swop'; did you mean 'swap'\?",
     "mixup=puzzlemix mixup.blocks=[64]": r"images of 32 x 32 pixels are smaller than a grid of 64 x 64 blocks",
-    "dataset=cifar100 dataset.root=nowhere": r"nowhere/cifar100/train\.npz is not there: run `python scripts",
+    "dataset=cifar100 dataset.root=nowhere": r"nowhere/cifar100/train\.npz does not exist: run `python scripts",
     "dataset=image_folder": r"dataset\.\w+ must be given: add dataset\.\w+=",
-    "nonsense": r"'nonsense' is no override: write key=value",
-    "name=a(b": r"name=a\(b: quote a value with spaces or signs twice, \"name='\.\.\.'\"",
+    "nonsense": r"'nonsense' is not an override: write key=value",
+    "name=a(b": r"name=a\(b: quote a value with spaces or special characters twice, \"name='\.\.\.'\"",
     "name=../away": r"name must not leave results_dir: \.\./away",
     "recipe=cifar100_small experiment=cifar100_wrn28_10_vanilla": (
         r"recipe=cifar100_small has its own dataset and network: leave out experiment=, add mixup="
@@ -165,7 +165,7 @@ def test_errors_reach_the_shell_as_one_line_and_status_1(tmp_path):
 )
 def test_another_dataset_with_the_defaults_of_digits_is_warned_of(script, tmp_path, capsys, overrides, told):
     where = (f"dataset.root={tmp_path}", f"results_dir={tmp_path}", "device=cpu")
-    with pytest.raises(SystemExit, match=r"cifar100/train\.npz is not there"):
+    with pytest.raises(SystemExit, match=r"cifar100/train\.npz does not exist"):
         script("train", "dataset=cifar100", *overrides, *where)
     warned = capsys.readouterr().err
     assert (f"warning: cifar100 with {told}" in warned) if told else not warned
@@ -219,13 +219,13 @@ def test_a_torchvision_that_does_not_match_torch(script, tmp_path, monkeypatch):
 @pytest.mark.parametrize(
     ("damage", "message"),
     [
-        (lambda p: p.unlink(), "is not there: give a checkpoint"),
+        (lambda p: p.unlink(), "does not exist: give a checkpoint"),
         (
             lambda p: (p.unlink(), p.mkdir()),
             r"last\.pt is a folder: give a checkpoint, such as .*/last\.pt",
         ),
-        (lambda p: p.write_bytes(b"junk"), "is damaged or no checkpoint"),
-        (lambda p: p.write_bytes(p.read_bytes()[:-200]), "is damaged or no checkpoint"),
+        (lambda p: p.write_bytes(b"junk"), "is damaged or not a checkpoint"),
+        (lambda p: p.write_bytes(p.read_bytes()[:-200]), "is damaged or not a checkpoint"),
         (lambda p: torch.save({"weights": torch.ones(3)}, p), "is not a checkpoint of this repository"),
     ],
 )

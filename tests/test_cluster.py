@@ -52,7 +52,8 @@ def test_of_two_jobs_one_fails_and_one_is_asked_to_stop_and_comes_back(script, t
     first, *last = output.splitlines()
     assert first == f"each run is a job and writes to {tmp_path}/jobs/.submitit/"
     assert last[-2:] == ["sweep: 1 of 2 runs finished", f"  recipe.lr=1e+20: {failed}"]
-    assert errors.splitlines()[-1] == "error: 1 of 2 runs failed, see above: mend what they say, and start it again"
+    remedy = "correct them, and start the sweep again"
+    assert errors.splitlines()[-1] == f"error: 1 of 2 runs failed, see above: {remedy}"
 
     (log,) = [log for log in logs["out"] if "asked to stop: " in log]
     folder = tmp_path / "jobs" / "0.05" / "seed0"

@@ -127,7 +127,7 @@ def test_without_a_set_it_is_said_and_nothing_else_is_lost(checkpoint, script, t
 
 
 def test_a_folder_that_is_not_there_is_named_before_anything_is_measured(checkpoint, script, tmp_path):
-    with pytest.raises(SystemExit, match=r"nowhere is not there: put such a set there"):
+    with pytest.raises(SystemExit, match=r"nowhere does not exist: put such a set there"):
         script("evaluate", f"checkpoint={checkpoint}", f"corruptions={tmp_path}/nowhere", "device=cpu")
     assert not checkpoint.parent.with_name("robustness.json").exists()
 
@@ -251,7 +251,7 @@ def test_settings_out_of_range_are_named_before_the_checkpoint_is_read(script, o
         ("auto_attack.eps_255=-8", r"auto_attack\.eps_255, in 1/255 of the pixel range, must be a number"),
         ("suite=full auto_attack.every=0", r"auto_attack\.every must be a whole number, at least 1"),
         ("corruptions=[fog]", r"corruptions must be auto or the folder of a set, not \['fog'\]"),
-        ("corruptions=all", "all is not there: put such a set there"),
+        ("corruptions=all", "all does not exist: put such a set there"),
     ],
 )
 def test_settings_out_of_range_are_named_before_anything_is_measured(checkpoint, script, overrides, message):

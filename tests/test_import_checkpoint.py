@@ -206,18 +206,18 @@ def cut_to(part):
 @pytest.mark.parametrize(
     ("damage", "message"),
     [
-        (lambda p: p.unlink(), r"is not there: give a checkpoint, such as checkpoint\.pth\.tar"),
+        (lambda p: p.unlink(), r"does not exist: give a checkpoint, such as checkpoint\.pth\.tar"),
         (lambda p: (p.unlink(), p.mkdir()), r"is a folder: give a checkpoint, such as .*/checkpoint\.pth\.tar"),
-        (lambda p: p.write_bytes(b""), r"is damaged or no checkpoint \(EOFError\): restore it, or delete it"),
-        (lambda p: p.write_bytes(b"junk"), "is damaged or no checkpoint"),
-        *((cut_to(part), "is damaged or no checkpoint") for part in (0.001, 0.2, 0.9, 0.9999)),
-        (lambda p: p.write_bytes(pickle.dumps(Calls(os.system, f"rm {p}"), 4)), "is damaged or no checkpoint"),
+        (lambda p: p.write_bytes(b""), r"is damaged or not a checkpoint \(EOFError\): restore it, or delete it"),
+        (lambda p: p.write_bytes(b"junk"), "is damaged or not a checkpoint"),
+        *((cut_to(part), "is damaged or not a checkpoint") for part in (0.001, 0.2, 0.9, 0.9999)),
+        (lambda p: p.write_bytes(pickle.dumps(Calls(os.system, f"rm {p}"), 4)), "is damaged or not a checkpoint"),
         (lambda p: torch.save([1], p), "has no 'state_dict': give a file that the release's training"),
         (lambda p: torch.save({"config": {}, "network": {}}, p), "has no 'state_dict': give a file that"),
         (lambda p: torch.save({"state_dict": {"a": 1}}, p), "the 'state_dict' of .* holds more than tensors: give"),
         (
             lambda p: torch.save({"state_dict": {"a": torch.ones(2)}}, p),
-            "has no last layer, so it is no classifier: give",
+            "has no last layer, so it is not a classifier: give",
         ),
     ],
 )
@@ -264,7 +264,7 @@ def test_weights_that_are_no_finite_numbers_are_refused(bring, tmp_path, bias, m
 
 # What cannot be imported.
 
-PATTERN = "configs/dataset/image_folder.yaml is a pattern: copy it to NAME.yaml"
+PATTERN = "configs/dataset/image_folder.yaml is a template: copy it to NAME.yaml"
 
 
 @pytest.mark.parametrize(
@@ -272,7 +272,7 @@ PATTERN = "configs/dataset/image_folder.yaml is a pattern: copy it to NAME.yaml"
     [
         (("--network", "resnet19"), "unknown --network 'resnet19'; did you mean 'resnet18'?"),
         ((*NETWORK, "--dataset", "cifar11"), "unknown --dataset 'cifar11'; did you mean 'cifar10'?"),
-        ((*NETWORK, "--dataset", "cifar100"), "has 10 classes, cifar100 has 100: give the --dataset that it is of"),
+        ((*NETWORK, "--dataset", "cifar100"), "has 10 classes, cifar100 has 100: give the --dataset that"),
         ((*NETWORK, "--dataset", "image_folder"), PATTERN),
         ((*NETWORK, *DATASET, "--output", "x.tar"), "unknown ending of --output '.tar'; did you mean '.pt'?"),
         ((), "the following arguments are required: --network: see import_checkpoint.py --help"),
@@ -297,7 +297,7 @@ def test_arguments_that_cannot_work(release, bring, tmp_path, arguments, message
     ],
 )
 def test_another_network_is_named_with_its_first_difference(release, bring, make, network, reason):
-    wanted = rf"^error: \S* is a checkpoint of another network \({reason}\): give the --network that it is of$"
+    wanted = rf"^error: \S* is a checkpoint of another network \({reason}\): give the --network that it belongs to$"
     with pytest.raises(SystemExit, match=wanted) as stop:
         bring(release(make()), "--network", network, *DATASET)
     assert len(str(stop.value)) < 400
@@ -313,7 +313,7 @@ def test_what_is_there_is_not_replaced(release, bring, tmp_path, there):
     path = release(narrow())
     (tmp_path / "models").mkdir()
     (tmp_path / "models" / there).write_text("mine")
-    with pytest.raises(SystemExit, match=f"models/{there} is there already: give another --output, or delete it"):
+    with pytest.raises(SystemExit, match=f"models/{there} already exists: give another --output, or delete it"):
         bring(path, *NETWORK, *DATASET)
     assert [(file.name, file.read_text()) for file in (tmp_path / "models").iterdir()] == [(there, "mine")]
 

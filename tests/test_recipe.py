@@ -100,7 +100,7 @@ def test_weight_decay_spares_batch_norm_alone_if_asked():
         ({"weight_decay": -1}, "recipe.weight_decay"),
         ({"loss": "mse"}, "unknown recipe.loss"),
         ({"epochs": 200, "phases": FAST}, "phases end at epoch"),
-        ({"epochs": 20, "phases": FAST[::-1]}, "come in order"),
+        ({"epochs": 20, "phases": FAST[::-1]}, "must be in the order of their until_epoch"),
     ],
 )
 def test_values_out_of_range_are_named(options, message):

@@ -360,7 +360,7 @@ def test_a_run_whose_checkpoints_are_all_damaged_is_refused_and_untouched(train,
     for name in ("last.pt", "previous.pt"):
         path = folder / "checkpoints" / name
         path.write_bytes(path.read_bytes()[:1000])
-    with pytest.raises(SystemExit, match=r"last\.pt is damaged or no checkpoint \(BadZipFile\): restore it, or delete"):
+    with pytest.raises(SystemExit, match=r"last\.pt is damaged or not a checkpoint \(BadZipFile\): restore it"):
         train()
     assert all(len(path.read_bytes()) == 1000 for path in (folder / "checkpoints").iterdir())
 
@@ -391,9 +391,8 @@ def test_a_full_disk_stops_the_run_with_the_old_checkpoint_intact(train, stopped
     before = path.read_bytes()
     with full_disk(len(before) // 2), pytest.raises(SystemExit) as end:
         train(*LONGER)
-    assert (
-        end.value.code == f"error: {path} cannot be written (File too large); it is as it was: make room, start again"
-    )
+    kept = "the old file is unchanged: free some space, start again"
+    assert end.value.code == f"error: {path} cannot be written (File too large); {kept}"
     assert [p.name for p in path.parent.iterdir()] == ["last.pt"]
     assert path.read_bytes() == before
     assert differences(train(*LONGER), whole(*LONGER)) == []
@@ -403,7 +402,7 @@ def test_a_disk_that_is_full_at_the_start_is_told_in_one_line(train, tmp_path):
     with full_disk(1024), pytest.raises(SystemExit) as end:
         train()
     path = tmp_path / "run" / "seed0" / "config.yaml"
-    assert end.value.code == f"error: {path} cannot be written (File too large): make room, start again"
+    assert end.value.code == f"error: {path} cannot be written (File too large): free some space, start again"
 
 
 def test_a_folder_whose_lock_cannot_be_written_is_told_in_one_line(train, tmp_path):

@@ -134,7 +134,7 @@ def test_a_finished_run_says_what_was_not_measured_and_keeps_its_weights(train, 
     told = capsys.readouterr().out
     assert "finished before" in told
     command = f"python scripts/evaluate.py 'checkpoint=\"{folder}/checkpoints/last.pt\"' attack=..."
-    assert f"not attacked by fgsm8, pgd7_eps8 as asked for now: {command}\n" in told
+    assert f"not attacked by fgsm8, pgd7_eps8, which this command asks for: run {command}\n" in told
     assert (tmp_path / "models" / "run (1)_seed0.pt").is_file()
     train("attack=fgsm", 'name="run (1)"', "recipe.epochs=1")
     assert "not attacked" not in capsys.readouterr().out

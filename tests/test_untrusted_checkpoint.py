@@ -206,7 +206,7 @@ def weights_that_are(values):
 
 WRONG = {
     **{
-        f"config {value}": (lambda content, value=value: content.update(config=value), "its 'config' is no run's")
+        f"config {value}": (lambda content, value=value: content.update(config=value), "'config' of a run")
         for value in (None, [], "text", 5, {1: 2}, {"dataset": torch.ones(1)})
     },
     "no config": (lambda content: content.update(config={}), "its config has no 'dataset'"),
@@ -218,9 +218,9 @@ WRONG = {
         lambda content: content["config"]["recipe"].update(schedule="steps", phases=[{}]),
         "does not work here",
     ),
-    "an epoch of text": (lambda content: content.update(epoch="a"), "its epoch is no whole number"),
-    "an endless list": (lambda content: content["config"]["dataset"].update(mean=endless()), "is no run's"),
-    "a deep dict": (lambda content: content["config"].update(logger=nested(100)), "is no run's"),
+    "an epoch of text": (lambda content: content.update(epoch="a"), "its epoch is not a whole number"),
+    "an endless list": (lambda content: content["config"]["dataset"].update(mean=endless()), "'config' of a run"),
+    "a deep dict": (lambda content: content["config"].update(logger=nested(100)), "'config' of a run"),
     **{
         f"network {value}": (lambda content, value=value: content.update(network=value), "another network|not work")
         for value in (None, [], 5, {}, {1: torch.ones(100_000)}, {"w": torch.ones(100_000)})
@@ -243,7 +243,7 @@ SIZES = {
     "classes": ({f"{part}.num_classes": HUGE for part in PARTS[:3]}, "is a checkpoint of another network"),
     "classes of the dataset": ({"dataset.num_classes": HUGE}, "digits has 1000000 classes"),
     "image size": ({"dataset.image_size": [HUGE, HUGE]}, "image_size must be height and width .* at most 4096"),
-    "digits' image size": ({"dataset.image_size": [1000, 1000]}, "enlarged to 256 pixels a side at most"),
+    "digits' image size": ({"dataset.image_size": [1000, 1000]}, "enlarged to at most 256 pixels per side"),
     "padding": ({"dataset.crop_padding": HUGE}, "crop_padding must be a whole number, at least 0, at most 32"),
     "labels": ({"mixup.n_labels": HUGE}, "n_labels must be a whole number, at least 2, at most 256"),
     "blocks": ({"mixup.blocks": [HUGE]}, "are smaller than a grid of 1000000 x 1000000 blocks"),

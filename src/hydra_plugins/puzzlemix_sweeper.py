@@ -1,6 +1,6 @@
 """A sweeper that checks all runs before the first and reports on them after the last: see `puzzlemix.cli.sweep`.
 
-Hydra imports this file at the start of every program that uses Hydra, so it imports nothing but Hydra by itself.
+Hydra imports this file at the start of every program that uses Hydra, so importing it imports nothing but Hydra.
 """
 
 from collections.abc import Sequence
@@ -12,7 +12,7 @@ from hydra.core.utils import JobReturn
 
 
 class ReportingSweeper(BasicSweeper):
-    """A run for every combination of the given values; a run that fails does not keep the others from theirs.
+    """A run for every combination of the given values. If a run fails, the others still run.
 
     Raises:
         InputError: the config of a run cannot work, as far as the script can tell; no run has begun.

@@ -127,7 +127,7 @@ def test_the_script_measures_on_a_run(script, tmp_path, capsys):
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        (["solvers", "--checkpoint=nowhere.pt"], r"^error: nowhere\.pt is not there: give a checkpoint"),
+        (["solvers", "--checkpoint=nowhere.pt"], r"^error: nowhere\.pt does not exist: give a checkpoint"),
         (["training", "--methods=puzlemix"], r"^error: unknown method 'puzlemix'; did you mean 'puzzlemix'\?$"),
         (["mixing", "--device=foo"], r"^error: unknown device 'foo'; valid: auto, cpu, cuda$"),
         (["mixing", "--repeats=0"], r"^error: --repeats and --batches must be at least 1$"),

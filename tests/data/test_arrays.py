@@ -126,7 +126,7 @@ BAD = {
     r"labels from 0 to 2, but num_classes=2 allows 0 to 1: set dataset\.num_classes, or delete": {"num_classes": 2},
     r"train: 1 of 4 classes have no image \(the first: \[3\]\)": {"num_classes": 4},
     r"train: labels from -1 to 2": {"train": TRAIN._replace(y=np.where(TRAIN.y == 0, -1, TRAIN.y))},
-    r"test: 2 of 3 classes have no image .*its folders are probably not the classes": {
+    r"test: 2 of 3 classes have no image .*the folders are probably not the classes": {
         "test": TEST._replace(y=np.zeros_like(TEST.y))  # Tiny-ImageNet's validation images, read as one folder
     },
     r"train and test do not name the same 3 classes in the same order: delete": {
@@ -166,7 +166,7 @@ def test_files_that_are_missing_or_damaged(tmp_path, bytes_left):
     with pytest.raises(InputError, match=rf"test\.npz is damaged \(.*\): delete it and {PREPARE}"):
         data.load(CPU)
     path.unlink()
-    with pytest.raises(InputError, match=rf"test\.npz is not there: {PREPARE}"):
+    with pytest.raises(InputError, match=rf"test\.npz does not exist: {PREPARE}"):
         data.load(CPU)
 
 
@@ -197,7 +197,7 @@ def test_an_interrupted_write_leaves_the_file_that_was_there(tmp_path, monkeypat
         raise OSError("no space left")
 
     monkeypatch.setattr(arrays.np, "savez", disk_full)
-    with pytest.raises(RunError, match=r"train\.npz cannot be written \(no space left\); it is as it was"):
+    with pytest.raises(RunError, match=r"train\.npz cannot be written \(no space left\); the old file is unchanged"):
         write_arrays(path, TEST)
     assert path.read_bytes() == before
     monkeypatch.undo()

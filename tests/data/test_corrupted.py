@@ -162,7 +162,7 @@ def test_a_corruption_is_whole_or_missing(tmp_path, tiny):
     images = open_corrupted(folder, tiny)
     assert list(images.corruptions) == ["gaussian_noise"]
     of_snow = f"{folder}/snow/3 has 5 of 6 images: {AGAIN}"
-    of_fog = f"{folder}/fog/5 is not there: {AGAIN}"
+    of_fog = f"{folder}/fog/5 does not exist: {AGAIN}"
     assert images.missing == [*(name for name in RELEASED if name not in NAMES), f"snow ({of_snow})", f"fog ({of_fog})"]
     assert len(all_of(images, "gaussian_noise", 4, 6)[1]) == 6
 
@@ -172,7 +172,7 @@ def test_no_corruption_is_whole(tiny):
     folder = released_folder(tiny)
     for path in folder.rglob("n01/0.JPEG"):
         path.unlink()
-    message = rf"^{folder} holds no whole corruption: {folder}/gaussian_noise/1 has 5 of 6 images: {AGAIN}$"
+    message = rf"^{folder} holds no complete corruption: {folder}/gaussian_noise/1 has 5 of 6 images: {AGAIN}$"
     with pytest.raises(InputError, match=message):
         open_corrupted(folder, tiny)
 
@@ -283,9 +283,9 @@ def test_folders_of_other_classes_or_sizes(tiny):
 def test_no_set_at_all(tmp_path):
     data, own = arrays(tmp_path), arrays(tmp_path, "flowers")
     assert released_folder(data) is released_folder(own) is None
-    with pytest.raises(InputError, match=r"CIFAR-10-C is not there: put CIFAR-10-C there$"):
+    with pytest.raises(InputError, match=r"CIFAR-10-C does not exist: put CIFAR-10-C there$"):
         open_corrupted(tmp_path / "CIFAR-10-C", data)
-    with pytest.raises(InputError, match=r"flowers-c is not there: put such a set there$"):
+    with pytest.raises(InputError, match=r"flowers-c does not exist: put such a set there$"):
         open_corrupted(tmp_path / "flowers-c", own)
     (tmp_path / "CIFAR-10-C" / "fogs").mkdir(parents=True)
     with pytest.raises(InputError, match=rf"CIFAR-10-C holds no corruption, neither gaussian_noise\.npy .*: {AGAIN}$"):

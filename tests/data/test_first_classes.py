@@ -64,7 +64,7 @@ def test_it_is_checked_and_loaded_as_every_dataset_is(root):
 
 def test_missing_files_are_prepared_as_the_dataset_that_they_are_of(root):
     (root / "five" / "test.npz").unlink()
-    with pytest.raises(InputError, match=r"five/test.npz is not there: run `.*prepare_data.py dataset=five`"):
+    with pytest.raises(InputError, match=r"five/test.npz does not exist: run `.*prepare_data.py dataset=five`"):
         first_classes(root).load(torch.device("cpu"))
 
 

@@ -150,7 +150,7 @@ def test_a_view_cuts_other_sizes_from_resized_copies(root, tmp_path):
     data = images_of(tmp_path)
     view = {"crop_pixels": 24, "min_scale": 1.0, "resized_to": 30}
     remedy = r"`python scripts/prepare_data\.py dataset=small` makes copies of \[352, 160\] pixels$"
-    with pytest.raises(InputError, match=rf"train_30 is not there: {remedy}"):
+    with pytest.raises(InputError, match=rf"train_30 does not exist: {remedy}"):
         next(data.train_batches(4, False, 0, 0, **view))
     write_resized_copies(tmp_path / "small" / "train", resized_folder(tmp_path / "small", "train", 30), 30)
     images, labels = joined(data.train_batches(4, False, 0, 0, **view))
@@ -165,7 +165,7 @@ def test_evaluation_reads_resized_copies_where_asked(root, tmp_path):
     for split in ("train", "val"):
         (tmp_path / "small" / split).symlink_to(root / "small" / split)
     remedy = r"`python scripts/prepare_data\.py dataset=small` makes copies of \[352\] pixels$"
-    with pytest.raises(InputError, match=rf"val_50 is not there: {remedy}"):
+    with pytest.raises(InputError, match=rf"val_50 does not exist: {remedy}"):
         images_of(tmp_path, test_resized_to=50)
     write_resized_copies(tmp_path / "small" / "val", resized_folder(tmp_path / "small", "val", 50), 50)
     images, labels = joined(evaluated_batches(images_of(tmp_path, test_resized_to=50), 4))
@@ -182,8 +182,8 @@ def test_evaluation_reads_resized_copies_where_asked(root, tmp_path):
         ({"crop_size": 24}, r"unknown key of a view in a recipe 'crop_size'; did you mean 'crop_pixels'\?"),
         ({"crop_pixels": 0}, r"crop_pixels of a view in a recipe must be a whole number, at least 1, not 0"),
         ({"min_scale": 2}, r"min_scale of a view in a recipe must be a number, in \[0, 1\], not 2"),
-        ({"resized_to": "small"}, r"train_small is not there: .* makes copies of \[352, 160\] pixels"),
-        ({"resized_to": 31}, r"train_31 is not there: .* makes copies of \[352, 160\] pixels"),
+        ({"resized_to": "small"}, r"train_small does not exist: .* makes copies of \[352, 160\] pixels"),
+        ({"resized_to": 31}, r"train_31 does not exist: .* makes copies of \[352, 160\] pixels"),
     ],
 )
 def test_a_view_that_cannot_be_cut_is_refused_before_training(root, view, message):
@@ -237,7 +237,7 @@ def test_workers_end_with_an_epoch_that_is_left_early(root):
         ({"workers": -1}, r"dataset\.workers must be a whole number, at least 0, at most 256, not -1"),
         ({"test_resize": 0}, r"dataset\.test_resize must be a whole number, at least 1, at most 4096, not 0"),
         ({"test_resize": 31}, r"dataset\.test_resize=31 is less than dataset\.image_size=\[32, 32\]: raise it"),
-        ({"test_resized_to": 0}, r"val_0 is not there: .* makes copies of \[352\] pixels"),
+        ({"test_resized_to": 0}, r"val_0 does not exist: .* makes copies of \[352\] pixels"),
         ({"color_jitter": -1}, r"dataset\.color_jitter must be a number, finite, 0 or more, not -1"),
         ({"lighting": "a"}, r"dataset\.lighting must be a number, finite, 0 or more, not a"),
     ],
@@ -249,7 +249,7 @@ def test_a_dataset_that_is_not_the_configs(root, options, message):
 
 def test_folders_that_are_missing_or_differ(tmp_path):
     with pytest.raises(
-        InputError, match=r"small/train is not there: put or link .*ILSVRC 2012 archives of image-net\.org"
+        InputError, match=r"small/train does not exist: put or link .*ILSVRC 2012 archives of image-net\.org"
     ):
         images_of(tmp_path)
     write_class_folders(tmp_path / "small" / "train", CLASSES, 2, (20, 20))
@@ -290,7 +290,7 @@ def test_resized_copies(root, tmp_path, short_side, size):
 
 def test_copies_that_cannot_be_written(root, tmp_path):
     (tmp_path / "copies.unfinished").write_bytes(b"a file in the folder's place")
-    with pytest.raises(RunError, match=r"copies\.unfinished/n01/\d\.JPEG cannot be written \(.*\): let it"):
+    with pytest.raises(RunError, match=r"copies\.unfinished/n01/\d\.JPEG cannot be written \(.*\): allow writing"):
         write_resized_copies(root / "small" / "train", tmp_path / "copies", 10)
 
 

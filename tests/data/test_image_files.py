@@ -87,7 +87,7 @@ def test_files_that_are_not_images_are_counted_where_it_is_asked_for(tmp_path, c
     for warn in (False, True):
         found = find_images(tmp_path, "remedy", warn)
         assert found.names.tolist() == [b"bee/0.JPEG", b"cat/0.JPEG"]
-        line = f"warning: {tmp_path}: left out 3 files in class folders, not images (.jpg, .jpeg, .png, .ppm, "
+        line = f"warning: {tmp_path}: left out 3 files that are not images (.jpg, .jpeg, .png, .ppm, "
         told = capsys.readouterr().err
         assert (told.count("\n"), told.startswith(line)) == ((1, True) if warn else (0, False))
 

@@ -91,7 +91,7 @@ BAD = {
     r"holds one folder, so one class: give source=FOLDER": (
         lambda folder: [(folder / name).rename(folder.parent / name) for name in CLASSES[1:]]
     ),
-    r"dog has 1 image: add one": lambda folder: write_class_folders(folder, ["dog"], 1, (16, 16)),
+    r"dog has 1 image: add another": lambda folder: write_class_folders(folder, ["dog"], 1, (16, 16)),
     r"empty holds no image \(.*\): give source=FOLDER": lambda folder: (folder / "empty").mkdir(),
     r"has train/ but neither test/ nor val/: add one, or give source=.*/train": (
         lambda folder: write_class_folders(folder / "train", CLASSES, 2, (16, 16))

@@ -81,9 +81,9 @@ def test_an_interrupted_preparation_is_made_good(tiny, tmp_path):
 @pytest.mark.parametrize(
     ("overrides", "message"),
     [
-        (["dataset.num_classes=4"], r"1 of 4 classes have no image .*look what source= holds"),
-        (["dataset.train_images=100000"], r"train: 12 images instead of 100000: look what source= holds"),
-        (["source=none.zip"], r"none\.zip is not there: put the official tiny-imagenet-200\.zip"),
+        (["dataset.num_classes=4"], r"1 of 4 classes have no image .*check what source= holds"),
+        (["dataset.train_images=100000"], r"train: 12 images instead of 100000: check what source= holds"),
+        (["source=none.zip"], r"none\.zip does not exist: put the official tiny-imagenet-200\.zip"),
     ],
 )
 def test_a_source_of_something_else_changes_nothing(tiny, tmp_path, overrides, message):
@@ -174,7 +174,7 @@ def test_own_images_may_be_called_like_a_published_set(prepare, tmp_path):
     ("overrides", "message"),
     [
         ([], r"source must be given: add source=FOLDER"),
-        (["source=nowhere"], r"nowhere is not there: give source=FOLDER"),
+        (["source=nowhere"], r"nowhere does not exist: give source=FOLDER"),
         (["test_share=2", "source=mine"], r"test_share must lie in \(0, 1\), not 2"),
         (["dataset.num_classes=5", "source=mine"], r"train: 2 of 5 classes have no image"),
     ],
@@ -194,9 +194,9 @@ def test_imagenet_is_linked_and_copied_once(prepare, tmp_path):
     def run(*overrides):
         return prepare("imagenet", *THREE_CLASSES, *overrides)
 
-    with pytest.raises(SystemExit, match=r"imagenet/train is not there: put or link the images"):
+    with pytest.raises(SystemExit, match=r"imagenet/train does not exist: put or link the images"):
         run()
-    with pytest.raises(SystemExit, match=r"nowhere/train is not there: give the folder that holds train/ and val/"):
+    with pytest.raises(SystemExit, match=r"nowhere/train does not exist: give the folder that holds train/ and val/"):
         run(f"source={tmp_path}/nowhere")
     folder = tmp_path / "data" / "imagenet"
     copies = [f"{folder}/{name}" for name in ("train_352", "train_160", "val_352")]
@@ -207,7 +207,7 @@ def test_imagenet_is_linked_and_copied_once(prepare, tmp_path):
     for split in ("train", "val"):
         assert pixels_of(folder / f"{split}_352" / "bee" / "1.JPEG").shape == (352, 391, 3)  # enlarged, as released
     assert run().splitlines() == [f"{copy}: prepared before" for copy in copies]
-    with pytest.raises(SystemExit, match=r"train_352 is there: delete it, and it is written again"):
+    with pytest.raises(SystemExit, match=r"train_352 exists: delete it, and it is written again"):
         run("force=true")
 
     (tmp_path / "elsewhere").rename(tmp_path / "moved")  # as disks do
@@ -215,7 +215,7 @@ def test_imagenet_is_linked_and_copied_once(prepare, tmp_path):
         write_class_folders(tmp_path / "other" / split, CLASSES, 2, (180, 200))
     assert run(f"source={tmp_path}/moved") == run()
     assert (folder / "val").resolve() == tmp_path / "moved" / "val"
-    with pytest.raises(SystemExit, match=rf"train is {tmp_path}/moved/train, and is read: delete it to read "):
+    with pytest.raises(SystemExit, match=rf"train leads to {tmp_path}/moved/train: delete it to read "):
         run(f"source={tmp_path}/other")
 
 
@@ -229,7 +229,7 @@ def test_digits_need_nothing(script, tmp_path, monkeypatch, capsys):
 
 
 def test_a_part_of_a_dataset_is_not_prepared_itself(prepare, tmp_path):
-    wanted = r"^error: cifar100_20classes is read from .*data/cifar100: give dataset=cifar100, which makes that$"
+    wanted = r"^error: cifar100_20classes is read from .*data/cifar100: give dataset=cifar100 instead$"
     with pytest.raises(SystemExit, match=wanted):
         prepare("cifar100_20classes", f"source={tmp_path}")
     assert not (tmp_path / "data").exists()

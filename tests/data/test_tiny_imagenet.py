@@ -92,7 +92,7 @@ def test_what_is_not_the_dataset_is_refused_with_a_remedy(folder, message, packe
 def test_a_missing_or_damaged_zip(folder):
     path = zipped(folder)
     content = path.read_bytes()
-    with pytest.raises(InputError, match=r"none\.zip is not there: put the official tiny-imagenet-200\.zip"):
+    with pytest.raises(InputError, match=r"none\.zip does not exist: put the official tiny-imagenet-200\.zip"):
         read_tiny_imagenet(path.with_name("none.zip"))
     cut_short(path, len(content) // 2)
     with pytest.raises(InputError, match=r"tiny-imagenet-200\.zip is damaged .*: get the official"):

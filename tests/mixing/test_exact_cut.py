@@ -101,7 +101,7 @@ def test_a_negative_weight_is_refused_but_for_rounding():
     costs.weight_down[3, 1, 2] = -1e-9
     solve_mask(costs, lam, eta, 3, "exact")
     costs.weight_down[3, 1, 2] = -1e-3
-    with pytest.raises(InputError, match=r"weights must not be negative, not -0\.001: gamma must lie in \[0, 1\]"):
+    with pytest.raises(InputError, match=r"weights must be 0 or more, not -0\.001: gamma must lie in \[0, 1\]"):
         solve_mask(costs, lam, eta, 3, "exact")
 
 

@@ -244,10 +244,10 @@ def test_partners_are_permutations_in_which_every_pair_is_as_likely(images):
 @pytest.mark.parametrize(
     ("labels", "message"),
     [
-        (torch.eye(4), r"labels, as classes, must have shape \(4,\), not \(4, 4\)"),
-        (torch.rand(4), r"labels, as classes, must be torch.int64, not torch.float32"),
-        ([0, 1, 2, 3], r"labels, as classes, must be a tensor, not list"),
-        (torch.tensor([0, 1]), r"labels, as classes, must have shape \(4,\), not \(2,\)"),
+        (torch.eye(4), r"labels \(class indices\) must have shape \(4,\), not \(4, 4\)"),
+        (torch.rand(4), r"labels \(class indices\) must be torch.int64, not torch.float32"),
+        ([0, 1, 2, 3], r"labels \(class indices\) must be a tensor, not list"),
+        (torch.tensor([0, 1]), r"labels \(class indices\) must have shape \(4,\), not \(2,\)"),
         (torch.tensor([0, 1, 2, 100]), r"labels, with num_classes=10, must lie in \[0, 9\], not from 0 to 100"),
     ],
 )
@@ -459,7 +459,7 @@ def test_images_that_are_no_pixels_are_named_with_what_to_do(method, images, lab
 def test_pixels_that_resizing_overshot_pass_where_they_can(method, network, images, labels):
     mixer = WITH_MORE[method](num_classes=K)
     if method in IN_0_TO_1:
-        with pytest.raises(InputError, match=r"from -0\..* to 1\..*: clamp what resizing overshot"):
+        with pytest.raises(InputError, match=r"from -0\..* to 1\..*: clamp them, since resizing can leave"):
             mixer(network, 1.2 * images - 0.1, labels)
     else:
         assert mixer(network, 1.2 * images - 0.1, labels)[0].isfinite().all()

@@ -334,7 +334,7 @@ def test_views_and_memory_formats_mix_alike(images):
         ({"images": torch.ones(4, 3, 16, 16, dtype=torch.uint8)}, r"images must be floating point, not torch.uint8"),
         ({"saliency": torch.rand(4, 16, 15)}, r"saliency must have shape \(4, 16, 16\), not \(4, 16, 15\)"),
         ({"saliency": torch.ones(4, 16, 16).long()}, r"saliency must be floating point, not torch.int64"),
-        ({"saliency": torch.rand(4, 16, 16) - 0.5}, r"saliency must not be negative, not -0\."),
+        ({"saliency": torch.rand(4, 16, 16) - 0.5}, r"saliency must be 0 or more, not -0\."),
         ({"saliency": torch.rand(4, 16, 16, device="meta")}, r"saliency must be on the images' device, cpu, not meta"),
         ({"partner": torch.tensor([1, 0])}, r"partner must have shape \(4,\), not \(2,\)"),
         ({"partner": torch.tensor([1, 0, 3, 4])}, r"partner must lie in \[0, 3\], not from 0 to 4"),

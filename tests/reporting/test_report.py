@@ -11,7 +11,6 @@ import pytest
 import yaml
 from made_runs import PAPER, change, make_run, results_of, run_of
 from matplotlib.image import imread
-from PIL import Image
 from selenium.webdriver.common.keys import Keys
 
 from puzzlemix.reporting import figures
@@ -139,7 +138,7 @@ def test_the_page_says_what_the_runs_say(page):
     assert ">19.60±0.03<" in text
     assert "http://" not in text.replace("http://www.w3.org", "")
     assert "https://" not in text
-    assert text.count("data:image/webp;base64,") == 4  # of two methods in each of two tables
+    assert text.count("data:image/png;base64,") == 4  # of two methods in each of two tables
 
 
 def test_without_runs_it_shows_what_there_is_to_reproduce(hydra_configs, tmp_path):
@@ -188,15 +187,12 @@ def test_500_runs_take_seconds_and_megabytes(runs, hydra_configs, tmp_path):
     assert page.stat().st_size < 20e6
 
 
-def test_names_and_damaged_pictures_do_not_keep_the_page_from_being_written(runs, hydra_configs, tmp_path):
+def test_no_name_keeps_the_page_from_being_written(runs, hydra_configs, tmp_path):
     for seed in (0, 1):
         change(run_of(runs, seed=seed) / "config.yaml", name=r"a$\foo$b <img src=x onerror=alert(1)> [ca4e01e0] x[/b]y")
-    (run_of(runs) / "mixed.png").write_bytes((run_of(runs) / "mixed.png").read_bytes()[:5000])
-    Image.new("1", (20_000, 10_000)).save(run_of(runs, "vanilla") / "mixed.png")  # larger than what Pillow opens
     run_of(runs, "vanilla").parent.rename(runs / os.fsdecode(b"caf\xe9"))  # no UTF-8
     text = write_report(tmp_path, runs).read_text()
     assert "<img src=x" not in text
-    assert text.count("mixed.png is damaged: ") == 2
     assert len(re.findall(r' id="', text)) == len(set(re.findall(r' id="[^"]*"', text)))
 
 
@@ -260,9 +256,9 @@ def test_a_row_has_one_colour_in_all_figures(runs):
     (curve,) = figures.curves_of(rows, "top1_error")  # of the second row
     lines = {label: {} for label in rows} | {curve.label: {0.0: [5.0], 8.0: [50.0]}}
     shown = (
-        figures.draw_lines(lines, "eps"),
+        figures.draw_lines(lines, "eps", "error"),
         figures.draw_dots({"FGSM": {curve.label: [50.0]}}, rows),
-        figures.draw_reliability({label: [] for label in rows} | {curve.label: [(50.0, 40.0)]}),
+        figures.draw_lines({label: {} for label in rows} | {curve.label: {50.0: [40.0]}}, "x", "y", with_diagonal=True),
     )
     assert curve.label.endswith("vanilla")
     assert curve.colour in figures.draw_curves([curve], "error")

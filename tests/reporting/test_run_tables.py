@@ -34,10 +34,10 @@ def test_the_script_writes_what_the_runs_say(runs, script, tmp_path, capsys):
     for ending in ("md", "csv", "tex", "html"):
         output = tmp_path / f"table.{ending}"
         script("compare", DIGITS, f"results_dir={runs}", f"output={output}", f"published={PAPER}")
-    told = capsys.readouterr()
-    assert all(value in told.out for value in wanted)
-    assert "vanilla seed 0: of commit 0123456" in told.out
-    assert "vanilla/seed1/metrics.json is damaged: delete it" in told.err
+    printed = capsys.readouterr()
+    assert all(value in printed.out for value in wanted)
+    assert "vanilla seed 0: of commit 0123456" in printed.out
+    assert "vanilla/seed1/metrics.json is damaged: delete it" in printed.err
     header, row, _, empty, *of_seconds = csv.reader(io.StringIO((tmp_path / "table.csv").read_text()))
     assert (empty, len(of_seconds)) == ([], 3)  # a header, and a row of each method
     assert header[:7] == ["table", "run", "seeds", "epochs", "top-1 error %", "last", "best"]
@@ -163,8 +163,8 @@ def test_the_spread_is_that_of_a_sample():
 def test_names_that_look_like_markup_are_shown_as_they_are(capsys):
     names = ["puzzlemix [ca4e01e0]", "puzzlemix [a1e62cb6]", "x[/b]y"]
     print_tables([Table("[b]", ("[/i]",), [(name,) for name in names])])
-    told = capsys.readouterr().out
-    assert all(text in told for text in ("[b]", "[/i]", *names))
+    printed = capsys.readouterr().out
+    assert all(text in printed for text in ("[b]", "[/i]", *names))
 
 
 def test_two_rows_do_not_look_the_same(runs, hydra_configs):

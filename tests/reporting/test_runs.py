@@ -71,7 +71,7 @@ DAMAGE = {
     "top1_error.median10 is 120, no perc": lambda path: change(path, top1_error={"median10": 120}),
     "config.yaml is damaged": lambda path: path.with_name("config.yaml").write_text("name: [x\n"),
     "has no config.yaml next to it": lambda path: path.with_name("config.yaml").unlink(),
-    "robustness.json is damaged: it is not shown": lambda path: (path.parent / "robustness.json").write_text("{"),
+    "robustness.json is damaged, or not of": lambda path: (path.parent / "robustness.json").write_text("{"),
     "repeats seed 0 of": lambda path: shutil.copytree(path.parents[1], path.parents[2] / "copy"),
 }
 
@@ -152,24 +152,23 @@ def test_attacks_of_training_and_of_a_later_evaluation_are_found(runs, script):
     evaluation = run_of(runs) / "robustness.json"
     change(evaluation, fgsm8_error=99.0)
     assert only(runs).error(FGSM8) == only(runs).metrics["fgsm8_error"] != 99.0
-    of_another = "is of another network than the run's last: it is not shown"
-    damaged = "is damaged: it is not shown"
-    for other, problem in (
-        ({"epochs": 1}, of_another),
-        ({"weights": "0" * 64}, of_another),
-        ({"evaluated_on": "validation"}, of_another),
-        ({"attacks": []}, damaged),
-        ({"fgsm2_error": None}, damaged),
-        ({"auto_attack": {"error": 4.0}}, damaged),
-        ({"corruptions": {"errors": {}}}, damaged),
+    problem = f"{evaluation} is damaged, or not of the run's last network: it is not shown; evaluate.py writes it again"
+    for other in (
+        {"epochs": 1},
+        {"weights": "0" * 64},
+        {"evaluated_on": "validation"},
+        {"attacks": []},
+        {"fgsm2_error": None},
+        {"auto_attack": {"error": 4.0}},
+        {"corruptions": {"errors": {}}},
     ):
         text = evaluation.read_text()
         change(evaluation, **other)
         assert len(only(runs).under_attack) == 1
-        assert any(problem in line for line in find_runs(runs).problems)
+        assert find_runs(runs).problems == [problem]
         evaluation.write_text(text)
     (evaluation.parent / "metrics.json").unlink()
-    assert any("is of a run that is not finished" in line for line in find_runs(runs).problems)
+    assert find_runs(runs).problems == [problem]
 
 
 def test_an_attack_of_other_settings_is_another_error(runs):
@@ -206,7 +205,7 @@ def test_of_two_repetitions_the_finished_one_counts_and_the_other_is_named(runs)
     (first / "metrics.json").unlink()
     found = find_runs(runs)
     assert second in [run.folder for run in found.runs]
-    assert found.problems == [f"{first} repeats seed 0 of {second}: not counted"]
+    assert found.problems == [f"{first}: it repeats seed 0 of {second}: not counted"]
 
 
 NOT_SHOWN = {

@@ -1,1 +1,1 @@
-"""From a command line to the objects that a run puts together."""
+"""The command line of scripts, and the objects that it asks for."""

@@ -35,14 +35,14 @@ class Experiment(NamedTuple):
 
 
 class Trained(NamedTuple):
-    """The parts of a checkpoint's run, and its number of whole epochs (None if it was imported)."""
+    """The parts of a checkpoint's run, and its number of finished epochs (None if it was imported)."""
 
     experiment: Experiment
     epochs: int | None
 
 
 def build(config: Mapping[str, Any]) -> Experiment:
-    """Build the parts of a run, the network's weights from the seed; raises `InputError` if a value cannot work."""
+    """Build the parts of a run; its seed sets the network's weights. Raises `InputError` if a value cannot work."""
     recipe = build_recipe(config["recipe"])
     data = build_part(config["dataset"])
     for part in ("network", "mixup"):
@@ -66,7 +66,7 @@ def build_recipe(config: Mapping[str, Any]) -> Recipe:
         require(value is not None, f"recipe.{key} must not be null")
     try:
         return Recipe(**config)
-    except TypeError as error:  # the values of a sweep are not checked before
+    except TypeError as error:  # nothing has checked the values of a sweep before
         raise InputError(f"a value of recipe is of the wrong type: {error}") from error
 
 
@@ -98,7 +98,7 @@ def load_experiment(checkpoint: str, configs: Path, device: torch.device, with_d
     check_targets(config, configs, checkpoint)
     if epochs is None and "imported_from" not in config:  # weights alone, which are kept after the last epoch
         epochs = config["recipe"].get("epochs")
-    require(epochs is None or type(epochs) is int, f"{checkpoint} is damaged: its epoch is no whole number")
+    require(epochs is None or type(epochs) is int, f"{checkpoint} is damaged: its epoch is not a whole number")
     with as_input_error(checkpoint):
         experiment = build(config)
     load_weights(experiment.network, content["network"], checkpoint)
@@ -111,8 +111,8 @@ def load_experiment(checkpoint: str, configs: Path, device: torch.device, with_d
 def check_targets(config: Mapping[str, Any], configs: Path, source: str) -> None:
     """Raise `InputError` unless a config has all parts and makes Hydra call only what `configs` name.
 
-    Hydra calls what any `_target_` names, also within values, and obeys other keys with such underscores. Each of them
-    must be in one of the part's config files, in the same place and with the same value.
+    Hydra calls what a `_target_` names, at any depth, and obeys other keys that begin and end with an underscore. Each
+    such key must be in one of the part's config files, in the same place and with the same value.
 
     Args:
         config: plain data (`nested.is_plain`).
@@ -145,7 +145,7 @@ def _instructions(node: Any, where: tuple[str, ...] = ()) -> Iterator[tuple[tupl
 
 
 def build_part(config: Mapping[str, Any]) -> Any:
-    """Build the object of a config group by its `_target_`; raises `InputError` if that refuses a value."""
+    """Build the object of a config group by its `_target_`; raises `InputError` if the object refuses a value."""
     _check_torchvision()
     try:
         return hydra.utils.instantiate(config)

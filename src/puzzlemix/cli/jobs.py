@@ -35,12 +35,12 @@ def lost_job(error: RuntimeError) -> str | None:
         of_log = [lines[-1] if lines[2].startswith("Error stream") else lines[2]] if len(lines) > 2 else []
         return ": ".join([" ".join(lines[:2]), *of_log]) + f"; {LOST}"
     if "srun" in str(error):
-        return "launcher=slurm, but there is no srun here: start it on a machine that gives jobs to SLURM"
+        return "launcher=slurm, but there is no srun here: start it on a machine that can submit jobs to SLURM"
     return None
 
 
 class JobLog(Callback):
-    """What a sweep of jobs prints, in the launcher's terminal and in each job's log. Hydra calls it in both."""
+    """The messages of a sweep of jobs, in the launcher's terminal and in each job's log. Hydra calls this in both."""
 
     def on_multirun_start(self, config: DictConfig, **_: Any) -> None:
         """Print the folder to look into while jobs run."""
@@ -51,7 +51,7 @@ class JobLog(Callback):
         print(*config.hydra.overrides.task, flush=True)
 
     def on_job_end(self, job_return: JobReturn, **_: Any) -> None:
-        """Print an error before Hydra takes it to the launcher, and add a bug's traceback, which would stay here."""
+        """Print an error before Hydra sends it to the launcher. Add a bug's traceback, which Hydra would not send."""
         try:
             _ = job_return.return_value
         except (InputError, RunError) as error:

@@ -26,11 +26,11 @@ def complete(arguments: Sequence[str]) -> list[str]:
 
 
 def check(configs: Path, config_name: str, arguments: Sequence[str]) -> None:
-    """Compose the config before Hydra does, to name what is wrong, and the nearest valid name, in one line.
+    """Compose the config before Hydra does, so that an error is one line, with the nearest valid name.
 
     Args:
         configs: the folder of configs; its folders are the groups.
-        config_name: of the script's own file there.
+        config_name: the name of the script's own file there.
         arguments: those that `complete` gives.
 
     Raises:
@@ -41,7 +41,7 @@ def check(configs: Path, config_name: str, arguments: Sequence[str]) -> None:
     overrides = given.overrides
     for override in overrides:
         fits = "=" in override or override.startswith("~")
-        require(fits, f"'{override}' is no override: write key=value, such as mixup=puzzlemix")
+        require(fits, f"'{override}' is not an override: write key=value, such as mixup=puzzlemix")
     groups = [override for override in overrides if (configs / key_of(override)).is_dir()]
     chosen = default_options(configs / f"{config_name}.yaml")
     for override in groups:
@@ -100,7 +100,7 @@ def _check_values(config_name: str, groups: list[str], others: Sequence[str]) ->
     for key in map(key_of, changes):
         if key.startswith("hydra.launcher."):
             _check_launcher_key(key, hydra.compose(config_name, groups, return_hydra_config=True))
-    ours = [change for change in changes if not change.startswith(("hydra", "~"))]  # ~ deletes
+    ours = [change for change in changes if not change.startswith(("hydra", "~"))]  # ~ deletes a key
     values = flatten(OmegaConf.to_container(hydra.compose(config_name, groups)))
     for key in map(key_of, ours):
         require(key in values, f"unknown config key '{key}'{nearest(key, values)}")
@@ -119,7 +119,7 @@ def _check_launcher_key(key: str, config: DictConfig) -> None:
 def _check_type(key: str, default: Any, value: Any) -> None:
     """Raise `InputError` if a value replaces a number, list or switch of another type, or is null at the top level.
 
-    The parts of a run check themselves whether a value of theirs may be null (`mixup.t_size=null`).
+    Each part of a run checks whether its own values may be null (`mixup.t_size=null`).
     """
     kinds = {bool: (bool, "true or false"), int: (int, "a whole number"), float: (int | float, "a number")}
     kinds |= {list: (list, "a list"), str: (str | int | float, "a name")}

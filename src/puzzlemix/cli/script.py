@@ -1,4 +1,4 @@
-"""The frame of every script of `scripts/`: Hydra, help, signals to stop, and errors of one line."""
+"""The common part of all scripts in `scripts/`: Hydra, help, signals to stop, and errors of one line."""
 
 import atexit
 import gc
@@ -25,7 +25,7 @@ from puzzlemix.runtime.errors import InputError, PreemptedError, RunError, error
 ASKED_TO_STOP = os.EX_TEMPFAIL  # 75, the status of a program that a signal has stopped
 LOST_A_PROCESS = (
     "another process of this run has ended, so this one cannot go on. The same command goes on from the last "
-    "checkpoint; torchrun --max-restarts=N does so by itself"
+    "checkpoint; torchrun --max-restarts=N does so automatically"
 )
 WAIT_FOR_FIRST_S = 10.0
 
@@ -40,7 +40,7 @@ def script(
     status 75: see `preemption`. --help shows the docstring of `main`'s file, and the config's file.
 
     Args:
-        config_name: of the file.
+        config_name: the name of the file.
         check: called with the config of each run of a sweep before the first begins. It raises `InputError` if a value
             cannot work, and returns the run's folder, if it has one of its own.
     """
@@ -95,7 +95,7 @@ def plain_script(main: Callable[[], None]) -> Callable[[], None]:
 
 
 def commands(default: Callable[[], None], others: Mapping[str, Callable[[], None]]) -> Callable[[], None]:
-    """Make one command of several: its first argument names one of `others`, or is an override for `default`."""
+    """Combine several commands into one: its first argument names one of `others`, or is an override for `default`."""
 
     def command() -> None:
         first = next(iter(sys.argv[1:]), "")
@@ -125,9 +125,9 @@ def error_of_user(error: Exception) -> InputError | RunError | None:
             return error
         case OverrideParseException():
             shown = f"\"{overrides.key_of(error.override)}='...'\""
-            return InputError(f"{error.override}: quote a value with spaces or signs twice, {shown}")
+            return InputError(f"{error.override}: quote a value with spaces or special characters twice, {shown}")
         case ConfigCompositionException() if several := re.match(r"Ambiguous value for argument '(.*)'", str(error)):
-            return InputError(f"{several[1]} has several values: add -m, for a run each")
+            return InputError(f"{several[1]} has several values: add -m to start a run for each")
         case HydraException() | OmegaConfBaseException():
             return InputError(str(error))
         case RuntimeError() if line := jobs.lost_job(error):
@@ -142,17 +142,17 @@ def _stopped_by_signals() -> Iterator[None]:
         with preemption.answered():
             yield
     except PreemptedError as stop:
-        if os.environ.get("RANK", "0") == "0":  # torchrun's, since the processes may not have joined yet
+        if os.environ.get("RANK", "0") == "0":  # torchrun's rank, since the processes may not have joined yet
             print(stop)
         preemption.hand_on()
         sys.exit(ASKED_TO_STOP)
 
 
 def _end(error: Exception) -> NoReturn:
-    """End the program with one line about a user's error; raise a bug as it is."""
+    """End the program with one line about a user's error; raise a bug unchanged."""
     shown = error_of_user(error)
     if shown is None or jobs.is_job():
-        raise shown or error  # Hydra takes it from a job to the launcher
+        raise shown or error  # Hydra sends it from a job to the launcher
     if isinstance(shown, InputError) and os.environ.get("LOCAL_RANK", "0") != "0":
         time.sleep(WAIT_FOR_FIRST_S)  # the first process of a machine prints the error, and torchrun ends all with it
         sys.exit(1)
@@ -160,7 +160,7 @@ def _end(error: Exception) -> NoReturn:
 
 
 def _collect_seldom() -> None:
-    """Save the seconds that Python's garbage collector spends on all imported objects, also at the program's end."""
+    """Save the seconds that Python's garbage collector spends on imported objects, in the program and at its end."""
     gc.set_threshold(100_000)  # new objects between two collections
     atexit.register(gc.freeze)
 
@@ -171,4 +171,4 @@ def _print_help(documentation: str, configs: Path, config_name: str) -> None:
     print(documentation, path.read_text(), sep="\n")
     for group in overrides.default_options(path):
         print(f"{group}: {', '.join(overrides.options(configs / group))}")
-    print("\n--cfg job shows the config that a command line comes to, and does nothing else.")
+    print("\n--cfg job shows the config that a command line gives, and does nothing else.")

@@ -15,11 +15,11 @@ from puzzlemix.cli.overrides import key_of
 from puzzlemix.runtime import distributed
 from puzzlemix.runtime.errors import InputError, RunError, error_line, require
 
-CHOICES = "hydra:runtime.choices."  # what references to the chosen option of a group begin with
+CHOICES = "hydra:runtime.choices."  # how references to the chosen option of a group begin
 
 
 def goes_on_after_errors() -> bool:
-    """Whether this is a run of a sweep that can go on without it. If the run has several processes, they would wait."""
+    """Whether the sweep goes on if this run fails. It ends if the run has several processes: the others would wait."""
     return HydraConfig.get().mode == RunMode.MULTIRUN and distributed.world_size() == 1
 
 
@@ -35,7 +35,7 @@ def check_runs(configs: Iterable[DictConfig], check: Callable[[DictConfig], Path
     """Check each run of a sweep before the first begins, and that each has a folder of its own.
 
     Args:
-        configs: of the runs, with Hydra's part.
+        configs: the configs of the runs, with Hydra's part.
         check: see `cli.script`.
 
     Raises:
@@ -56,7 +56,7 @@ def check_runs(configs: Iterable[DictConfig], check: Callable[[DictConfig], Path
 
 
 def _plan(config: DictConfig, check: Callable[[DictConfig], Path | None]) -> tuple[Path | None, dict[str, str]]:
-    """The folder of a run, and the values of the keys that were given, by the names that references have for them."""
+    """The folder of a run, and the values of the given keys, by the names that references use for these keys."""
     own, before = config.copy(), HydraConfig.instance().cfg
     HydraConfig.instance().set_config(config)  # so that ${hydra:...} refers to this run
     try:
@@ -77,7 +77,7 @@ def _varying(runs: Sequence[Mapping[str, str]]) -> list[str]:
 
 
 def _name_for(keys: Sequence[str]) -> str:
-    """The override that names each run as by default, and by its values of these keys."""
+    """The override that adds the values of these keys to each run's default name."""
     others = [key for key in keys if key not in ("name", "seed", "results_dir", f"{CHOICES}mixup")]
     return 'name="${table}_${choices.mixup}' + "".join(f"_{key.rpartition('.')[2]}_${{{key}}}" for key in others) + '"'
 
@@ -97,4 +97,4 @@ def report(runs: Sequence[JobReturn]) -> None:
         own = " ".join(override for override in overrides if override not in common) or "the only run"
         distributed.print_once(f"  {own}: {line}")
     if failed:
-        raise RunError(f"{len(failed)} of {len(runs)} runs failed, see above: mend what they say, and start it again")
+        raise RunError(f"{len(failed)} of {len(runs)} runs failed, see above: correct them, and start the sweep again")

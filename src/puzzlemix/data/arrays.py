@@ -29,7 +29,7 @@ class Arrays(NamedTuple):
 
 
 def write_arrays(path: Path, arrays: Arrays) -> None:
-    """Write one split, whole or not at all. Raises `RunError` if the file cannot be written."""
+    """Write one split, completely or not at all. Raises `RunError` if the file cannot be written."""
     with whole_file(path) as file:
         np.savez(file, **arrays._asdict())
 
@@ -58,7 +58,7 @@ class ArrayData(ImageData):
     def read(self, split: str) -> Arrays:
         """Read the file of the split "train" or "test". Raises `InputError` if it is missing or damaged."""
         path = self.folder / f"{split}.npz"
-        require(path.is_file(), f"{path} is not there: {self._prepare}")
+        require(path.is_file(), f"{path} does not exist: {self._prepare}")
         try:
             with np.load(path, allow_pickle=False) as arrays:
                 return Arrays(arrays["x"], arrays["y"], arrays["classes"])
@@ -69,7 +69,7 @@ class ArrayData(ImageData):
         """Read both splits, check them, and put them on `device`.
 
         Raises:
-            InputError: a file is missing or damaged, or the dataset is not what its config says.
+            InputError: a file is missing or damaged, or the dataset does not match its config.
         """
         train, test = self.read("train"), self.read("test")
         self.check(train, test, self._remedy)
@@ -84,7 +84,7 @@ class ArrayData(ImageData):
         )
 
     def check(self, train: Arrays, test: Arrays, remedy: str) -> None:
-        """Raise `InputError`, with the remedy, unless both splits are whole, alike, and what the config says."""
+        """Raise `InputError`, with the remedy, unless both splits are complete and match each other and the config."""
         size = (*self.image_size, len(self.mean))
         for split, (x, y, _) in (("train", train), ("test", test)):
             where, expected = f"{self.name} {split}", self.expected_images[split]
@@ -125,7 +125,7 @@ class ArrayData(ImageData):
         x, y = self._train
         generator = torch.Generator(x.device)
         shards = epoch_shards(len(y), batch_size, drop_last, seed, epoch)
-        order = torch.from_numpy(np.concatenate(shards)).to(x.device)  # a GPU is waited for only here, once an epoch
+        order = torch.from_numpy(np.concatenate(shards)).to(x.device)  # only this waits for a GPU, once per epoch
         indices = order.split([len(shard) for shard in shards])
 
         for step, index in enumerate(indices[first_step:], start=first_step):
@@ -136,7 +136,7 @@ class ArrayData(ImageData):
     def _plain_batches(self, images: tuple[Tensor, Tensor], shards: Shards) -> Batches:
         x, y = images
         for shard in shards:
-            is_even = isinstance(shard, range)  # then no index goes to the device, and a GPU is not waited for
+            is_even = isinstance(shard, range)  # then no index is copied, and nothing waits for a GPU
             own = slice(shard.start, shard.stop, shard.step) if is_even else torch.tensor(shard, device=y.device)
             yield x[own].float().div_(255), y[own]
 
@@ -146,7 +146,7 @@ class ArrayData(ImageData):
 
     @property
     def _prepare(self) -> str:
-        """How to make the files. The name does not say whether the images are the user's own."""
+        """The commands that make the files: two, since the name does not show whether the images are the user's own."""
         name = self.folder.name
         own = f"dataset=image_folder dataset.name={name} source=FOLDER"
         return f"run `python scripts/prepare_data.py dataset={name}`, for your own images with `{own}`"

@@ -29,7 +29,7 @@ def draw_crops(images: int, padding: int, flip: bool, generator: torch.Generator
         images: B.
         padding: width in pixels of the border of zeros, the farthest that an image moves each way.
         flip: mirror each image left to right with probability 1/2.
-        generator: gives the same number of draws whatever `padding` and `flip` are.
+        generator: draws the same number of values for every `padding` and `flip`.
 
     Returns:
         (B, 3) int64 on the generator's device: the first row and column in the padded image, and 1 for mirrored.

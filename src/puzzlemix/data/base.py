@@ -77,7 +77,7 @@ class ImageData:
         return self._plain_batches(self._test, shards)
 
     def plain_train_batches(self, shards: Shards) -> Batches:
-        """Training images and labels in the same form, not augmented either."""
+        """Training images and labels in the same form, also without augmentation."""
         return self._plain_batches(self._train, shards)
 
 
@@ -92,6 +92,6 @@ def check_labels(where: str, labels: np.ndarray, num_classes: int, remedy: str) 
     missing = np.setdiff1d(np.arange(num_classes), labels).tolist()
     require(
         not missing,
-        f"{where}: {len(missing)} of {num_classes} classes have no image (the first: {missing[:1]}); its folders are "
-        f"probably not the classes: {remedy}",
+        f"{where}: {len(missing)} of {num_classes} classes have no image (the first: {missing[:1]}); the folders "
+        f"are probably not the classes: {remedy}",
     )

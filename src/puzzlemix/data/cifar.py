@@ -20,13 +20,13 @@ def read_cifar(name: str, raw: Path, download: bool) -> tuple[Arrays, Arrays]:
     Raises:
         InputError: the archive is missing or damaged, and cannot be downloaded.
     """
-    from torchvision import datasets  # here, so that no other dataset needs it
+    from torchvision import datasets  # imported here, so that no other dataset needs it
     from torchvision.datasets.utils import check_integrity
 
     source = {"cifar10": datasets.CIFAR10, "cifar100": datasets.CIFAR100}[name]
     archive = raw / source.filename
     try:
-        download = download or check_integrity(archive, source.tgz_md5)  # True only unpacks an archive that is whole
+        download = download or check_integrity(archive, source.tgz_md5)  # an undamaged archive is only unpacked
         splits = [source(raw, train, download=download) for train in (True, False)]
     except (OSError, RuntimeError, EOFError, tarfile.TarError) as error:
         remedy = f"put {source.filename} from www.cs.toronto.edu/~kriz/cifar.html into {raw}"

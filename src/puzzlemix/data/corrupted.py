@@ -27,7 +27,7 @@ NOISE = "gaussian_noise", "shot_noise", "impulse_noise"
 BLUR = "defocus_blur", "glass_blur", "motion_blur", "zoom_blur"
 WEATHER = "snow", "frost", "fog", "brightness"
 DIGITAL = "contrast", "elastic_transform", "pixelate", "jpeg_compression"
-STANDARD = (*NOISE, *BLUR, *WEATHER, *DIGITAL)  # the 15 that the mean corruption error is a mean over
+STANDARD = (*NOISE, *BLUR, *WEATHER, *DIGITAL)  # the mean corruption error is the mean over these 15
 RELEASED = (*STANDARD, "speckle_noise", "gaussian_blur", "spatter", "saturate")  # the last four are for tuning
 SEVERITIES = (1, 2, 3, 4, 5)
 
@@ -47,10 +47,10 @@ class CorruptedImages(NamedTuple):
 
     Attributes:
         folder: the set's folder.
-        corruptions: a function for each whole corruption, in the released order. It takes a severity and the places
-            among the test images for each batch, and gives batches on the dataset's device. It raises `RunError` if an
-            image cannot be read.
-        missing: the released corruptions that are missing or not whole, in words.
+        corruptions: a function for each complete corruption, in the released order. It takes a severity and, for each
+            batch, the places of its images among the test images. It returns batches on the dataset's device, and
+            raises `RunError` if an image cannot be read.
+        missing: the released corruptions that are missing or incomplete, in words.
     """
 
     folder: Path
@@ -65,18 +65,18 @@ def released_folder(data: Any) -> Path | None:
 
 
 def open_corrupted(folder: Path, data: Any) -> CorruptedImages:
-    """Open a set of corrupted images. A corruption is whole if it has all test images at all severities.
+    """Open a set of corrupted images. A corruption is complete if it has all test images at all severities.
 
     Args:
         folder: the set's folder, see `released_folder`.
         data: a dataset of `puzzlemix.data`, loaded.
 
     Raises:
-        InputError: the folder is missing, or holds no whole corruption of this dataset.
+        InputError: the folder is missing, or holds no complete corruption of this dataset.
     """
     on = data.evaluated_on
     require(on == "test", f"corrupted images are made of test images, but this run is evaluated on {on} images")
-    require(folder.is_dir(), f"{folder} is not there: put {RELEASES.get(data.name, 'such a set')} there")
+    require(folder.is_dir(), f"{folder} does not exist: put {RELEASES.get(data.name, 'such a set')} there")
     if paths := _find(folder, [f"{name}.npy" for name in RELEASED]):
         open_one = partial(_open_array, labels=_read_labels(folder, data), data=data)
     else:
@@ -90,14 +90,14 @@ def open_corrupted(folder: Path, data: Any) -> CorruptedImages:
             corruptions[name] = open_one(path)
         except InputError as error:
             problems[name] = str(error)
-    require(bool(corruptions), f"{folder} holds no whole corruption: {next(iter(problems.values()), '')}")
+    require(bool(corruptions), f"{folder} holds no complete corruption: {next(iter(problems.values()), '')}")
     missing = [name for name in RELEASED if name not in paths]
     missing += [f"{name} ({problem})" for name, problem in problems.items()]
     return CorruptedImages(folder, corruptions, missing)
 
 
 def _find(folder: Path, names: Iterable[str]) -> dict[str, Path]:
-    """Paths of those files or folders that are in a folder or in one of its subfolders, by name without ending."""
+    """The paths of the named files that exist in a folder or its subfolders, by name without ending."""
     places = [folder, *sorted(path for path in folder.iterdir() if path.is_dir())]
     found = [next((place / name for place in places if (place / name).exists()), None) for name in names]
     return {path.stem: path for path in found if path is not None}
@@ -144,7 +144,7 @@ def _load(path: Path) -> np.ndarray:
 def _open_folder(path: Path, data: Any) -> Read:
     """Open a corruption's folder."""
     for severity in SEVERITIES:
-        _Pictures(path / str(severity), data)[0]  # reads one image, before hours are spent on all
+        _Pictures(path / str(severity), data)[0]  # reads one image, to find an error before hours of work
 
     def read(severity: int, shards: Shards) -> Batches:
         return read_batches(_Pictures(path / str(severity), data), shards, data.workers, data.device)
@@ -153,7 +153,7 @@ def _open_folder(path: Path, data: Any) -> Read:
 
 
 class _Pictures(Dataset):
-    """Images of one severity, (3, H, W) uint8, and labels. Raises `InputError` unless all test images are there."""
+    """Images of one severity, (3, H, W) uint8, and labels. Raises `InputError` unless all test images exist."""
 
     def __init__(self, folder: Path, data: Any):
         self.files, self.image_size = find_images(folder, REMEDY), data.image_size

@@ -1,7 +1,7 @@
 """Digits: scikit-learn's 1,797 handwritten digits of 8 x 8 pixels, which come with the library.
 
 They are enlarged to 32 x 32 RGB, so that everything made for CIFAR runs on them. Networks learn all training images
-before mixing matters, so the default is few of them.
+before mixing matters, so the default has few training images.
 """
 
 import numpy as np
@@ -24,13 +24,14 @@ class Digits(ArrayData):
 
     def __init__(self, train_per_class: int, **options: object):
         super().__init__(**options)
-        require(max(self.image_size) <= 256, f"digits are enlarged to 256 pixels a side at most, not {self.image_size}")
+        fits = max(self.image_size) <= 256
+        require(fits, f"digits are enlarged to at most 256 pixels per side, not {self.image_size}")
         require_whole("dataset.train_per_class", train_per_class, least=1, most=TRAIN_PER_CLASS)
         self.train_per_class = train_per_class
 
     def read(self, split: str) -> Arrays:
         """Make the split "train", `train_per_class` images of each class, or "test", 50 of each."""
-        from sklearn.datasets import load_digits  # here, so that no other dataset needs scikit-learn
+        from sklearn.datasets import load_digits  # imported here, so that no other dataset needs scikit-learn
 
         grey, y = load_digits(return_X_y=True)  # (1797, 64) in 0..16, (1797,)
         order = np.random.default_rng(0).permutation(len(y))

@@ -22,7 +22,7 @@ from puzzlemix.runtime.files import cannot_be_written, unfinished_of
 from puzzlemix.runtime.seeding import torch_seed
 
 VIEW = "crop_pixels", "min_scale", "resized_to"  # the keys of a view, which a phase of a recipe may have
-SHORT_SIDES = {"train": (352, 160), "val": (352,)}  # in pixels, of the copies that the fast ImageNet recipe reads
+SHORT_SIDES = {"train": (352, 160), "val": (352,)}  # pixels; the fast ImageNet recipe reads these copies
 FILES_AT_ONCE = 100  # number of files that a thread copies before the progress bar moves on
 
 
@@ -69,7 +69,7 @@ class ImageFolders(ImageData):
         """Find all images and check them. Batches will be on `device`.
 
         Raises:
-            InputError: the folders are missing, or the dataset is not what its config says.
+            InputError: the folders are missing, or the dataset does not match its config.
         """
         self.device = device
         train = self._find(self.folder / "train", self.expected_images["train"])
@@ -157,7 +157,7 @@ class ImageFolders(ImageData):
     def _copies(self, split: str, short_side: int) -> Path:
         folder, made = resized_folder(self.folder, split, short_side), list(SHORT_SIDES[split])
         remedy = f"`python scripts/prepare_data.py dataset={self.name}` makes copies of {made} pixels"
-        require(folder.is_dir(), f"{folder} is not there: {remedy}")
+        require(folder.is_dir(), f"{folder} does not exist: {remedy}")
         return folder
 
 
@@ -183,7 +183,7 @@ def resized_folder(folder: Path, split: str, short_side: int) -> Path:
 
 
 def write_resized_copies(source: Path, destination: Path, short_side: int) -> None:
-    """Copy all images of `<source>/<class>/` to `<destination>/<class>/`, resized to a short side of so many pixels.
+    """Copy all images of `<source>/<class>/` to `<destination>/<class>/`, resized to this short side in pixels.
 
     The copies are made as in the release: bicubic resizing, small images enlarged, sides rounded down (so a short side
     of 356 becomes 351, not 352), JPEG of Pillow's default quality under the same names. They lie in

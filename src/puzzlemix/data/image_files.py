@@ -18,7 +18,7 @@ from puzzlemix.runtime import distributed
 from puzzlemix.runtime.errors import InputError, RunError, require
 
 BACKGROUND = "white"  # as on a web page: most transparent images are black drawings, which stay visible on it
-LAST_READS_S = 60  # how long a worker reads on after a SIGTERM
+LAST_READS_S = 60  # how long a worker keeps reading after a SIGTERM
 
 
 class ImageFiles(NamedTuple):
@@ -37,15 +37,15 @@ class ImageFiles(NamedTuple):
 def find_images(folder: Path, remedy: str, warn: bool = False) -> ImageFiles:
     """Find all images in `<folder>/<class>/`, in the order and with the labels of torchvision's `ImageFolder`.
 
-    It leaves out files and folders whose names begin with a dot, and files that are not images by their ending. With
-    `warn` a line on stderr counts the latter.
+    It leaves out files and folders whose names begin with a dot, and files whose endings are not those of images. With
+    `warn`, a line on stderr counts the latter.
 
     Raises:
         InputError: the folder or its class folders are missing, or a class has no image.
     """
     from torchvision.datasets.folder import IMG_EXTENSIONS, is_image_file, make_dataset  # here: reports do not need it
 
-    require(folder.is_dir(), f"{folder} is not there: {remedy}")
+    require(folder.is_dir(), f"{folder} does not exist: {remedy}")
     classes = class_names(folder)
     require(bool(classes), f"{folder} does not hold a folder of images for each class: {remedy}")
 
@@ -64,7 +64,7 @@ def find_images(folder: Path, remedy: str, warn: bool = False) -> ImageFiles:
     require(counts[fewest] > 0, f"{folder / classes[fewest]} holds no image ({endings}): {remedy}")
     others = len(files) - len(images)
     if warn and others and distributed.is_main():
-        sys.stderr.write(f"warning: {folder}: left out {others} files in class folders, not images ({endings})\n")
+        sys.stderr.write(f"warning: {folder}: left out {others} files that are not images ({endings})\n")
     return ImageFiles(folder, np.array([name for name, _ in images]), labels, classes)
 
 
@@ -154,7 +154,7 @@ def _start_workers(loader: DataLoader) -> Iterator[Sequence[Tensor]]:
 
 
 def _outlast_sigterm(worker: int) -> None:
-    """Let a worker read on for a while after a SIGTERM, which a cluster sends to all processes of a job.
+    """Let a worker keep reading for a while after a SIGTERM, which a cluster sends to all processes of a job.
 
     The process that trains can then finish its step.
     """

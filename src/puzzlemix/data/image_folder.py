@@ -29,7 +29,7 @@ def read_image_folder(source: Path, image_size: Sequence[int], test_share: float
         InputError: the source is not such a folder, or an image cannot be read.
     """
     require(0 < test_share < 1, f"test_share must lie in (0, 1), not {test_share}")
-    require(source.is_dir(), f"{source} is not there: {REMEDY}")
+    require(source.is_dir(), f"{source} does not exist: {REMEDY}")
     if (source / "train").is_dir() and class_names(source / "train"):  # not a class called train
         test = source / ("test" if (source / "test").is_dir() else "val")
         problem = f"{source} has train/ but neither test/ nor val/"
@@ -58,7 +58,7 @@ def _split(files: ImageFiles, test_share: float, seed: int) -> tuple[ImageFiles,
     is_test = np.zeros(len(files.labels), bool)
     for label, name in enumerate(files.classes):
         index = rng.permutation(np.flatnonzero(files.labels == label))
-        require(len(index) >= 2, f"{files.folder / name} has 1 image: add one, to train and to test on")
+        require(len(index) >= 2, f"{files.folder / name} has 1 image: add another, to train on one and test on one")
         is_test[index[: min(max(round(test_share * len(index)), 1), len(index) - 1)]] = True
     return tuple(files._replace(names=files.names[part], labels=files.labels[part]) for part in (~is_test, is_test))
 

@@ -11,9 +11,9 @@ from puzzlemix.runtime.seeding import numpy_stream
 def epoch_shards(images: int, batch_size: int, drop_last: bool, seed: int, epoch: int) -> list[np.ndarray]:
     """This process's indices for each batch of an epoch: its equal share of each global batch.
 
-    All processes draw the same order, a new one in each epoch. The incomplete last batch is shortened until it divides
-    among the processes. It is left out if `drop_last`, or if a process would get fewer than the two images that mixing
-    needs.
+    All processes draw the same order, a new one in each epoch. The incomplete last batch is shortened until all
+    processes get the same number of images. It is left out if `drop_last`, or if a process would get fewer than the two
+    images that mixing needs.
 
     Args:
         images: number of images in the dataset.

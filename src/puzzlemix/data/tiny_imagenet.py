@@ -21,8 +21,8 @@ from puzzlemix.data.arrays import Arrays
 from puzzlemix.data.image_files import read_rgb
 from puzzlemix.runtime.errors import InputError, require
 
-FOLDER = "tiny-imagenet-200/"  # in the zip
-SIDE = 64  # pixels
+FOLDER = "tiny-imagenet-200/"  # the folder in the zip
+SIDE = 64  # pixels per side of an image
 REMEDY = "get the official tiny-imagenet-200.zip again (cs231n.stanford.edu)"
 
 Files = Mapping[str, Callable[[], bytes]]  # name relative to FOLDER -> function that reads the file
@@ -39,7 +39,7 @@ def read_tiny_imagenet(source: Path) -> tuple[Arrays, Arrays]:
     """
     require(
         source.exists(),
-        f"{source} is not there: put the official tiny-imagenet-200.zip (cs231n.stanford.edu) there, or give source=",
+        f"{source} does not exist: put the official tiny-imagenet-200.zip (cs231n.stanford.edu) there, or give source=",
     )
     try:
         if source.is_dir():

@@ -9,7 +9,7 @@ from torch import Tensor, nn
 from puzzlemix.mixing.saliency import ascend
 from puzzlemix.runtime.errors import InputError, require, require_number, require_pixels, require_whole
 
-SETTINGS = {"eps_255", "step_255", "steps", "random_start"}  # in files of `configs/attack/`; `restarts` is optional
+SETTINGS = {"eps_255", "step_255", "steps", "random_start"}  # keys of `configs/attack/`; `restarts` is optional
 
 
 def attack(
@@ -88,8 +88,8 @@ def attack_options(name: str, settings: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def _check_options(eps: float, step: float, steps: int, random_start: bool, restarts: int = 1) -> None:
-    require(0 <= eps <= 1, f"eps is in [0, 1] units of pixels (8/255, not 8), not {eps}")
-    require(0 <= step <= 1, f"step is in [0, 1] units of pixels (2/255, not 2), not {step}")
+    require(0 <= eps <= 1, f"eps must lie in [0, 1], the range of pixels (8/255 instead of 8), not {eps}")
+    require(0 <= step <= 1, f"step must lie in [0, 1], the range of pixels (2/255 instead of 2), not {step}")
     require_whole("steps", steps, least=1)
     require(isinstance(random_start, bool), f"random_start must be true or false, not {random_start}")
     require_whole("restarts", restarts, least=1)

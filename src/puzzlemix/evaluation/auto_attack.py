@@ -1,4 +1,4 @@
-"""AutoAttack (Croce and Hein, ICML 2020), four attacks without tuning, as the package pyautoattack has them.
+"""AutoAttack (Croce and Hein, ICML 2020), four attacks without tuning, from the package pyautoattack.
 
 Each one attacks the images that are still classified correctly: APGD on the cross-entropy, APGD towards other classes,
 FAB towards other classes, and Square, which uses no gradient.
@@ -19,7 +19,7 @@ from puzzlemix.runtime.errors import require, require_number, require_whole
 from puzzlemix.runtime.seeding import torch_seed
 
 ATTACKS = ("apgd-ce", "apgd-t", "fab-t", "square")
-TARGETS = 9  # classes that an image is driven towards, if there are that many others
+TARGETS = 9  # classes that an attack aims at, or all other classes if there are fewer
 LEAST_CLASSES = 4  # the loss of APGD-T is not defined for fewer
 
 
@@ -38,12 +38,12 @@ def check_auto_attack(eps_255: float | None, every: int, classes: int) -> None:
 def auto_attack(evaluator: Evaluator, eps_255: float, every: int = 1) -> dict[str, Any]:
     """Run the standard version of AutoAttack, L-infinity: one attack after the other, each in batches.
 
-    The processes share evenly the images that an attack leaves. Each attack starts on each batch from the evaluator's
-    seed, so an evaluation that was stopped finds the same errors. The global random state stays as it is.
+    After each attack the processes share the remaining images equally. Each attack starts on each batch from the
+    evaluator's seed, so an evaluation that was stopped finds the same errors. The global random state does not change.
 
     Args:
         eps_255: the bound, in 1/255.
-        every: attack one of so many test images; 1 for all.
+        every: n, to attack every n-th test image; 1 for all.
 
     Returns:
         `eps_255`; top-1 `error` in percent; `clean`, the error on the same images unchanged; `after`, the error after
@@ -73,7 +73,7 @@ def _still_correct(
 
     Nothing is done to the images if the attack is `clean`.
     """
-    positions = evaluation_shards(range(len(places)), evaluator.batch_size)  # in `places`, of each batch
+    positions = evaluation_shards(range(len(places)), evaluator.batch_size)  # the positions of each batch in `places`
 
     def measure(batch: int, images: Tensor, labels: Tensor) -> Tensor:
         if attack != "clean":
@@ -90,7 +90,7 @@ def _still_correct(
 
 
 def _adversary(evaluator: Evaluator, eps: float) -> Any:
-    from pyautoattack import AutoAttack  # here, since it is an optional package
+    from pyautoattack import AutoAttack  # imported here, since it is an optional package
 
     logging.getLogger("auto-attack").setLevel(logging.ERROR)  # it warns for each batch; self_checks.py warns once
     seed = torch_seed("auto attack", evaluator.seed) % 2**32

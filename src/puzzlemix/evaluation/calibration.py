@@ -13,7 +13,7 @@ from torch import Tensor
 from puzzlemix.evaluation.evaluator import Evaluator
 
 BINS = 15
-AT_LEAST = (0.0, 0.5, 0.7, 0.9, 0.95, 0.99)  # confidences; the accuracy is measured from each one up
+AT_LEAST = (0.0, 0.5, 0.7, 0.9, 0.95, 0.99)  # confidences; accuracy is measured at and above each of them
 
 
 def calibration(evaluator: Evaluator) -> dict[str, Any]:

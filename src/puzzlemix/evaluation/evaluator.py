@@ -139,7 +139,7 @@ class Evaluator:
         values = torch.zeros(size, dtype=torch.float64, device=self.device)
         was_training = self.network.training
         self.network.eval()
-        rounds = max(distributed.gather(len(shards)))  # of the process with the most batches
+        rounds = max(distributed.gather(len(shards)))  # the largest number of batches of any process
         is_hidden = None if distributed.is_main() else True  # None: shown on a terminal only
         bar = tqdm(desc=title, total=len(shards), unit="batch", leave=False, disable=is_hidden)
         with closing(images.read(shards)) as batches, bar:

@@ -1,4 +1,4 @@
-"""The file of a network's evaluation, `robustness.json`: its place, its shape and its earlier results."""
+"""The file of a network's evaluation, `robustness.json`: its place, its shape, its earlier results, its summary."""
 
 from collections.abc import Mapping
 from pathlib import Path
@@ -8,13 +8,14 @@ from typing import Any
 from puzzlemix.data.corrupted import SEVERITIES
 from puzzlemix.evaluation.auto_attack import ATTACKS
 from puzzlemix.evaluation.calibration import BINS
+from puzzlemix.evaluation.self_checks import attack_name
 from puzzlemix.runtime.errors import require
 from puzzlemix.runtime.files import next_to
 from puzzlemix.runtime.nested import has_shape, is_number, is_percentage, read_nested
 
 NAME = "robustness.json"
 
-# The shape of the parts of the file that are read.
+# The parts of the file that this package reads, and their shapes.
 ATTACK = {"eps_255": is_number, "step_255": is_number, "steps": int, "random_start": bool, "restarts?": int}
 BIN = ({"images": int, "confidence": is_number, "accuracy": is_number}, {"images": lambda images: images == 0})
 EVALUATION = {
@@ -62,10 +63,10 @@ def read_evaluation(path: Path) -> dict[str, Any]:
 
 
 def earlier_evaluation(path: Path, weights: str, evaluated_on: str, seed: int) -> dict[str, Any]:
-    """The results that the file has of the same network on the same images; `{}` if it has none.
+    """The file's results for the same network on the same images; `{}` if it has none.
 
     Raises:
-        InputError: they are of another seed, and a new evaluation would delete them.
+        InputError: they were measured with another seed, and a new evaluation would delete them.
     """
     earlier = read_evaluation(path)
     if (earlier.get("weights"), earlier.get("evaluated_on")) != (weights, evaluated_on):
@@ -76,7 +77,7 @@ def earlier_evaluation(path: Path, weights: str, evaluated_on: str, seed: int) -
 
 
 def is_of_run(results: Mapping[str, Any], metrics: Mapping[str, Any]) -> bool:
-    """Whether results are of a finished run's last network, on the images of the run's own errors."""
+    """Whether results are those of a finished run's last network, on the images on which the run was evaluated."""
     return bool(metrics) and all(results.get(key) == metrics[key] for key in ("weights", "epochs", "evaluated_on"))
 
 
@@ -86,3 +87,26 @@ def attacks_are_whole(results: Mapping[str, Any]) -> bool:
         options["steps"] > 0 and options["eps_255"] >= 0 and is_percentage(results.get(f"{name}_error"))
         for name, options in results["attacks"].items()
     )
+
+
+def failed_checks(evaluation: Mapping[str, Any]) -> list[str]:
+    """A line on each self-check of an evaluation that fired."""
+    fired = (check for check in evaluation["self_checks"] if check["fired"])
+    return [f"self-check failed: {check['check']}: {check['found']}" for check in fired]
+
+
+def summary(evaluation: Mapping[str, Any]) -> dict[str, str]:
+    """The numbers of one evaluation as text, by what was measured."""
+    errors = {
+        "clean": evaluation["top1_error"],
+        "clean, of five answers": evaluation["top5_error"],
+        "training images": evaluation.get("train_error"),
+        **{attack_name(attack): evaluation[f"{name}_error"] for name, attack in evaluation["attacks"].items()},
+    }
+    if auto_attack := evaluation.get("auto_attack"):
+        errors[f"AutoAttack {auto_attack['eps_255']:g}/255, {auto_attack['images']} images"] = auto_attack["error"]
+    for count in (19, 15):
+        errors[f"{count} corruptions"] = evaluation.get("corruptions", {}).get(f"error_of_{count}")
+    errors["expected calibration error"] = evaluation["calibration"]["ece"]
+    lines = {name: f"{error:.2f} %" for name, error in errors.items() if error is not None}
+    return {**lines, "negative log-likelihood": f"{evaluation['calibration']['nll']:.3f}"}

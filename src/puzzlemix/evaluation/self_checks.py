@@ -1,4 +1,4 @@
-"""Checks of errors under attack: if one does not hold, the attack has failed, and the network need not be robust.
+"""Checks of errors under attack. If one fails, an attack has failed, and its error does not show a robust network.
 
 Sources: Athalye, Carlini and Wagner, *Obfuscated Gradients Give a False Sense of Security* (ICML 2018), section 3.1;
 Carlini et al., *On Evaluating Adversarial Robustness* (2019).
@@ -31,13 +31,13 @@ def self_checks(results: Mapping[str, Any]) -> list[dict[str, Any]]:
     """Check an evaluation's results: the clean error, those under attack, and `zero_gradients`.
 
     Returns:
-        For each check: `check`, what must hold; `fired`, whether it does not hold; `found`, the errors that it
+        For each check: `check`, the condition; `fired`, whether the errors break it; `found`, the errors that it
         compared, in words, or None if they were not measured.
     """
     clean, share = results["top1_error"], results["zero_gradients"]
     attacked = [(settings, results[f"{name}_error"]) for name, settings in results["attacks"].items()]
 
-    # What each check looks at: by how much it does not hold, and the errors in words. The worst case counts.
+    # For each check, pairs of the excess over the condition and the errors in words. The largest excess counts.
     at_zero = [
         (abs(error - clean), f"{error:.2f} %, clean {clean:.2f} %") for one, error in attacked if not one["eps_255"]
     ]

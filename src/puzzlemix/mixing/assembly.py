@@ -46,7 +46,7 @@ def _assemble_on_cpu(first: Tensor, second: Tensor, partner: Tensor, mask: Tenso
 
 @compiled
 def assemble_images(begin, end, first, second, partner, mask, mask_row, mask_column, sources, top, left, mixed):
-    """Fill `mixed` (B, C, H, W) for images `begin` to `end` - 1; the other arrays as in `assemble`.
+    """Fill `mixed` (B, C, H, W) for images `begin` to `end` - 1; the other arrays are those of `assemble`.
 
     A pixel lies in row mask_row (H,) and column mask_column (W,) of the mask. The cells of `sources` (N_h = N_w = 0 if
     nothing moves) begin at the pixels top (N_h + 1,) and left (N_w + 1,).

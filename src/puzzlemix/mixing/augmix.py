@@ -1,12 +1,13 @@
 """AugMix (Hendrycks et al., ICLR 2020), which trains for consistent predictions on augmented views of an image.
 
-A view mixes an image with a weighted mean of `width` chains. A chain has 1 to 3 operations, or `depth`, each with its
-own strength. An operation is applied at once to all images of a batch that drew it, on their device. The random numbers
-are drawn on the CPU.
+A view mixes an image with a weighted mean of `width` chains. A chain has `depth` operations, or 1 to 3 at random, each
+with its own strength. An operation is applied at once to all images of a batch that drew it, on their device. The
+random numbers are drawn on the CPU.
 
-The operations and strengths are those of the authors' code (google-research/augmix, `augmentations.py`) that resemble
-no corruption of ImageNet-C; `level` is the strength, in tenths of the strongest one. Their results are those of Pillow,
-which that code calls: from torchvision where it does the same to a whole batch, else in plain torch.
+The authors' code (google-research/augmix, `augmentations.py`) defines the operations and their strengths. This file has
+those operations that do not resemble a corruption of ImageNet-C. `level` is the strength, in tenths of the strongest
+one. The authors' code calls Pillow, and the results here equal Pillow's. If torchvision has an operation that does the
+same to a whole batch, this file calls it; the other operations are written in plain torch.
 """
 
 from collections.abc import Mapping
@@ -23,8 +24,8 @@ from puzzlemix.mixing.losses import LOSSES, jensen_shannon, weight_of_cross_entr
 from puzzlemix.mixing.puzzle import PuzzleMix
 from puzzlemix.runtime.errors import require, require_choice, require_number, require_whole
 
-VIEWS = 3  # of an image: the image itself and two augmentations
-LONGEST = 3  # operations in a chain whose length is drawn
+VIEWS = 3  # the image itself and two augmentations of it
+LONGEST = 3  # most operations in a chain whose length is drawn
 NONE = -1  # no operation
 LEVELS = 10
 PIXELWISE = ("autocontrast", "equalize", "posterize", "solarize")
@@ -62,7 +63,7 @@ class Augmentation:
         self.severity, self.width, self.depth, self.alpha = severity, width, depth, alpha
 
     def draw(self, images: int, draws: Draws) -> Chains:
-        """Draw the chains of so many images, from the stream of this process alone."""
+        """Draw the chains of `images` images, from this process's own stream."""
         stream = draws.own_stream
         shape = (LONGEST if self.depth == -1 else self.depth, images, self.width)
         operation = stream.integers(len(OPERATIONS), size=shape)
@@ -78,7 +79,10 @@ class Augmentation:
         )
 
     def __call__(self, images: Tensor, chains: Chains) -> Tensor:
-        """Augment images (N, C, H, W), pixels in [0, 1], which the chains round to 256 values. The dtype stays."""
+        """Augment images (N, C, H, W) with pixels in [0, 1]. The result has the same shape and dtype.
+
+        The chains work on pixels that are rounded to 256 values.
+        """
         whole = (images * 255).round().clamp(0, 255).to(torch.uint8)
         ends = whole.repeat_interleave(self.width, 0)  # (N width, C, H, W)
         for drawn in zip(*chains[:3], strict=True):
@@ -94,10 +98,10 @@ class AugMix(Mixer):
 
     Args:
         augmentation: makes the views; None for the paper's: severity 3, width 3, depth -1, alpha 1.
-        coefficient: weight of the term, the mean KL divergence of the three predictions from their mean, next to a
-            cross-entropy.
+        coefficient: weight of the term if `loss` is a cross-entropy. The term is the mean KL divergence of the three
+            predictions from their mean.
         loss: name in `losses.LOSSES` of the loss on the images, which sets the scale of the term.
-        num_classes: K of the targets.
+        num_classes: K, the number of classes.
 
     Source: Algorithm 1 of the AugMix paper and its code, which adds 12 times the mean of the three divergences to a
     cross-entropy. With BCE on softmax, Puzzle Mix's loss on CIFAR, we assume that the term is scaled in the same way as
@@ -137,8 +141,8 @@ class AugMix(Mixer):
 class AugmentedPuzzleMix(PuzzleMix):
     """Puzzle Mix between images that AugMix has augmented once, *Puzzle Mix (aug)* in Table 6 of the Puzzle Mix paper.
 
-    It has no divergence term. The saliency is that of the augmented images, one evaluation of the network in addition
-    to the training pass; AugMix needs two. No code was released.
+    It has no divergence term. The saliency is computed on the augmented images. This takes one pass through the network
+    in addition to the training pass; AugMix takes two. The authors released no code for this method.
 
     Args:
         augmentation: see `AugMix`.
@@ -154,7 +158,7 @@ class AugmentedPuzzleMix(PuzzleMix):
         self.augmentation = _checked(augmentation)
 
     def draw(self, images: Tensor, given: Mapping[str, Any]) -> dict[str, Any]:
-        """Also `chains`, what AugMix does to each image of this process."""
+        """Also draw `chains`, which say what AugMix does to each image of this process."""
         return super().draw(images, given) | {"chains": self.augmentation.draw(len(images), self.draws)}
 
     def mix(self, model: nn.Module, images: Tensor, labels: Tensor, drawn: Mapping[str, Any]) -> tuple[Tensor, Tensor]:
@@ -165,7 +169,7 @@ class AugmentedPuzzleMix(PuzzleMix):
 
 
 def _checked(augmentation: Augmentation | None) -> Augmentation:
-    """The augmentation, by default the paper's; raises `InputError` if it is something else."""
+    """The augmentation, or the paper's for None; raises `InputError` if it is not an `Augmentation`."""
     fits = augmentation is None or isinstance(augmentation, Augmentation)
     require(fits, f"augmentation must be an Augmentation, or None for the paper's, not {type(augmentation).__name__}")
     return augmentation or Augmentation()
@@ -196,8 +200,12 @@ def apply(images: Tensor, operation: np.ndarray, level: np.ndarray, sign: np.nda
 
 
 def change_values(name: str, images: Tensor, level: np.ndarray) -> Tensor:
-    """Autocontrast, equalize, posterize to 4 - 4 l bits, or solarize from value 256 - 256 l on, with l = level / 10."""
-    from torchvision.transforms.v2 import functional  # here, because only AugMix needs torchvision
+    """Apply an operation of `PIXELWISE` to images (N, C, H, W) uint8, with the strengths level (N,).
+
+    With l = level / 10, posterize keeps 4 - 4 l bits, and solarize inverts values of 256 - 256 l or more. Both 4 l and
+    256 l are rounded down.
+    """
+    from torchvision.transforms.v2 import functional  # imported here, because only AugMix needs torchvision
 
     match name:
         case "autocontrast" | "equalize":  # per channel, because torchvision takes 1 or 3 channels
@@ -211,10 +219,10 @@ def change_values(name: str, images: Tensor, level: np.ndarray) -> Tensor:
 
 
 def source_matrices(names: np.ndarray, level: np.ndarray, sign: np.ndarray, height: int, width: int) -> np.ndarray:
-    """Affine maps (N, 2, 3) from a pixel (x, y, 1) of the result to the (x, y) it is taken from, from the corner.
+    """Affine maps (N, 2, 3) from a point (x, y, 1) of the result to the point (x, y) of the image that it shows.
 
-    Rotations about the centre go up to 30 degrees, in whole degrees; shears about the corner up to 0.3; translations up
-    to a third of the side, in whole pixels.
+    Points are measured from the corner. Rotations about the centre go up to 30 degrees, in whole degrees; shears about
+    the corner go up to 0.3; translations go up to a third of the side, in whole pixels.
     """
     matrices = np.tile(np.eye(2, 3), (len(names), 1, 1))
     angle = np.radians(sign * (level * 30 / LEVELS).astype(int)) * (names == "rotate")
@@ -239,7 +247,7 @@ def warp(images: Tensor, matrices: np.ndarray) -> Tensor:
     inside = (x >= 0) & (x < width) & (y >= 0) & (y < height)
     grid = torch.stack([x * (2 / width) - 1, y * (2 / height) - 1], -1).float()  # (N, H, W, 2), in [-1, 1] inside
     moved = F.grid_sample(images.float(), grid, mode="bilinear", padding_mode="border", align_corners=False)
-    # Truncated, as in Pillow. Pillow has float64; in float32 a value may lie slightly below its whole number.
+    # Truncate, as Pillow does. Pillow computes in float64; in float32 a value may lie slightly below its whole number.
     return ((moved + 1e-3) * inside[:, None]).to(torch.uint8)
 
 

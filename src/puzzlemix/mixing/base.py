@@ -29,7 +29,7 @@ from puzzlemix.runtime.errors import (
     require_number,
     require_pixels,
     require_whole,
-    values_are_looked_at,
+    values_are_checked,
 )
 from puzzlemix.runtime.stopwatch import untimed
 
@@ -37,7 +37,7 @@ Loss = Callable[[Tensor, Tensor], Tensor]
 
 
 class Mixer:
-    """Base class of all methods. By itself it mixes nothing: it returns the images and one-hot targets.
+    """Base class of all methods. It mixes nothing: it returns the images and one-hot targets.
 
     Attributes:
         draws: the random streams. Call `mixer.draws.seed(seed, epoch)` at the start of every epoch: the draws then
@@ -48,7 +48,7 @@ class Mixer:
         counts: how often the method repaired its input, as tensors, so that counting does not wait for a GPU.
 
     Args:
-        num_classes: K of the targets.
+        num_classes: K, the number of classes.
         prob: probability that a batch is mixed at all.
 
     Raises:
@@ -84,21 +84,21 @@ class Mixer:
 
         Raises:
             InputError: an unknown keyword, or input that the method cannot mix. Values of pixels and labels are checked
-                in every batch on a CPU. On a GPU, where this synchronises with the host, they are checked until one
-                batch has passed, or always if the environment has PUZZLEMIX_DEBUG=1.
+                in every batch on a CPU. On a GPU the check synchronises with the host, so it stops after the first
+                batch that passes it, unless the environment has PUZZLEMIX_DEBUG=1.
         """
         for name in given:
             require_choice("argument", name, self.given_names)
         self._check_batch(images, labels)
         self.check_given(given, images)
         if self.draws.coin(self.prob):
-            drawn = {**self.draw(images, given), **given}  # for one image too: other processes may have more
+            drawn = {**self.draw(images, given), **given}  # drawn for one image too: other processes may have more
             if len(images) > 1:
                 return self.mix(model, images, labels, drawn)
         return images, self.one_hot(labels)
 
     def loss(self, criterion: Loss, logits: Tensor, targets: Tensor) -> Tensor:
-        """The training loss, (), for logits (B, K) or (V B, K): `criterion(logits, targets)` and the method's terms."""
+        """The training loss, (), for logits (B, K) or (V B, K): `criterion(logits, targets)` plus own terms."""
         return criterion(logits, targets)
 
     @property
@@ -113,7 +113,7 @@ class Mixer:
         """Raise `InputError` if a value that the caller gave does not fit the images."""
 
     def draw(self, images: Tensor, given: Mapping[str, Any]) -> dict[str, Any]:
-        """Draw the random numbers of one batch. What `given` holds need not be drawn."""
+        """Draw the random numbers of one batch. Those that `given` holds need not be drawn."""
         return {}
 
     def mix(self, model: nn.Module, images: Tensor, labels: Tensor, drawn: Mapping[str, Any]) -> tuple[Tensor, Tensor]:
@@ -130,8 +130,8 @@ class Mixer:
 
     def _check_batch(self, images: Tensor, labels: Tensor) -> None:
         check_images(images)
-        check_tensor("labels, as classes,", labels, images, images.shape[:1], torch.int64)
-        if len(labels) and (values_are_looked_at(labels.device.type) or not self._has_seen_values):
+        check_tensor("labels (class indices)", labels, images, images.shape[:1], torch.int64)
+        if len(labels) and (values_are_checked(labels.device.type) or not self._has_seen_values):
             require_range(f"labels, with num_classes={self.num_classes},", labels, 0, self.num_classes - 1)
             require_pixels(self._to_pixels(images), self.overshoot)
             self._has_seen_values = True
@@ -190,7 +190,7 @@ def per_channel(mean: Sequence[float], std: Sequence[float]) -> tuple[Tensor, Te
         fits = len(mean_c) == len(std_c) > 0 and bool((std_c > 0).all() and mean_c.isfinite().all())
     except (TypeError, ValueError, RuntimeError):  # what torch raises if this is not a list of numbers
         fits = False
-    require(fits, f"give both mean and std, with a number per channel and std above 0, or neither, not {mean}, {std}")
+    require(fits, f"mean and std need a number per channel each, with std above 0, or give neither, not {mean}, {std}")
     return mean_c, std_c
 
 
@@ -214,17 +214,17 @@ def check_pairs(
     check_noisy(noisy)
     if noise is not None:
         check_tensor("noise", noise, images, images.shape)
-    require(noise is not None or not any(noisy), "noisy asks for noise: give noise=, of the images' shape")
-    if values_are_looked_at(images.device.type):
+    require(noise is not None or not any(noisy), "noisy needs noise: give noise=, a tensor of the images' shape")
+    if values_are_checked(images.device.type):
         require_pixels(images, OVERSHOOT)
         least = float(saliency.nan_to_num(0).min())
-        require(least >= 0, f"saliency must not be negative, not {least:.3g}: take its magnitude")
+        require(least >= 0, f"saliency must be 0 or more, not {least:.3g}: take its magnitude")
 
 
 def check_partner(partner: Tensor, images: Tensor) -> None:
     """Raise `InputError` unless this is (B,) int64, the index of each image's partner in the batch."""
     check_tensor("partner", partner, images, images.shape[:1], torch.int64)
-    if values_are_looked_at(partner.device.type):
+    if values_are_checked(partner.device.type):
         require_range("partner", partner, 0, len(images) - 1)
 
 
@@ -233,7 +233,7 @@ def check_lam(lam: float | Tensor, images: Tensor) -> None:
     if not isinstance(lam, Tensor):
         return require_number("lam", lam, 0, 1)
     check_tensor("lam, as a tensor,", lam, images, images.shape[:1])
-    if values_are_looked_at(lam.device.type):
+    if values_are_checked(lam.device.type):
         require_range("lam", lam, 0, 1)
 
 

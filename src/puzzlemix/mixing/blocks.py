@@ -25,7 +25,7 @@ def as_grid(blocks: int | Sequence[int]) -> Grid:
 
 
 def as_grids(blocks: int | Iterable[int | Grid]) -> tuple[Grid, ...]:
-    """Grids to draw from, each as a pair; a single number of blocks per side is the only grid."""
+    """Grids to draw from, each as a pair. A single number of blocks per side gives one grid."""
     blocks = (blocks,) if isinstance(blocks, Integral) else blocks
     several = isinstance(blocks, Iterable) and not isinstance(blocks, str | Tensor)
     grids = tuple(as_grid(b) for b in blocks) if several else ()
@@ -54,7 +54,7 @@ def _cell_means(values: Tensor, cells: int, dim: int) -> Tensor:
 
 @lru_cache(maxsize=64)
 def cell_of_pixel(length: int, cells: int, device: torch.device) -> Tensor:
-    """The cell in which each of `length` pixels along a side lies: (length,) int64. Cached: read only."""
+    """The cell in which each of `length` pixels along a side lies: (length,) int64. Cached: do not change it."""
     return (torch.arange(1, length + 1, device=device) * cells - 1) // length
 
 
@@ -79,7 +79,7 @@ def resample_grid(values: Tensor, grid: Grid) -> Tensor:
 def move_cells(images: Tensor, source: Tensor) -> Tensor:
     """Fill each cell of the grid with the cell that `source` names; returns a new tensor (B, C, H, W).
 
-    Where sizes of cells differ by a pixel, a smaller source repeats its last row or column and a larger one loses it.
+    If sizes of cells differ by a pixel, a smaller source repeats its last row or column, and a larger one loses it.
 
     Args:
         images: (B, C, H, W).
@@ -100,9 +100,10 @@ def move_cells(images: Tensor, source: Tensor) -> Tensor:
 
 
 def _as_equal_cells(length: int, cells: int, device: torch.device) -> tuple[Tensor, Tensor]:
-    """Indices along a side that repeat the last pixel of shorter cells, so that all have length k, and that undo it.
+    """Indices that make all cells along a side k pixels long, and indices that undo it.
 
-    Returns the pixel at each of the cells' k places, (cells k,), and the place of each pixel, (length,).
+    A shorter cell repeats its last pixel. Returns the pixel at each of the cells' k places, (cells k,), and the place
+    of each pixel, (length,).
     """
     longest = -(-length // cells)
     edges = torch.arange(cells + 1, device=device) * length // cells  # as `cell_edges`

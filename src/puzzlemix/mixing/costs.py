@@ -36,7 +36,7 @@ def block_saliency(saliency: Tensor, grid: Grid) -> tuple[Tensor, Tensor]:
 
     Returns:
         Shares (B, n_h, n_w), which sum to 1 per image, and whether an image counts as uniform, (B,) bool, because its
-        sum is 0 or not finite. (The release returns NaN there.)
+        sum is 0 or not finite. (The release returns NaN for it.)
     """
     pooled = pool_to_grid(saliency, grid)  # (B, n_h, n_w)
     total = pooled.sum((1, 2), keepdim=True)
@@ -51,7 +51,7 @@ def cells_of_blocks(images: Tensor, grid: Grid, neigh_size: int) -> Tensor:
     The costs compare these cells along the borders of blocks. A block holds k_h x k_w of them; a block that is smaller
     than `neigh_size` is one cell.
     """
-    size = [length // n for length, n in zip(images.shape[-2:], grid, strict=True)]  # of a block, pixels
+    size = [length // n for length, n in zip(images.shape[-2:], grid, strict=True)]  # size of a block in pixels
     k_h, k_w = (side // min(neigh_size, side) for side in size)
     cells = pool_to_grid(images, (grid[0] * k_h, grid[1] * k_w))
     return cells.unflatten(-1, (grid[1], k_w)).unflatten(-3, (grid[0], k_h))
@@ -84,9 +84,9 @@ def mask_costs(
         if to_the_right:  # `keep` and `take` are views, which change `keep_first` and `take_second` in place
             x0, x1, keep, take = x0.permute(0, 1, 4, 5, 2, 3), x1.permute(0, 1, 4, 5, 2, 3), keep.mT, take.mT
         d00, d01, d10, d11 = (data * _border_differences(a, b) for a in (x0, x1) for b in (x0, x1))
-        keep[:, :-1] += d00 + d01  # blocks as the first side
+        keep[:, :-1] += d00 + d01  # each block is the first side of a border
         take[:, :-1] += d10 + d11
-        keep[:, 1:] += d00 + d10  # blocks as the second side
+        keep[:, 1:] += d00 + d10  # each block is the second side of a border
         take[:, 1:] += d01 + d11
         weight = smoothness + (d01 + d10 - d00 - d11)
         weights.append(weight.mT if to_the_right else weight)
@@ -107,7 +107,7 @@ def border_smoothness(beta: float, grid: Grid) -> float:
 def label_prior(lam: float | Tensor, n_labels: int, device: torch.device) -> Tensor:
     """The paper's prior of z = 0, 1/(m-1), ..., 1: minus the log of a binomial distribution with parameter lam.
 
-    Float64, (1, m) for a number lam and (B, m) for lam (B,). A number is not copied to a GPU, which would synchronise.
+    Returns float64, (1, m) for a number lam and (B, m) for lam (B,). A number is not copied to a GPU, to save a wait.
     """
     kept, taken, ways = _binomial(n_labels, torch.device(device))
     lam = lam.to(kept)[:, None] if isinstance(lam, Tensor) else lam
@@ -117,7 +117,7 @@ def label_prior(lam: float | Tensor, n_labels: int, device: torch.device) -> Ten
 
 @cache
 def _binomial(n_labels: int, device: torch.device) -> tuple[Tensor, Tensor, Tensor]:
-    """k = 0, ..., m - 1, then m - 1 - k, and the binomial coefficients of m - 1 over k; each (m,) float64."""
+    """For k = 0, ..., m - 1: k, m - 1 - k, and the binomial coefficient of m - 1 over k, each (m,) float64."""
     kept = torch.arange(n_labels, dtype=torch.float64, device=device)
     taken = kept.flip(0)
     return kept, taken, (lgamma(n_labels) - torch.lgamma(kept + 1) - torch.lgamma(taken + 1)).exp().round()

@@ -3,9 +3,10 @@
 `solver="exact"` finds the minimum, as the minimum cut of the graph in `graph.py`: on a CPU per image, on a GPU for all
 images at once (`kernels/cut.py`). `solver="swap"` is the released local search (`swap.py`).
 
-The algorithm on a CPU is push-relabel (Goldberg, Tarjan 1988) in first-in first-out order, with exact distances to the
-sink after every N relabels and at the end. Each push empties a node or saturates an arc, leaving exactly 0. So rounding
-cannot make it run forever, and it finds the minimum for capacities that differ from the given ones by rounding only.
+The algorithm on a CPU is push-relabel (Goldberg, Tarjan 1988) in first-in first-out order. It computes the exact
+distances to the sink after every N relabels and at the end. Each push leaves an excess or a capacity of exactly 0. So
+rounding cannot make the algorithm run forever. It finds the minimum for capacities that equal the given ones up to
+rounding.
 """
 
 from math import isfinite
@@ -18,7 +19,7 @@ from puzzlemix.mixing.costs import MaskCosts, label_prior
 from puzzlemix.mixing.graph import arcs
 from puzzlemix.mixing.parallel import backend_for, compiled, for_all_images
 from puzzlemix.mixing.swap import swap
-from puzzlemix.runtime.errors import require, require_choice, values_are_looked_at
+from puzzlemix.runtime.errors import require, require_choice, values_are_checked
 
 UP, RIGHT, DOWN, LEFT = range(4)  # as `graph.STEPS`
 
@@ -34,17 +35,17 @@ def solve_mask(costs: MaskCosts, lam: float | Tensor, eta: float, n_labels: int,
         solver: a name in `SOLVERS`.
 
     Raises:
-        InputError: the solver is unknown, its library is not installed, or it cannot take a weight. Where values of
-            tensors are checked, also if costs are not finite or weights are negative.
+        InputError: the solver is unknown, its library is not installed, or it cannot take a weight. Also if costs are
+            not finite or weights are negative, on devices where `values_are_checked`.
     """
     require_choice("solver", solver, SOLVERS)
-    if values_are_looked_at(costs.keep_first.device.type):
+    if values_are_checked(costs.keep_first.device.type):
         ranges = [[float(end) for end in term.aminmax()] for term in vars(costs).values() if term.numel()]
         is_finite = all(isfinite(end) for pair in ranges for end in pair)
         require(is_finite, "the costs of a mask are not finite: the images hold values that are not numbers")
-        for low, high in ranges[2:]:  # of the weights; with gamma = 1 rounding makes some negative
+        for low, high in ranges[2:]:  # the weights; if gamma is 1, rounding makes some negative
             fits = solver == "swap" or low >= -1e-6 * high
-            require(fits, f"border weights must not be negative, not {low}: gamma must lie in [0, 1], and pixels too")
+            require(fits, f"border weights must be 0 or more, not {low}: gamma must lie in [0, 1], and pixels too")
     return SOLVERS[solver](costs, lam, eta, n_labels)
 
 
@@ -54,7 +55,7 @@ def exact(costs: MaskCosts, lam: float | Tensor, eta: float, n_labels: int) -> T
     prior = label_prior(lam, n_labels, costs.keep_first.device) * (eta / (n_h * n_w))
     prior = prior.expand(batch, n_labels).contiguous()
     if backend_for(prior) == "triton":
-        from puzzlemix.mixing.kernels import cut  # here, because the CPU needs no triton
+        from puzzlemix.mixing.kernels import cut  # imported here, because the CPU needs no triton
 
         labels = cut.solve_images(costs, prior)
     else:
@@ -107,9 +108,9 @@ def solve_images(first, last, keep_first, take_second, weight_down, weight_right
 
 @compiled
 def minimum_cut(capacity, excess, target, back, distance):
-    """Push the excess of all nodes towards the sink. The nodes that then cannot reach it are the source's side.
+    """Push the excess of all nodes towards the sink. Nodes that cannot reach it at the end are the source's side.
 
-    They have `distance` (N,) N + 1, more than the N arcs of the longest path. This changes `capacity` and `excess`.
+    Their `distance`, (N,), is N + 1: the longest path has N arcs. The function also changes `capacity` and `excess`.
     """
     nodes = len(excess)
     ring = np.empty(nodes, np.uint32)
@@ -123,7 +124,7 @@ def minimum_cut(capacity, excess, target, back, distance):
 
 @compiled
 def discharge(capacity, excess, target, back, distance, ring, waits):
-    """Let the nodes with an excess push it, one after another, until none has any or after N relabels.
+    """Push the excess of one node after another, until no node has any, or until N relabels are done.
 
     The queue is a ring buffer (N,): `count` nodes from position `first` on. `waits` (N,) says whether a node is in it.
     """

@@ -29,7 +29,7 @@ class CutMix(PairMixer):
                 require_number(f"the centre's {name}", middle, 0, length)
 
     def draw(self, images: Tensor, given: Mapping[str, Any]) -> dict[str, Any]:
-        """Also `centre`: row and column of the box's centre, in pixels, one for the global batch."""
+        """Also draw `centre`: row and column of the box's centre, in pixels, one for the global batch."""
         height, width = images.shape[-2:]
         centre = (self.draws.uniform(high=height), self.draws.uniform(high=width))
         return {**super().draw(images, given), "centre": centre}

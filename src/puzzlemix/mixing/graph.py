@@ -1,13 +1,13 @@
 """The graph whose minimum cut is the mask of least energy, for `cut.py` and `kernels/cut.py`.
 
 The construction is Ishikawa's (2003) for a convex pairwise term. With m labels and M = m - 1, a block is M nodes. Its
-label s, for z = s / M, is the number of its nodes on the source's side of the cut; these are the first s. With
+label s means that its first s nodes are on the source's side of the cut; the mask value is z = s / M. With
 x_pa = 1 for a node a of block p on that side,
 
     (s - t)^2 = sum over a, b of |x_pa - x_qb| - s (M - s) - t (M - t).
 
-So a border of weight w becomes M^2 pairs of arcs of capacity w / M^2, and the costs of the two blocks take the terms
-that are subtracted. No capacity is negative, so the minimum cut is the minimum of E. Arcs of infinite capacity keep the
+So a border of weight w becomes M^2 pairs of arcs of capacity w / M^2, and the subtracted terms go into the costs of the
+two blocks. No capacity is negative, so the minimum cut is the minimum of E. Arcs of infinite capacity keep the
 nodes of a block in order.
 """
 

@@ -8,8 +8,8 @@ from torch import Tensor
 def bce_on_softmax(logits: Tensor, targets: Tensor) -> Tensor:
     """Binary cross-entropy of softmax outputs, for logits and targets (B, K): mean over batch and classes, in float32.
 
-    The release trains every method with it on CIFAR-100 and Tiny-ImageNet, vanilla included. If logits are not finite
-    the loss is NaN; PyTorch's own loss would raise an error, and on a GPU end the process.
+    The release trains every method with it on CIFAR-100 and Tiny-ImageNet, vanilla included. If logits are not finite,
+    the loss is NaN; PyTorch's own loss would raise an error, and on a GPU it would end the process.
     """
     probability = logits.float().softmax(-1)  # (B, K)
     broken = probability.isnan()
@@ -19,14 +19,14 @@ def bce_on_softmax(logits: Tensor, targets: Tensor) -> Tensor:
 
 
 def soft_cross_entropy(logits: Tensor, targets: Tensor) -> Tensor:
-    """Cross-entropy for logits and soft targets (B, K): mean over the batch, in float32. The release's on ImageNet."""
+    """Cross-entropy for logits and soft targets (B, K): batch mean, in float32. The release's loss on ImageNet."""
     return F.cross_entropy(logits.float(), targets)
 
 
 def jensen_shannon(logits: Tensor) -> Tensor:
     """Mean KL divergence, in nats, of the predictions for V views of the same images from their mean; logits (V, B, K).
 
-    This is in float32, with the mean prediction clamped to at least 1e-7, as in AugMix's code (Hendrycks et al., 2020).
+    It is in float32. The mean prediction is clamped to at least 1e-7, as in AugMix's code (Hendrycks et al., 2020).
     """
     log = logits.float().log_softmax(-1)  # (V, B, K); the log of a softmax that is 0 would have no gradient
     predictions = log.exp()
@@ -37,7 +37,7 @@ def jensen_shannon(logits: Tensor) -> Tensor:
 def weight_of_cross_entropy(loss: str, num_classes: int) -> float:
     """The factor that scales a mean cross-entropy to the size of `loss`: 2 / K for BCE on softmax, else 1.
 
-    BCE on softmax is also a mean over K classes, of which two matter. The release scales its loss on unmixed images so.
+    BCE on softmax is also a mean over K classes, of which two matter. The release scales its clean loss by this factor.
     """
     return 2 / num_classes if loss == "bce_on_softmax" else 1.0
 

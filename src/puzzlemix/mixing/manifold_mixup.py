@@ -35,7 +35,7 @@ class ManifoldMixup(PairMixer):
             self._stage(network, layer)
 
     def draw(self, images: Tensor, given: Mapping[str, Any]) -> dict[str, Any]:
-        """Also `layer`: the depth, one for the global batch."""
+        """Also draw `layer`, the depth, one for the global batch."""
         return {**super().draw(images, given), "layer": self.draws.choice(self.layers)}
 
     def mix(self, model: nn.Module, images: Tensor, labels: Tensor, drawn: Mapping[str, Any]) -> tuple[Tensor, Tensor]:

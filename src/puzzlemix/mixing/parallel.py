@@ -1,8 +1,8 @@
 """Loops over the images of a batch, which numba compiles and which run on as many threads as PyTorch may use.
 
 With numba nothing is compiled at installation, and a plain loop over one image stays as readable as pseudocode. The
-threads are our own instead of numba's, so that they follow `torch.get_num_threads()` (and with it torchrun and
-OMP_NUM_THREADS), may be used by several threads at once, and allow a fork.
+threads are this module's own, not numba's. So they follow `torch.get_num_threads()` (and with it torchrun and
+OMP_NUM_THREADS), several callers can use them at once, and the process may fork.
 """
 
 import os
@@ -21,14 +21,14 @@ from puzzlemix.runtime.errors import InputError
 
 HAS_TRITON = find_spec("triton") is not None
 PARTS_PER_THREAD = 4  # because images differ in how long they take
-STEPS_WORTH_THREADS = 1_000_000  # half a millisecond of work; to wake a thread takes a tenth of one
+STEPS_WORTH_THREADS = 1_000_000  # half a millisecond of work; waking a thread takes 0.1 ms
 
-_pools: dict[tuple[int, int], ThreadPoolExecutor] = {}  # by process, as a fork has no threads, and number of threads
+_pools: dict[tuple[int, int], ThreadPoolExecutor] = {}  # by process, as a fork has no threads, and by number of threads
 _compiling = Lock()
 
 
 def backend_for(values: Tensor) -> str | None:
-    """What computes on a tensor: "numba" on a CPU, "triton" on a CUDA or ROCm GPU, None on other devices."""
+    """The backend for a tensor: "numba" on a CPU, "triton" on a CUDA or ROCm GPU, None on other devices."""
     if values.device.type == "cpu":
         return "numba"
     return "triton" if values.device.type == "cuda" and HAS_TRITON else None
@@ -61,14 +61,14 @@ def _compile(loop: Callable[..., Any]) -> Callable[..., Any]:
         raise InputError("mixing on a CPU needs numba: pip install numba") from error
     try:
         return njit(cache=True, nogil=True)(loop)
-    except RuntimeError:  # no folder for the cache can be written
+    except RuntimeError:  # numba cannot write to any cache folder
         return njit(nogil=True)(loop)
 
 
 def for_all_images(kernel: Callable[..., None], images: int, steps: int, *arguments: Any) -> None:
     """Call the compiled `kernel(first, last, *arguments)` for ranges that cover 0..images - 1, on several threads.
 
-    `steps` is roughly the total number of innermost iterations; the calling thread does a small number alone.
+    `steps` is roughly the total number of innermost iterations; if it is small, the calling thread does all the work.
     """
     threads = torch.get_num_threads()
     parts = min(images, PARTS_PER_THREAD * threads)

@@ -1,8 +1,8 @@
 """Adversarial training with PGD (Madry et al., ICLR 2018), and Puzzle Mix of attacked images.
 
 Both are baselines of this repository, not of the paper. The paper's adversarial variant takes a single step, on few
-images, and scales the noise by a random number. Its gain under FGSM should be compared with the gain of several steps
-on every image, under attacks of several steps.
+images, and scales the noise by a random number. To judge its gain under FGSM, compare it with training that takes
+several steps on every image, under attacks of several steps.
 """
 
 from collections.abc import Mapping
@@ -41,7 +41,7 @@ class PGDTraining(Mixer):
             check_tensor("start_noise", given["start_noise"], images, images.shape)
 
     def draw(self, images: Tensor, given: Mapping[str, Any]) -> dict[str, Any]:
-        """`start_noise`, from U(-eps, eps) / 255, (B, C, H, W)."""
+        """Draw `start_noise` (B, C, H, W) from U(-eps, eps) / 255."""
         return {"start_noise": self.draws.uniform_like(images, -self.eps / 255, self.eps / 255)}
 
     def mix(self, model: nn.Module, images: Tensor, labels: Tensor, drawn: Mapping[str, Any]) -> tuple[Tensor, Tensor]:
@@ -74,7 +74,7 @@ class PuzzlePGD(PuzzleMix):
         self.adv_step, self.adv_steps = adv_step, adv_steps
 
     def draw_noise(self, images: Tensor) -> dict[str, Any]:
-        """`start_noise` alone."""
+        """Draw `start_noise` only."""
         return {"start_noise": super().draw_noise(images)["start_noise"]}
 
     def noise_for_saliency(self, model: nn.Module, pixels: Tensor, labels: Tensor, drawn: Mapping[str, Any]) -> Tensor:
@@ -88,9 +88,9 @@ class PuzzlePGD(PuzzleMix):
 
 
 def attacked(model: nn.Module, images: Tensor, labels: Tensor, start_noise: Tensor, **ball: Any) -> Tensor:
-    """Images (B, C, H, W) after a PGD attack on the network in eval mode, whose modes and gradients stay.
+    """The images (B, C, H, W) after a PGD attack on the network in eval mode.
 
-    `ball` has the `eps`, `step` and `steps` of `ascend`.
+    Afterwards the network's modes and gradients are as before. `ball` has the `eps`, `step` and `steps` of `ascend`.
     """
     network = network_of(model)
     with frozen(network):

@@ -1,8 +1,8 @@
 """Puzzle Mix (Kim, Choo, Song, ICML 2020): mix two images so that the salient parts of both stay visible.
 
 A mask shows each image where it is salient (a minimum cut over blocks), and the salient blocks of each image move to
-where the mask shows that image (transport). The steps of a batch stand here from top to bottom: draw, saliency, costs,
-cut, transport, assembly.
+where the mask shows that image (transport). This file has the steps of a batch from top to bottom: draw, saliency,
+costs, cut, transport, assembly.
 """
 
 from collections.abc import Iterable, Mapping, Sequence
@@ -35,16 +35,16 @@ class PuzzleParameters:
     eta: float = 0.2  # weight of the prior, which pulls the share of the first image towards lam; at least 0
     neigh_size: int = 4  # side in pixels of the squares that are averaged before borders of blocks are compared
     n_labels: int = 3  # m, the number of mask values 0, 1/(m-1), ..., 1; 2 to 256
-    transport: bool | str = True  # by the released auction; "exact": at the least cost, by SciPy; False: no transport
+    transport: bool | str = True  # True: the released auction; "exact": the least cost, by SciPy; False: none
     t_eps: float = 0.8  # xi, the cost of a move across the whole image, in shares of saliency; at least 0
-    t_size: int | None = None  # side in pixels of the cells that move, where blocks are larger; None: whole blocks move
-    solver: str = "exact"  # finds the mask of least energy; "swap": the released local search for it
+    t_size: int | None = None  # side in pixels of the cells that move, if blocks are larger; None: blocks move
+    solver: str = "exact"  # "exact": the mask of least energy; "swap": the released local search for it
 
     def __post_init__(self) -> None:
         for name in ("beta", "gamma", "eta", "t_eps"):
             require_number(name, getattr(self, name))
         require_whole("neigh_size", self.neigh_size, least=1)
-        require_whole("n_labels", self.n_labels, least=2, most=256)  # as many values as a pixel has
+        require_whole("n_labels", self.n_labels, least=2, most=256)  # a pixel has 256 values
         if self.t_size is not None:
             require_whole("t_size", self.t_size, least=1)
         require_choice("solver", self.solver, SOLVERS)
@@ -79,16 +79,16 @@ class PuzzleMix(PairMixer):
     Args:
         alpha, num_classes, prob: see `PairMixer`.
         blocks: grids to draw from, once per global batch. Each is a number of blocks per side or a pair (down, across);
-            a single number is the only grid. `(2, 5)` draws 2 or 5 per side, `((2, 5),)` is always 2 down and 5 across.
+            a single number gives one grid. `(2, 5)` draws 2 or 5 per side, `((2, 5),)` is always 2 down and 5 across.
         clean_lam: weight of the loss on unmixed images; with 0 the saliency pass runs in eval mode.
         loss: name in `losses.LOSSES` of the loss on mixed images, which sets the scale of the loss on unmixed images.
         clean_until_epoch: from this `epoch` on, `clean_lam` counts as 0; None: never, as in the release.
-        adv_p: probability of adversarial noise on either image of a pair, tossed once per batch and side.
+        adv_p: probability of adversarial noise on either image of a pair, with one coin per batch for each.
         adv_eps: bound of the noise, in 1/255 of the pixel range.
-        adv_shared_coin: toss one coin for both sides instead of two, nu0 = nu1 in the paper's Table 8.
+        adv_shared_coin: one coin for both images of a pair instead of two, nu0 = nu1 in the paper's Table 8.
         adv_decay: scale the noise by a number from U(0, 1), once per batch, as in the release; False: Table 8's "fgsm".
         per_sample: draw lam for each image instead of once per batch.
-        mean, std: values per channel that the images are normalised with, and then the mixed images as well; None for
+        mean, std: the values per channel with which images are normalised, mixed images as well; None if images are
             pixels in [0, 1], which the model normalises.
         **parameters: beta, gamma, eta and the others of `PuzzleParameters`.
     """
@@ -139,7 +139,7 @@ class PuzzleMix(PairMixer):
 
     def check_given(self, given: Mapping[str, Any], images: Tensor) -> None:
         super().check_given(given, images)
-        grids = (as_grid(given["blocks"]),) if "blocks" in given else self.blocks  # all that could be drawn
+        grids = (as_grid(given["blocks"]),) if "blocks" in given else self.blocks  # every grid that may be drawn
         check_grids(self.parameters, grids, *images.shape[2:])
         check_noisy(given.get("noisy", (False, False)))
         require_number("noise_scale", given.get("noise_scale", 1), 0, 1)
@@ -147,7 +147,7 @@ class PuzzleMix(PairMixer):
             check_tensor("start_noise", given["start_noise"], images, images.shape)
 
     def draw(self, images: Tensor, given: Mapping[str, Any]) -> dict[str, Any]:
-        """Also `blocks`, two coins `noisy`, for first images and for partners, and the noise if a coin is up."""
+        """Also draw `blocks`, two coins `noisy` (for first images and for partners) and, if one is true, noise."""
         drawn = super().draw(images, given) | {"blocks": self.draws.choice(self.blocks)}
         first = self.draws.coin(self.adv_p)
         drawn["noisy"] = first, first if self.adv_shared_coin else self.draws.coin(self.adv_p)
@@ -158,12 +158,12 @@ class PuzzleMix(PairMixer):
         return drawn
 
     def draw_noise(self, images: Tensor) -> dict[str, Any]:
-        """`noise_scale`, from U(0, 1), or 1 without `adv_decay`, and `start_noise`, from U(-adv_eps, adv_eps) / 255."""
+        """Draw `noise_scale` from U(0, 1) (1 without `adv_decay`), `start_noise` from U(-adv_eps, adv_eps) / 255."""
         scale, eps = self.draws.uniform() if self.adv_decay else 1.0, self.adv_eps / 255
         return {"noise_scale": scale, "start_noise": self.draws.uniform_like(images, -eps, eps)}
 
     def mix(self, model: nn.Module, images: Tensor, labels: Tensor, drawn: Mapping[str, Any]) -> tuple[Tensor, Tensor]:
-        """Mixed images (B, C, H, W) and targets (B, K): saliency, the plan of each pair, assembly."""
+        """Mixed images (B, C, H, W) and targets (B, K), from saliency, a plan for each pair, and assembly."""
         lam, partner, noisy, grid = drawn["lam"], drawn["partner"], drawn["noisy"], as_grid(drawn["blocks"])
         pixels, noise, seen = self._to_pixels(images), None, images
         if any(noisy):
@@ -189,7 +189,7 @@ class PuzzleMix(PairMixer):
         return input_gradient(model, images, labels)
 
     def noise_for_saliency(self, model: nn.Module, pixels: Tensor, labels: Tensor, drawn: Mapping[str, Any]) -> Tensor:
-        """The noise on the images of which the saliency is taken, (B, C, H, W): uniform within adv_eps / 255."""
+        """The noise on the images whose saliency is computed, (B, C, H, W): uniform within adv_eps / 255."""
         return (pixels + drawn["start_noise"]).clamp(0, 1) - pixels
 
     def noise_for_mixing(self, noise: Tensor, gradient: Tensor, drawn: Mapping[str, Any]) -> Tensor:
@@ -198,7 +198,7 @@ class PuzzleMix(PairMixer):
         return (noise + step * gradient.nan_to_num(0).sign()).clamp(-eps, eps) * drawn["noise_scale"]
 
     def _to_pixels(self, images: Tensor) -> Tensor:
-        """The images as pixels in [0, 1]; in float32 where normalised images come in half precision."""
+        """The images as pixels in [0, 1]. Normalised images in half precision become float32."""
         if self.mean is None:
             return images
         fit = len(self.mean) in (1, images.shape[1])
@@ -214,7 +214,7 @@ class Puzzle(NamedTuple):
     """A mixed batch and how it was made."""
 
     images: Tensor  # (B, C, H, W), pixels in [0, 1]
-    share: Tensor  # (B,), of pixels that show the first image: the mean of the mask, enlarged to pixels
+    share: Tensor  # (B,), share of the pixels that show the first image: mean of the mask in pixels
     mask: Tensor  # z (B, n_h, n_w); 1 shows the first image, 0 its partner
     sources: Tensor | None  # (2, B, N_h, N_w) int64, for first image and partner: the cell (row by row) that moved here
     uniform: Tensor  # (B,) bool, whether this image's saliency was unusable and counted as uniform
@@ -232,18 +232,18 @@ def puzzle_mix(
     noisy: tuple[bool, bool] = (False, False),
     **parameters: Any,
 ) -> Puzzle:
-    """Mix every image with its partner, with saliency that the caller gives. It draws nothing and changes no argument.
+    """Mix every image with its partner, with saliency that the caller gives. It draws nothing and changes no input.
 
     Args:
         images: x (B, C, H, W), pixels in [0, 1], of any floating dtype, memory format and number of channels; half
             precision is computed in float32.
-        saliency: s (B, H, W), not negative, in any scale. An image whose saliency has a sum of 0, or one that is not
-            finite, is mixed as if its saliency were uniform.
+        saliency: s (B, H, W), 0 or more, in any scale. If an image's saliency has a sum of 0, or a sum that is not
+            finite, the image is mixed as if its saliency were uniform.
         partner: (B,) int64, the index of each image's partner in the batch.
         lam: wanted share of the first image, in [0, 1]; a number or (B,).
         blocks: n, the number of blocks per side of the mask, or (down, across).
-        noise: (B, C, H, W), added to the images that are `noisy` after the mask is solved, and clipped to [0, 1].
-        noisy: whether the first image and its partner carry the noise, in the adversarial variant.
+        noise: (B, C, H, W), added to the images that are `noisy` once the mask is known; the sum is clipped to [0, 1].
+        noisy: whether the first image has the noise, and whether its partner has it (the adversarial variant).
         **parameters: those of `PuzzleParameters`.
 
     Raises:
@@ -267,7 +267,7 @@ def puzzle_mix(
 def plan_pairs(
     images: Tensor, saliency: Tensor, partner: Tensor, lam: float | Tensor, grid: Grid, parameters: PuzzleParameters
 ) -> tuple[Tensor, Tensor, Tensor | None, Tensor]:
-    """How to mix every pair, by costs, cut and transport: `share`, `mask`, `sources` and `uniform` of a `Puzzle`."""
+    """Plan every pair, by costs, cut and transport: the `share`, `mask`, `sources` and `uniform` of a `Puzzle`."""
     given, size = images.device, images.shape[2:]
     place = given if backend_for(images) else torch.device("cpu")  # for a device that is neither CPU nor GPU
     images, saliency = (_full_precision(values).to(place) for values in (images, saliency))
@@ -290,7 +290,7 @@ def plan_pairs(
 
 
 def _with_noise(images: Tensor, noise: Tensor | None, noisy: Sequence[bool]) -> tuple[Tensor, Tensor]:
-    """The images as first of a pair and as partner, each with noise if that side is noisy, in full precision."""
+    """The images as first image and as partner of a pair, each with the noise if `noisy`, in full precision."""
     images = _full_precision(images)
     perturbed = (images + _full_precision(noise)).clamp(0, 1) if any(noisy) else images
     return tuple(perturbed if is_noisy else images for is_noisy in noisy)
@@ -303,5 +303,5 @@ def _in_the_format_of(given: Tensor, images: Tensor) -> Tensor:
 
 
 def _full_precision(values: Tensor) -> Tensor:
-    """Values detached, and float16 and bfloat16 as float32."""
+    """The values, detached; float16 and bfloat16 become float32."""
     return values.detach().float() if values.element_size() < 4 else values.detach()

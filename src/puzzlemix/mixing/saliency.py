@@ -13,7 +13,7 @@ from torch import Tensor, nn
 
 from puzzlemix.mixing.draws import on_device
 from puzzlemix.runtime.distributed import unwrap
-from puzzlemix.runtime.errors import require, values_are_looked_at
+from puzzlemix.runtime.errors import require, values_are_checked
 
 DETACHED = "a gradient with respect to the images is needed, but the model detaches its scores from them"
 
@@ -22,15 +22,15 @@ def input_gradient(model: nn.Module, images: Tensor, labels: Tensor) -> Tensor:
     """Gradient of the mean cross-entropy with respect to the images alone, (B, C, H, W), at least float32.
 
     The network is in eval mode during the pass, so two threads must not share it. No parameter gradient is computed,
-    nothing is all-reduced, and batch norm statistics stay. (The release computes and discards parameter gradients.)
-    Raises `InputError` if the network does not return class scores, or if no gradient can be computed.
+    nothing is all-reduced, and batch norm statistics do not change. (The release computes parameter gradients, and
+    discards them.) Raises `InputError` if the network does not return class scores, or if no gradient can be computed.
     """
     network = network_of(model)
     images = images.detach().requires_grad_()
     with frozen(network):
         loss = cross_entropies(network, images, labels)  # (B,)
-    # If the network is sure of an image, half precision would round its gradient to 0. So the backward pass starts from
-    # a factor for each image that makes the gradient about 1, and the factor is divided out at the end.
+    # If the network is sure of an image, half precision would round its gradient to 0. So each image's loss is scaled
+    # until its gradient is about 1, and the gradient is divided by the same factor at the end.
     scale = 1 / (-torch.expm1(-loss.detach())).clamp(min=1e-7)  # 1 / (1 - p of the label)
     (gradient,) = torch.autograd.grad(loss, images, scale, allow_unused=True)
     require(gradient is not None, DETACHED)
@@ -40,8 +40,8 @@ def input_gradient(model: nn.Module, images: Tensor, labels: Tensor) -> Tensor:
 def input_gradient_and_backward(model: nn.Module, images: Tensor, labels: Tensor, weight: float) -> Tensor:
     """Gradient of `weight` times the mean cross-entropy with respect to the images, LEAVING parameter gradients behind.
 
-    This is the pass for `clean_lam`, in the mode that the network is in. Its parameter gradients add to those that are
-    there, and DDP averages them together with those of the mixed loss. It updates batch norm statistics.
+    This is the pass for `clean_lam`, in the network's current mode. It adds to the parameter gradients, which DDP
+    averages together with those of the mixed loss. It updates batch norm statistics.
     """
     images = images.detach().requires_grad_()
     loss = cross_entropies(network_of(model), images, labels)  # (B,)
@@ -72,7 +72,7 @@ def network_of(model: nn.Module) -> nn.Module:
 
 
 def cross_entropies(network: nn.Module, images: Tensor, labels: Tensor) -> Tensor:
-    """Cross-entropy of each image, (B,) float32, for a gradient with respect to the images, which must be a leaf.
+    """Cross-entropy of each image, (B,) float32. The images must be a leaf that requires a gradient.
 
     Raises `InputError` if the network does not return scores for the labels, or if no gradient can be computed.
     """
@@ -83,7 +83,7 @@ def cross_entropies(network: nn.Module, images: Tensor, labels: Tensor) -> Tenso
         given = tuple(scores.shape) if isinstance(scores, Tensor) else type(scores).__name__
         require(is_known, f"the model must return class scores (B, K), not {given}: wrap it in one that does")
         require(scores.requires_grad, DETACHED)
-        if values_are_looked_at(labels.device.type) and len(labels):
+        if values_are_checked(labels.device.type) and len(labels):
             classes, low, high = scores.shape[1], int(labels.min()), int(labels.max())
             is_scored = 0 <= low <= high < classes
             require(is_scored, f"labels go from {low} to {high}, but the model has scores for {classes} classes")
@@ -94,7 +94,7 @@ def cross_entropies(network: nn.Module, images: Tensor, labels: Tensor) -> Tenso
 def frozen(network: nn.Module) -> Iterator[None]:
     """Inside, the network is in eval mode and its weights need no gradient; afterwards both are as before.
 
-    A compiled network would compute gradients of all weights that need one, which is half of its backward pass.
+    Without this, a compiled network would also compute the gradients of its weights, half of its backward pass.
     """
     training = [module for module in network.modules() if module.training]
     weights = [weight for weight in network.parameters() if weight.requires_grad]
@@ -117,7 +117,7 @@ def ascend(
 
     Args:
         network: in eval mode.
-        images, noise: (B, C, H, W); the ascent starts at their sum. Values are not checked, which would synchronise.
+        images, noise: (B, C, H, W); the ascent starts at their sum. To save a wait, values are not checked.
         labels: (B,).
         eps, step, steps: bound, step length, both in units of pixels in [0, 1], and number of steps.
     """

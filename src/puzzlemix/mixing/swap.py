@@ -14,7 +14,7 @@ from puzzlemix.mixing.blocks import Grid
 from puzzlemix.mixing.costs import MaskCosts, label_prior
 from puzzlemix.runtime.errors import InputError, require
 
-GCO_MAX_WEIGHT = 10_000  # of a border, in gco's integers; a larger one makes gco end the whole process
+GCO_MAX_WEIGHT = 10_000  # largest weight of a border, in gco's integers; a larger one ends the process
 
 
 def swap(costs: MaskCosts, lam: float | Tensor, eta: float, n_labels: int) -> Tensor:
@@ -26,7 +26,7 @@ def swap(costs: MaskCosts, lam: float | Tensor, eta: float, n_labels: int) -> Te
     """
     gco = _import_gco()
     n_h, n_w = costs.keep_first.shape[1:]
-    z = np.linspace(1, 0, n_labels)  # gco's label i stands for mask value z[i]
+    z = np.linspace(1, 0, n_labels)  # gco's label i means mask value z[i]
     keep_first, take_second, down, right = (term.detach().cpu().numpy() for term in vars(costs).values())
     prior = eta / (n_h * n_w) * label_prior(lam, n_labels, "cpu").flip(1).numpy()[:, None, None]  # (B or 1, 1, 1, m)
     unary = keep_first[..., None] * z + take_second[..., None] * (1 - z) + prior  # (B, n_h, n_w, m)

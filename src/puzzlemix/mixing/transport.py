@@ -1,9 +1,10 @@
 """Transport: which block of an image moves where, so that salient blocks land where the mask shows the image.
 
 The plan is that of the released auction, the paper's Algorithm 1, or the assignment of least cost, which the auction
-approximates. The auction never stores its cost matrix, because few sources bid on other cells than their own. On a CPU
-a source visits targets from near to far, until the move alone costs more than the best target so far, and of the raised
-costs it stores only its lost bids. `kernels/transport.py` is the auction on a GPU.
+approximates. The auction never stores its cost matrix, because few sources bid on another cell than their own. On a CPU
+a source visits targets from near to far, and stops when the move alone costs more than the best target so far. The CPU
+stores the bids that a source has lost, instead of the costs that these raised. `kernels/transport.py` is the auction on
+a GPU.
 """
 
 from collections.abc import Callable
@@ -19,7 +20,7 @@ from puzzlemix.runtime.errors import InputError
 
 
 def transport_grid(mask_grid: Grid, size: tuple[int, int], t_size: int | None) -> Grid:
-    """The grid whose cells move: the mask's own, with blocks that are larger than `t_size` pixels cut into cells."""
+    """The grid whose cells move: the mask's grid, but blocks larger than `t_size` pixels are cut into cells."""
     if t_size is None:
         return mask_grid
     return tuple(n * max(1, length // n // t_size) for n, length in zip(mask_grid, size, strict=True))
@@ -42,7 +43,7 @@ def transport_plan(saliency: Tensor, visible: Tensor, t_eps: float, how: bool | 
         (B, N_h, N_w) int64, cells counted row by row. A target without a source names itself. With t_eps > 0 such a
         target is never visible.
 
-    Source: Algorithm 1; `transport_image` of the authors' release has the same plan at visible targets of positive
+    Source: Algorithm 1; `transport_image` of the authors' release makes the same plan for visible targets of positive
     saliency.
     """
     return PLANS["auction" if how is True else how](saliency, visible, t_eps)
@@ -53,20 +54,20 @@ def auction(saliency: Tensor, visible: Tensor, t_eps: float) -> Tensor:
     grid = tuple(saliency.shape[1:])
     move_cost = move_costs(grid, t_eps, saliency.dtype, saliency.device)
     if backend_for(saliency) == "triton":
-        from puzzlemix.mixing.kernels import transport  # here, because the CPU needs no triton
+        from puzzlemix.mixing.kernels import transport  # imported here, because the CPU needs no triton
 
         return transport.plan_images(saliency, visible, move_cost)
     steps = moves(grid)
     down, right = abs(steps).T
     plan = torch.empty(saliency.shape, dtype=torch.int64, device="cpu")
     arrays = [t.detach().contiguous().numpy() for t in (saliency, visible)]
-    visited = 20 * plan.numel()  # targets: the near ones of each source
+    visited = 20 * plan.numel()  # number of targets that are visited: those near each source
     for_all_images(plan_images, len(plan), visited, *arrays, steps, move_cost[down, right].numpy(), plan.numpy())
     return plan
 
 
 def assignment(saliency: Tensor, visible: Tensor, t_eps: float) -> Tensor:
-    """The plan of least cost, with a source of its own for each visible target: by SciPy, on the CPU, per image."""
+    """The plan of least cost, with a different source for each visible target: by SciPy, on the CPU, per image."""
     try:
         from scipy.optimize import linear_sum_assignment
     except ImportError as error:
@@ -87,7 +88,10 @@ def assignment(saliency: Tensor, visible: Tensor, t_eps: float) -> Tensor:
 
 @lru_cache(maxsize=64)
 def move_costs(grid: Grid, t_eps: float, dtype: torch.dtype, device: torch.device) -> Tensor:
-    """t_eps d^2 / (N - 1)^2 of a move by so many rows and columns, (N_h, N_w), N the longer side. Cached: read only."""
+    """The cost t_eps d^2 / (N - 1)^2 of a move by i rows and j columns, at [i, j] of (N_h, N_w); N is the longer side.
+
+    The result is cached: do not change it.
+    """
     down, right = (torch.arange(n, device=device, dtype=dtype).square() for n in grid)
     return t_eps * (down[:, None] + right) / max(max(grid) - 1, 1) ** 2
 
@@ -113,7 +117,7 @@ def plan_images(first, last, saliency, visible, steps, move_cost, plan):
     offer = np.empty(cells, saliency.dtype)  # the cost of that bid
     winner = np.empty(cells, np.int64)  # the source of each target, -1 for none
     lost = np.empty((cells, rounds), np.int64)  # the targets that each source has lost
-    losses = np.empty(cells, np.int64)  # their number
+    losses = np.empty(cells, np.int64)  # the number of these targets
     for b in range(first, last):
         losses[:] = 0
         for i in range(cells):

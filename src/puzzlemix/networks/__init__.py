@@ -1,6 +1,6 @@
 """Networks, which map pixels in [0, 1] to logits, normalise inside, and name their stages `layer1`, `layer2`, ...
 
-They know nothing about mixing. `networks.resnet` needs torchvision, so it must be imported by itself.
+They know nothing about mixing. `networks.resnet` needs torchvision, so import it explicitly.
 """
 
 from puzzlemix.networks.preact_resnet import preactresnet18, preactresnet34

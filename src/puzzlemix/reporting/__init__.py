@@ -1,1 +1,1 @@
-"""Reporting: results as tables, puzzles as pictures."""
+"""Reports: results as tables and as a page, puzzles as pictures, cards of kept weights."""

@@ -15,7 +15,8 @@ from puzzlemix.reporting.tables import Table, spread
 from puzzlemix.reporting.verdict import Verdict, compare_order, judge
 from puzzlemix.runtime.errors import nearest, require
 
-MARKS = {  # of a verdict, after the difference in a cell, and what it means
+# The mark of each verdict, which stands after the difference in a cell, and its meaning.
+MARKS = {
     "reproduced": ("=", "the 90 % interval of the difference lies within ± {margin}"),
     "better": ("<", "lower by more than {margin}, and outside the 95 % interval"),
     "not reproduced": (">", "higher by more than {margin}, and outside the 95 % interval"),
@@ -28,11 +29,11 @@ MARGIN = "{:g} points ({:g} under attack and on corrupted images)"
 
 
 class Results(NamedTuple):
-    """All published tables with our runs next to them, all tables of our own runs, and a line on each unusable run."""
+    """What there is to show."""
 
-    published: list[tuple[PublishedTable, list["ComparedRow"]]]
-    own: list[RunTable]
-    problems: list[str]
+    published: list[tuple[PublishedTable, list["ComparedRow"]]]  # with our runs
+    own: list[RunTable]  # all our runs
+    problems: list[str]  # a line on each run that cannot be used
 
 
 class ComparedRow(NamedTuple):
@@ -40,9 +41,9 @@ class ComparedRow(NamedTuple):
 
     published: PublishedRow
     here: Row | None  # None: there are no finished runs
-    others: int  # further rows of runs with this name, whose settings are farther from the published ones
+    others: int  # further configs of this name, which differ from the published settings in more places
     departures: list[str]  # settings in which the runs differ from the published row, in words
-    chosen: list[str]  # settings of the runs where several values count as the published one, in words
+    chosen: list[str]  # settings of the runs of which several values count as the published one, in words
 
     def errors(self, measure: Measure) -> list[float]:
         """The errors of our runs in percent, by the published statistic."""
@@ -65,11 +66,7 @@ class ComparedRow(NamedTuple):
 
 
 def results_of(config: Mapping[str, Any], repository: Path) -> Results:
-    """All runs and all published numbers of a config of `configs/compare.yaml`, joined.
-
-    Raises:
-        InputError: a folder or its content cannot be read.
-    """
+    """All runs and published numbers of a config of `configs/compare.yaml`; raises `InputError` on damaged numbers."""
     folder = repository / config["published"]
     experiments = {path.stem for path in (repository / "configs" / "experiment").glob("*.yaml")}
     tables, settings = read_published(folder, experiments), read_settings(folder / "settings.yaml")
@@ -81,15 +78,10 @@ def results_of(config: Mapping[str, Any], repository: Path) -> Results:
 
 
 def tables_named(results: Results, name: str | None) -> list[Table]:
-    """The tables to show for a name; without one, lists of all tables.
+    """The tables of a name, or lists of all tables without one; raises `InputError` if there is no such table.
 
-    Args:
-        results: all of them.
-        name: of a published table, where 3 is short for table3 and sage for sage_table1, or of tables of our own runs,
-            in which * stands for anything.
-
-    Raises:
-        InputError: there is no such table.
+    The name is that of a published table, where 3 is short for table3 and sage for sage_table1, or of tables of our own
+    runs, in which * stands for anything.
     """
     if name is None:
         return [overview(results.published), list_of_tables(results.own)]
@@ -103,13 +95,7 @@ def tables_named(results: Results, name: str | None) -> list[Table]:
 
 
 def compare(table: PublishedTable, rows: Iterable[Row], settings: PublishedSettings) -> list[ComparedRow]:
-    """Every row of a published table with the runs of ours that have the name of its experiment.
-
-    Args:
-        table: the published one.
-        rows: all of our runs.
-        settings: behind the published rows.
-    """
+    """Each row of a published table next to those of our runs that have the name of its experiment."""
     by_name = defaultdict(list)
     for row in (row for row in rows if row.finished):
         by_name[row.runs[0].name].append(row)
@@ -117,7 +103,7 @@ def compare(table: PublishedTable, rows: Iterable[Row], settings: PublishedSetti
 
 
 def _compare_row(published: PublishedRow, rows: Sequence[Row], settings: PublishedSettings) -> ComparedRow:
-    """Where runs of one name differ in their settings, those nearest to the published ones count."""
+    """A published row next to the runs of its experiment; of several configs the one with the fewest departures."""
     if not published.experiment or not rows:
         return ComparedRow(published, None, 0, [], [])
     ours = [{**row.settings, "processes": row.processes} for row in rows]
@@ -129,7 +115,7 @@ def _compare_row(published: PublishedRow, rows: Sequence[Row], settings: Publish
 
 
 def comparison_table(table: PublishedTable, rows: Sequence[ComparedRow]) -> Table:
-    """A compared table in the published layout, with what there is to know of our runs below it."""
+    """The published table with our numbers in it, and what there is to know about our runs below it."""
     header = ["", "n"]
     for measure in table.measures:
         header += [measure.short_title, "here", "diff"]
@@ -153,11 +139,13 @@ def overview(tables: Iterable[tuple[PublishedTable, Sequence[ComparedRow]]]) -> 
 
 
 def verdicts(table: PublishedTable, rows: Iterable[ComparedRow]) -> list[tuple[ComparedRow, Measure, Verdict]]:
-    """The verdict on every published number that an experiment of this repository can reproduce."""
-    cells = [
-        (row, m) for row in rows for m in table.measures if row.published.experiment and m.key in row.published.numbers
+    """The verdict on each published number that an experiment of this repository can reproduce."""
+    return [
+        (row, measure, row.verdict(measure))
+        for row in rows
+        for measure in table.measures
+        if row.published.experiment and measure.key in row.published.numbers
     ]
-    return [(row, measure, row.verdict(measure)) for row, measure in cells]
 
 
 def _cells(row: ComparedRow, measures: Iterable[Measure]) -> list[str]:
@@ -175,17 +163,13 @@ def _cells(row: ComparedRow, measures: Iterable[Measure]) -> list[str]:
 
 
 def _notes(table: PublishedTable, rows: Iterable[ComparedRow]) -> list[str]:
-    """What differs from the published settings, what counts as the same, and the reasons of verdicts, a line each."""
+    """A line each on what differs from the published settings, what counts as the same, and the reason of a verdict."""
     notes = []
     if not any(row.here for row in rows):
         notes.append(f"no finished runs yet: `python scripts/plan.py sweep={table.name}` says what they would cost")
     for row in (row for row in rows if row.here):
-        source = row.published.not_stated
-        about = {
-            "differs in": row.departures,
-            "with": row.chosen,
-            "the source does not state": source,
-        }
+        not_stated = row.published.not_stated
+        about = {"differs in": row.departures, "with": row.chosen, "the source does not state": not_stated}
         notes += [f"{row.published.label}: {what} {', '.join(words)}" for what, words in about.items() if words]
         if row.others:
             notes.append(f"{row.published.label}: {row.others} other configs of this name are not shown")
@@ -196,7 +180,7 @@ def _notes(table: PublishedTable, rows: Iterable[ComparedRow]) -> list[str]:
 
 
 def _order(rows: Iterable[ComparedRow]) -> str:
-    """A sentence on the order of the methods; empty for fewer than two with runs."""
+    """A sentence on the order of the methods, or nothing if fewer than two have runs."""
     judged = [row for row in rows if TOP1.key in row.published.numbers and row.errors(TOP1) and not row.departures]
     here = {row.published.label: row.errors(TOP1) for row in judged}
     published = {row.published.label: float(row.published.numbers[TOP1.key]) for row in judged}
@@ -204,7 +188,7 @@ def _order(rows: Iterable[ComparedRow]) -> str:
 
 
 def _legend(words: Iterable[str]) -> str:
-    """What the marks mean that occur; empty where none does."""
+    """The meaning of the marks in a table."""
     margin = MARGIN.format(TOP1.margin, FGSM8.margin)
     shown = [
         f"{mark} {word}: {meaning.format(margin=margin)}" for word, (mark, meaning) in MARKS.items() if word in words

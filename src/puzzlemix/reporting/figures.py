@@ -33,7 +33,7 @@ STYLE = {
     **dict.fromkeys(("text.color", "axes.labelcolor", "axes.edgecolor", "xtick.color", "ytick.color"), TEXT),
 }
 
-Lines = Mapping[str, Mapping[float, Sequence[float]]]  # the errors of several seeds, by row, by x
+Lines = Mapping[str, Mapping[float, Sequence[float]]]  # the values of several seeds, by row, by x
 Dots = Mapping[str, Mapping[str, Sequence[float]]]  # likewise, by test, by row
 
 
@@ -113,16 +113,18 @@ def draw_seconds(rows: Mapping[str, Row]) -> str:
 
 
 @mpl.rc_context(STYLE)
-def draw_lines(lines: Lines, xlabel: str) -> str:
-    """Errors against a number, a line for each row of two points or more, with spans."""
-    figure, ax = _axes(xlabel, "error, %")
+def draw_lines(lines: Lines, xlabel: str, ylabel: str, with_diagonal: bool = False) -> str:
+    """Percentages against a number, a line with spans for each row that has any; perhaps with the dashed line y = x."""
+    figure, ax = _axes(xlabel, ylabel)
+    if with_diagonal:
+        ax.plot([0, 100], [0, 100], color=TEXT, linestyle="--", linewidth=1)
     for (label, by_x), colour in zip(lines.items(), COLOURS, strict=False):
-        if len(by_x) > 1:
+        if by_x:
             x = sorted(by_x)
             y, spans = zip(*(_mean_and_span(by_x[place]) for place in x), strict=True)
-            ax.errorbar(x, y, spans, color=colour, label=label, capsize=2, marker="o", markersize=3)
+            ax.errorbar(x, y, spans, color=colour, label=label, marker="o", markersize=3)
     ax.xaxis.set_major_locator(MaxNLocator(integer=True))
-    ax.set_ylim(0, 102)
+    ax.set_ylim(-2, 102)
     return _svg(figure, ax)
 
 
@@ -138,18 +140,6 @@ def draw_dots(dots: Dots, labels: Iterable[str]) -> str:
             ax.errorbar(x, y, xerr=spans, color=colour, label=label, linestyle="none", marker="o", markersize=4)
     ax.set_yticks(range(len(dots)), list(dots))
     ax.invert_yaxis()
-    return _svg(figure, ax)
-
-
-@mpl.rc_context(STYLE)
-def draw_reliability(points: Mapping[str, Sequence[tuple[float, float]]]) -> str:
-    """Accuracy against confidence, a line for each row, and dashed the line on which both are equal."""
-    figure, ax = _axes("confidence, %", "accuracy, %")
-    ax.plot([0, 100], [0, 100], color=TEXT, linestyle="--", linewidth=1)
-    for (label, of_row), colour in zip(points.items(), COLOURS, strict=False):
-        if of_row:
-            ax.plot(*zip(*of_row, strict=True), color=colour, label=label, marker="o", markersize=3)
-    ax.set_ylim(-2, 102)
     return _svg(figure, ax)
 
 

@@ -1,4 +1,4 @@
-"""What runs measure: errors on clean images, under the attacks that published tables name, and on corrupted images."""
+"""Measures of a run: errors on clean images, under the attacks of published tables, and on corrupted images."""
 
 from collections.abc import Mapping
 from typing import Any, NamedTuple
@@ -7,16 +7,16 @@ from puzzlemix.data.corrupted import RELEASED, STANDARD
 
 
 class Measure(NamedTuple):
-    """An error in percent. A clean one has `STATISTICS` over epochs; the others are of the last epoch's network."""
+    """An error in percent. On clean images it has `STATISTICS` over epochs, else it is the last epoch's."""
 
-    key: str  # in `metrics.json`, and the column's name in `results/paper/`
+    key: str  # in `metrics.json`, and in the heads of `results/paper/`
     title: str  # of its column in a table
-    attack: Mapping[str, Any] | None = None  # its settings, as in `configs/attack/`; None: images are not attacked
-    corruptions: tuple[str, ...] = ()  # the corruptions that it is a mean over; empty: images are not corrupted
+    attack: Mapping[str, Any] | None = None  # settings as in `configs/attack/`; None if images are not attacked
+    corruptions: tuple[str, ...] = ()  # that it is the mean over; empty if images are not corrupted
 
     @property
     def short_title(self) -> str:
-        """The title without what all columns of a published table have: `top-1`, `FGSM 8/255`."""
+        """The title without unit, such as `top-1` or `FGSM 8/255`."""
         return self.title.removesuffix(" %").removesuffix(" error")
 
     @property
@@ -42,7 +42,7 @@ CORRUPTED19 = Measure("corrupted19_error", "19 corruptions %", corruptions=RELEA
 CORRUPTED15 = Measure("corrupted15_error", "15 corruptions %", corruptions=STANDARD)
 CORRUPTED = tuple(Measure(f"{name}_error", f"{name.replace('_', ' ')} %", corruptions=(name,)) for name in RELEASED)
 
-ATTACKED = (FGSM8, PGD7_EPS8, PGD20_EPS4)  # the columns of our own tables, since one step alone shows little
+ATTACKED = (FGSM8, PGD7_EPS8, PGD20_EPS4)  # columns of our own tables; one step alone shows little
 MEASURES = (
     *(TOP1, TOP5, FGSM4, FGSM8, PGD20_EPS4, PGD7_EPS4, PGD7_EPS8, PGD20X5_EPS8),
     *(CORRUPTED19, CORRUPTED15, *CORRUPTED),

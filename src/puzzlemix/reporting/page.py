@@ -1,7 +1,6 @@
-"""A page with all results in one file: tables, figures, mixed images. Needs matplotlib, Pillow and Jinja."""
+"""A page with all results in one file: tables, figures, mixed images. Needs matplotlib and Jinja."""
 
 import base64
-import io
 from collections import defaultdict
 from collections.abc import Iterable, Mapping, Sequence
 from datetime import datetime
@@ -13,7 +12,6 @@ from typing import Any
 
 from jinja2 import Environment
 from markupsafe import Markup
-from PIL import Image
 
 from puzzlemix.evaluation.self_checks import attack_name
 from puzzlemix.reporting import figures
@@ -27,8 +25,6 @@ COMPARED = "table", "sage"  # how the names of the published tables on the page 
 ROWS = len(figures.COLOURS)  # of a figure, at most
 LEAST_IMAGES = 10  # in a bin of the reliability diagram; among fewer images the accuracy says little
 SPANS = "Mean over seeds, spans are standard deviations."
-WEBP_QUALITY = 85
-WIDE_PX = 800  # of a picture that takes the page's whole width instead of a column's
 
 
 def report_page(results: Results, results_dir: Path, commit: str | None) -> str:
@@ -86,7 +82,7 @@ def under_attack(rows: Mapping[str, Row]) -> list[PageFigure]:
     """Errors under each attack, and errors against eps of attacks that differ in nothing else."""
     clean = {label: row.errors(TOP1) for label, row in rows.items()}
     dots: dict[str, dict[str, list[float]]] = defaultdict(lambda: defaultdict(list))
-    lines = defaultdict(lambda: {label: {0.0: errors} for label, errors in clean.items()})
+    lines = defaultdict(lambda: {label: {0.0: errors} if errors else {} for label, errors in clean.items()})
     for label, run in _finished(rows):
         for attack, error in run.under_attack:
             if attack["eps_255"] > 0:
@@ -105,7 +101,7 @@ def under_attack(rows: Mapping[str, Row]) -> list[PageFigure]:
     for family, by_row in lines.items():
         if len(set().union(*by_row.values())) > 2:
             caption = f"{family}. Top-1 error of the last epoch's network against eps; 0: not attacked. {SPANS}"
-            found.append(PageFigure(figures.draw_lines(by_row, f"eps of {family}, 1/255"), caption))
+            found.append(PageFigure(figures.draw_lines(by_row, f"eps of {family}, 1/255", "error, %"), caption))
     return found
 
 
@@ -137,19 +133,20 @@ def calibration(rows: Mapping[str, Row]) -> list[PageFigure]:
         "How many answers are right, by the network's confidence, in bins of equal width: below the dashed line it is "
         f"too confident. Images of all seeds, without bins of fewer than {LEAST_IMAGES}."
     )
-    points = {label: pool(bins[label]) for label in rows}
-    return [PageFigure(figures.draw_reliability(points), caption)] if any(bins.values()) else []
+    lines = {label: pool(bins[label]) for label in rows}
+    drawn = figures.draw_lines(lines, "confidence, %", "accuracy, %", with_diagonal=True)
+    return [PageFigure(drawn, caption)] if any(lines.values()) else []
 
 
-def pool(bins_of_seeds: Sequence[Sequence[Mapping[str, Any]]]) -> list[tuple[float, float]]:
-    """Mean confidence and accuracy in percent of each bin, over the images of several seeds."""
-    pooled = []
+def pool(bins_of_seeds: Sequence[Sequence[Mapping[str, Any]]]) -> dict[float, list[float]]:
+    """The accuracy of each bin by its mean confidence, in percent, over the images of several seeds."""
+    pooled = {}
     for bins in zip(*bins_of_seeds, strict=True):
         filled = [one for one in bins if one["images"]]
         images = sum(one["images"] for one in filled)
         if images >= LEAST_IMAGES:
-            means = (sum(one["images"] * one[key] for one in filled) / images for key in ("confidence", "accuracy"))
-            pooled.append(tuple(means))
+            confidence = sum(one["images"] * one["confidence"] for one in filled) / images
+            pooled[confidence] = [sum(one["images"] * one["accuracy"] for one in filled) / images]
     return pooled
 
 
@@ -163,25 +160,12 @@ def mixed_images(rows: Iterable[Row]) -> list[PageFigure]:
     """For each method the picture that one of its runs drew."""
     pictures: dict[str, PageFigure] = {}
     for run in (run for row in rows for run in row.finished):
-        path = run.folder / "mixed.png"
+        path, what = run.folder / "mixed.png", f"{run.method}: {run.name}, seed {run.seed}, training images"
         if run.method not in pictures and path.is_file():
-            caption = f"{run.method}: {run.name}, seed {run.seed}, training images"
-            pictures[run.method] = PageFigure(_picture(path), caption)
+            data = base64.b64encode(path.read_bytes()).decode()
+            picture = Markup('<img alt="{}" src="data:image/png;base64,{}">').format(what, data)
+            pictures[run.method] = PageFigure(picture, what)
     return list(pictures.values())
-
-
-def _picture(path: Path) -> str:
-    """A PNG inside the page, as WebP, which is a third of its size; a line of text if it is damaged."""
-    webp = io.BytesIO()
-    try:
-        with Image.open(path) as image:
-            image.convert("RGB").save(webp, "WEBP", quality=WEBP_QUALITY)
-            wide = "wide" if image.width > WIDE_PX else ""
-    except Exception as error:  # Pillow has many types of errors for damaged and for very large PNGs
-        return Markup("<p>{} is damaged: {}</p>").format(path, error)
-    data = base64.b64encode(webp.getvalue()).decode()
-    tag = Markup('<img class="{}" alt="mixed images of {}" src="data:image/webp;base64,{}">')
-    return tag.format(wide, path.parent.parent.name, data)
 
 
 def _finished(rows: Mapping[str, Row]) -> list[tuple[str, Run]]:

@@ -1,6 +1,6 @@
-"""The published results as data: a CSV file for each table in `results/paper/`, and the settings behind its rows.
+"""Published results: a CSV file for each table in `results/paper/`, and the settings behind its rows.
 
-A row of a file is a row of the published table. Numbers are errors in percent, as text, so that 19.60 keeps its zero.
+A row of a file is a row of the published table. Numbers stay text, so that 19.60 keeps its zero; errors are in percent.
 """
 
 import csv
@@ -34,7 +34,6 @@ STATISTICS = {
     "best epoch": "best",
 }
 
-
 # The shape of settings.yaml.
 EQUIVALENT = {"setting": str, "experiments": str, "values": list}
 SETTINGS = {"equivalents": [EQUIVALENT], "experiments": {"*": {"fingerprint": str, "settings": dict}}}
@@ -44,8 +43,8 @@ class PublishedRow(NamedTuple):
     """A row of a published table."""
 
     label: str  # as printed
-    experiment: str  # the file in configs/experiment/ that reproduces it; empty: there is none
-    numbers: dict[str, str]  # as printed, by the name of the column, those that the row has
+    experiment: str  # the file in configs/experiment/ that reproduces it; empty if there is none
+    numbers: dict[str, str]  # as printed, by column, without empty ones
     statistic: str  # over epochs and runs, as far as the source states it
     not_stated: tuple[str, ...]  # settings that the source does not state
     source: str  # and where it was seen
@@ -53,18 +52,18 @@ class PublishedRow(NamedTuple):
 
     @property
     def runs(self) -> int:
-        """The number of runs that a number is the mean of; 1 where it is not stated."""
+        """The number of runs that a number is the mean of, 1 if it is not stated."""
         stated = re.search(r"mean of (\d+)", self.statistic)
         return int(stated[1]) if stated else 1
 
     @property
     def measured_by(self) -> str:
-        """The statistic of a run that the row is compared with."""
+        """The statistic of our runs that the row is compared with."""
         return next(ours for theirs, ours in STATISTICS.items() if self.statistic.startswith(theirs))
 
 
 class PublishedTable(NamedTuple):
-    """A published table, in its own order."""
+    """A published table, its rows in their own order."""
 
     name: str  # of its file
     title: str
@@ -76,21 +75,16 @@ class PublishedTable(NamedTuple):
         """The columns that runs measure."""
         return [BY_KEY[column] for column in self.columns if column in BY_KEY]
 
-    @property
-    def reproducible(self) -> list[tuple[PublishedRow, Measure]]:
-        """The cells that an experiment of this repository can fill."""
-        return [(row, m) for row in self.rows for m in self.measures if row.experiment and m.key in row.numbers]
-
 
 def read_published(folder: Path, experiments: Collection[str]) -> list[PublishedTable]:
-    """All published tables of a folder, the paper's first; each row is checked.
+    """All published tables of a folder, in the order of its `titles.yaml`.
 
     Args:
-        folder: has a CSV file for each table, and their titles in `titles.yaml`.
+        folder: of a CSV file for each table.
         experiments: the names that a row may give as its experiment.
 
     Raises:
-        InputError: there is no such file, one cannot be read, or a row is wrong; names the file and the line.
+        InputError: there is no file, one cannot be read, or a row is wrong; names the file and the line.
     """
     paths = sorted(folder.glob("*.csv"))
     require(bool(paths), f"no published numbers in {folder}: give published=, or restore it from the repository")
@@ -133,7 +127,7 @@ def _row(values: Mapping[str, str], columns: Sequence[str]) -> PublishedRow:
 
 
 def _problems(values: Mapping[str, Any], columns: Sequence[str], experiments: Collection[str]) -> Iterator[str]:
-    """What is wrong with a row. Only the first problem counts, since the others may follow from it."""
+    """The problems of a row. Only the first one counts, since the others may follow from it."""
     if None in values or None in values.values():
         yield f"it must have {len(columns)} values"
     for column in (*FIRST, *LAST):
@@ -153,18 +147,18 @@ def _problems(values: Mapping[str, Any], columns: Sequence[str], experiments: Co
 
 
 class PublishedSettings(NamedTuple):
-    """The settings behind the published rows. A run is compared with these, not with the files in configs/."""
+    """The settings behind the published rows, which runs are compared with instead of the files in configs/."""
 
-    experiments: dict[str, dict[str, Any]]  # by experiment, flat; with the number of processes
+    experiments: dict[str, dict[str, Any]]  # by experiment, flat, with the number of processes
     equivalents: list[dict[str, Any]]  # settings of which several values count as the published one
 
     def departures(self, experiment: str, ours: Mapping[str, Any]) -> dict[str, tuple[Any, Any]]:
-        """The settings of a run that are not the published ones: ours and theirs, by name."""
+        """The settings of a run that are not the published ones, by name: ours and theirs."""
         found = differences(ours, self.experiments[experiment])
         return {key: values for key, values in found.items() if not self._are_equivalent(experiment, key, values)}
 
     def chosen(self, experiment: str, ours: Mapping[str, Any]) -> dict[str, Any]:
-        """The values of a run where several count as the published one."""
+        """The settings of a run of which several values count as the published one."""
         keys = [one["setting"] for one in self.equivalents if fnmatchcase(experiment, one["experiments"])]
         return {key: ours[key] for key in keys if key in ours}
 
@@ -176,7 +170,7 @@ class PublishedSettings(NamedTuple):
 
 
 def read_settings(path: Path) -> PublishedSettings:
-    """The settings behind published rows; raises `InputError` if they are missing or differ from their fingerprints."""
+    """Read the settings behind the published rows; raises `InputError` if they are damaged or have been edited."""
     content, restore = read_nested(path), "restore it from the repository"
     require(has_shape(content, SETTINGS), f"{path} is missing or damaged: {restore}")
     for experiment, entry in content["experiments"].items():

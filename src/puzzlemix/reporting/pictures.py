@@ -1,6 +1,7 @@
-"""Pictures of images and of what methods make of them: puzzles, pairs, a film of a puzzle. Needs matplotlib, Pillow."""
+"""Pictures of mixed images: puzzles, pairs of any method, a film of a puzzle. Needs matplotlib and Pillow."""
 
 import copy
+import io
 from collections.abc import Mapping, Sequence
 from contextlib import closing
 from pathlib import Path
@@ -9,7 +10,6 @@ from typing import Any, NamedTuple
 import numpy as np
 import torch
 from matplotlib.axes import Axes
-from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 from PIL import Image
 from torch import Tensor, nn
@@ -25,28 +25,29 @@ from puzzlemix.runtime.files import whole_file
 from puzzlemix.runtime.stopwatch import untimed
 
 PUZZLE = ("image", "partner", "its saliency", "partner's", "mask", "image moves", "partner moves", "Puzzle Mix")
-MIXED_IMAGES, MIXED_PAIRS = 32, 6  # of a picture during training
-MIXED_LAM = 0.5  # of its puzzles: pieces of both images
+MIXED_IMAGES, MIXED_PAIRS = 32, 6  # from which `draw_mixed` selects, and that it draws
+MIXED_LAM = 0.5  # so that its puzzles have pieces of both images
 FILMS = {".gif": "GIF", ".webp": "WEBP"}
 FRAMES = 41  # lambda in steps of 1/40
-FRAME_MS, LAST_FRAME_MS = 100, 1000
+FRAMES_MS = [*[100] * (FRAMES - 1), 1000]
+DPI = 130
 
 
 class Batch(NamedTuple):
-    """Images with partners: images (B, C, H, W) in [0, 1], labels (B,), partner (B,), names B class names."""
+    """Images with partners."""
 
-    images: Tensor
-    labels: Tensor
-    partner: Tensor
-    names: list[str]
+    images: Tensor  # (B, C, H, W) in [0, 1]
+    labels: Tensor  # (B,)
+    partner: Tensor  # (B,), indices of images
+    names: list[str]  # of the B images' classes
 
     def saliency(self, network: nn.Module) -> Tensor:
-        """What a network looks at in the images, (B, H, W)."""
+        """The saliency of the images for a network, (B, H, W)."""
         return saliency_of(input_gradient(network, self.images, self.labels), network)
 
 
 def batch_of(data: Any, images: int, seed: int) -> Batch:
-    """The first training images of an epoch of a dataset of `puzzlemix.data`, already loaded; clipped, to be shown."""
+    """The first training images of an epoch of a dataset of `puzzlemix.data` that is loaded, clipped to [0, 1]."""
     of_all_processes = images * distributed.world_size()  # each is given its share
     with closing(data.train_batches(of_all_processes, False, seed, epoch=0)) as batches:
         images, labels = next(batches)
@@ -54,11 +55,7 @@ def batch_of(data: Any, images: int, seed: int) -> Batch:
 
 
 def read_images(paths: Sequence[str | Path], size: tuple[int, int], channels: int) -> Tensor:
-    """Image files, read as images in folders are, of `size`, height and width: (B, C, H, W) in [0, 1].
-
-    Raises:
-        InputError: a file is not there or no image.
-    """
+    """Image files as images (B, C, H, W) in [0, 1] of a height and width; raises `InputError` if one is no image."""
     images = []
     for path in map(Path, map(str, paths)):  # a name such as 7 is read as a number
         require(path.is_file(), f"{path} is not there: give images=[first.jpg,second.jpg]")
@@ -68,31 +65,22 @@ def read_images(paths: Sequence[str | Path], size: tuple[int, int], channels: in
 
 
 def as_seen(network: nn.Module, images: Tensor, names: Sequence[str]) -> Batch:
-    """Images (B, C, H, W) as a batch with the labels that the network gives them; `names` of its classes."""
+    """Images (B, C, H, W) as a batch with the labels that the network gives them. `names` are those of its classes."""
     with torch.no_grad():
         return _paired(images, network(images).argmax(1), names)
 
 
 def _paired(images: Tensor, labels: Tensor, names: Sequence[str]) -> Batch:
-    """Images (B, C, H, W) of classes (B,), each with the one before it as its partner; `names` of all classes."""
+    """Images (B, C, H, W) with labels (B,) as a batch in which the partner of an image is the one before it."""
     partner = torch.arange(len(images), device=images.device).roll(1)
     return Batch(images, labels, partner, [names[label] for label in labels.tolist()])
 
 
 def draw_mixed(path: Path, network: nn.Module, mixer: Mixer, data: Any, seed: int) -> None:
-    """Write a PNG of pairs of a dataset's images and what a method makes of them; network and mixer stay as they are.
+    """Write a PNG of pairs of a loaded dataset's images and what a method makes of them; the method stays as it is.
 
-    Manifold mixup shows its mixing at the input, AugMix an augmented view.
-
-    Args:
-        path: of the PNG.
-        network: whose saliency Puzzle Mix uses.
-        mixer: any method.
-        data: a dataset of `puzzlemix.data`, loaded onto the network's device.
-        seed: picks the images and what the method draws.
-
-    Raises:
-        RunError: it cannot be written.
+    Manifold mixup shows its mixing at the input, AugMix an augmented view. The seed selects the images and what the
+    method draws. Raises `RunError` if the PNG cannot be written.
     """
     batch = batch_of(data, MIXED_IMAGES, seed)
     if not isinstance(mixer, PuzzleMix):
@@ -116,22 +104,22 @@ def _mix(network: nn.Module, mixer: Mixer, batch: Batch, seed: int) -> tuple[Ten
 
 
 def _draw_pairs(path: Path, batch: Batch, mixed: Tensor, share: Tensor) -> None:
-    """A row for each pair, of two classes where there are such: image, partner, mixed (B, C, H, W); share (B,)."""
-    apart = (batch.labels != batch.labels[batch.partner]).nonzero()[:, 0].tolist()
-    pairs = (apart or list(range(len(batch.labels))))[:MIXED_PAIRS]
+    """Write a PNG with a row for each pair: image, partner, mixed image (B, C, H, W), the first image's share (B,)."""
+    of_two_classes = (batch.labels != batch.labels[batch.partner]).nonzero()[:, 0].tolist()
+    pairs = (of_two_classes or list(range(len(batch.labels))))[:MIXED_PAIRS]
     figure, all_axes = _grid_of_images(("image", "partner", "mixed"), len(pairs))
-    for row, axes in zip(pairs, all_axes, strict=True):
-        first, second = _show_pair(axes, batch, row)
-        part = float(share[row])
-        _show_image(axes[2], mixed[row], f"{part:.2f} {first}\n+ {1 - part:.2f} {second}" if part < 1 else first)
+    for pair, axes in zip(pairs, all_axes, strict=True):
+        first, second = _show_pair(axes, batch, pair)
+        part = float(share[pair])
+        _show_image(axes[2], mixed[pair], f"{part:.2f} {first}\n+ {1 - part:.2f} {second}" if part < 1 else first)
     save_picture(figure, path)
 
 
 def draw_puzzles(path: Path, batch: Batch, saliency: Tensor, rows: Sequence[tuple[Puzzle, int]]) -> None:
-    """Write a PNG of puzzles; an arrow shows where a visible cell came from, what the mask hides is dimmed.
+    """Write a PNG of puzzles. An arrow shows where a visible cell came from, and what the mask hides is dim.
 
-    A row is what `puzzle_mix` made of the batch, and the pair to draw; saliency is (B, H, W). A file that cannot be
-    written is a `RunError`.
+    Each row is what `puzzle_mix` made of the batch, and the pair to draw; saliency is (B, H, W). Raises `RunError` if
+    the PNG cannot be written.
     """
     figure, all_axes = _grid_of_images(PUZZLE, len(rows))
     for (puzzle, pair), axes in zip(rows, all_axes, strict=True):
@@ -139,8 +127,7 @@ def draw_puzzles(path: Path, batch: Batch, saliency: Tensor, rows: Sequence[tupl
         other, share, mask = int(batch.partner[pair]), float(puzzle.share[pair]), puzzle.mask[pair].cpu()
         axes[2].imshow(saliency[pair].cpu().numpy(), cmap="magma")
         axes[3].imshow(saliency[other].cpu().numpy(), cmap="magma")
-        axes[4].imshow(mask.numpy(), cmap="gray", vmin=0, vmax=1)
-        axes[4].set_xlabel(f"keeps {share:.2f}", fontsize=7)
+        _show_image(axes[4], mask[None], f"keeps {share:.2f}")
         sources = (None, None) if puzzle.sources is None else puzzle.sources[:, pair]
         _show_moves(axes[5], batch.images[pair], sources[0], mask > 0)
         _show_moves(axes[6], batch.images[other], sources[1], mask < 1)
@@ -149,76 +136,74 @@ def draw_puzzles(path: Path, batch: Batch, saliency: Tensor, rows: Sequence[tupl
 
 
 def _show_moves(ax: Axes, image: Tensor, source: Tensor | None, visible: Tensor) -> None:
-    """A moved image (C, H, W), dimmed outside `visible` (n_h, n_w), with an arrow from source to target of a move."""
+    """Show a moved image (C, H, W), dim outside `visible` (n_h, n_w), with an arrow from the source of each cell."""
     size = image.shape[-2:]
     moved = image if source is None else move_cells(image[None], source[None])[0]
     _show_image(ax, moved.cpu() * torch.where(enlarge(visible, size), 1.0, 0.25), "")
     if source is None:
         return
-    moves = visible_moves(source.cpu(), visible)  # (N_h, N_w)
+    source = source.cpu()
+    moves = visible_moves(source, visible)
+    ax.set_xlabel(f"moved cells: {int(moves.sum())}", fontsize=7)
     n_h, n_w = source.shape
-    for target in moves.flatten().nonzero()[:, 0].tolist():
+    for target in moves.nonzero().tolist():
         (y0, x0), (y1, x1) = (
-            ((cell // n_w + 0.5) * size[0] / n_h - 0.5, (cell % n_w + 0.5) * size[1] / n_w - 0.5)
-            for cell in (int(source.flatten()[target]), target)
+            ((row + 0.5) * size[0] / n_h - 0.5, (column + 0.5) * size[1] / n_w - 0.5)
+            for row, column in (divmod(int(source[tuple(target)]), n_w), target)
         )
         ax.annotate("", (x1, y1), (x0, y0), arrowprops={"arrowstyle": "->", "color": "tab:orange", "lw": 0.8})
-    ax.set_xlabel(f"moved cells: {int(moves.sum())}", fontsize=7)
 
 
 def visible_moves(source: Tensor, visible: Tensor) -> Tensor:
-    """Which cells show what came from elsewhere: source (..., N_h, N_w), visible (..., n_h, n_w) -> (..., N_h, N_w)."""
+    """Whether a cell is visible and came from elsewhere: source (..., N_h, N_w), visible (..., n_h, n_w), as source."""
     own = torch.arange(source.shape[-2] * source.shape[-1], device=source.device)
     return resample_grid(visible, source.shape[-2:]) & (source != own.view(source.shape[-2:]))
 
 
 def most_moved(puzzle: Puzzle) -> list[int]:
-    """The pairs of a batch, those in which most cells visibly move first: in most, transport moves none."""
-    moves = torch.zeros(len(puzzle.share), dtype=torch.int64, device=puzzle.share.device)  # (B,)
-    if puzzle.sources is not None:
-        for source, visible in zip(puzzle.sources, (puzzle.mask > 0, puzzle.mask < 1), strict=True):
-            moves += visible_moves(source, visible).sum((1, 2))
+    """The pairs of a batch, first those with the most visible moves, since transport moves nothing in most pairs."""
+    if puzzle.sources is None:
+        return list(range(len(puzzle.share)))
+    visible = torch.stack([puzzle.mask > 0, puzzle.mask < 1])  # (2, B, n_h, n_w)
+    moves = visible_moves(puzzle.sources, visible).sum((0, 2, 3))  # (B,)
     return moves.argsort(descending=True, stable=True).tolist()
 
 
 def draw_film(path: Path, batch: Batch, saliency: Tensor, first: int, parameters: Mapping[str, Any]) -> None:
-    """Write a GIF or WebP of the puzzle of image `first` and its partner while lambda goes from 0 to 1.
+    """Write a GIF or WebP of the puzzles of image `first` and its partner, with lambda from 0 to 1.
 
-    Saliency is (B, H, W), and `parameters` are those of `puzzle_mix` but lambda. A file that cannot be written is a
-    `RunError`.
+    Saliency is (B, H, W), and `parameters` are those of `puzzle_mix` without lambda. Raises `RunError` if the film
+    cannot be written.
     """
     second = int(batch.partner[first])
-    frames = np.linspace(0, 1, FRAMES).tolist()
-    which = torch.tensor([first] * FRAMES + [second] * FRAMES, device=saliency.device)  # once for each lambda
+    lams = np.linspace(0, 1, FRAMES).tolist()
+    which = torch.tensor([first] * FRAMES + [second] * FRAMES, device=saliency.device)  # a pair for each lambda
     partner = torch.arange(2 * FRAMES, device=saliency.device).roll(FRAMES)
-    lam = saliency.new_tensor(frames * 2)  # (2 F,)
+    lam = saliency.new_tensor(lams * 2)  # (2 F,)
     puzzle = puzzle_mix(batch.images[which], saliency[which], partner, lam=lam, **parameters)
 
-    pictures = []
-    for i, wanted in enumerate(frames):
+    frames = []
+    for i, wanted in enumerate(lams):
         figure, (axes,) = _grid_of_images(("image", "partner", "mask", "Puzzle Mix"), 1)
         name, _ = _show_pair(axes, batch, first)
-        axes[2].imshow(puzzle.mask[i].cpu().numpy(), cmap="gray", vmin=0, vmax=1)
-        axes[2].set_xlabel(f"lambda {wanted:.2f}", fontsize=7)
+        _show_image(axes[2], puzzle.mask[i][None], f"lambda {wanted:.2f}")
         _show_image(axes[3], puzzle.images[i], f"keeps {float(puzzle.share[i]):.2f} of {name}")
-        figure.set_dpi(130)
-        canvas = FigureCanvasAgg(figure)
-        canvas.draw()
-        pictures.append(Image.fromarray(np.asarray(canvas.buffer_rgba())).convert("RGB"))
-    durations = [FRAME_MS] * (FRAMES - 1) + [LAST_FRAME_MS]
-    film = {"save_all": True, "append_images": pictures[1:], "duration": durations, "loop": 0}
+        png = io.BytesIO()
+        figure.savefig(png, dpi=DPI)
+        frames.append(Image.open(png).convert("RGB"))
+    film = {"save_all": True, "append_images": frames[1:], "duration": FRAMES_MS, "loop": 0}
     with whole_file(path) as file:
-        pictures[0].save(file, FILMS[path.suffix.lower()], **film)
+        frames[0].save(file, FILMS[path.suffix.lower()], **film)
 
 
 def save_picture(figure: Figure, path: Path) -> None:
-    """Write a PNG, whole; `RunError` if it cannot be written."""
+    """Write a PNG; raises `RunError` if it cannot be written."""
     with whole_file(path) as file:
-        figure.savefig(file, format="png", dpi=130)
+        figure.savefig(file, format="png", dpi=DPI)
 
 
 def _grid_of_images(titles: Sequence[str], rows: int) -> tuple[Figure, np.ndarray]:
-    """A figure with a column for each title and axes without ticks, (rows, columns)."""
+    """A figure with a column for each title, and its axes without ticks, (rows, columns)."""
     height_in = 1.6 * rows + 0.3
     figure = Figure(figsize=(1.3 * len(titles), height_in))
     figure.subplots_adjust(0.005, 0.35 / height_in, 0.995, 1 - 0.25 / height_in, wspace=0.06, hspace=0.3)
@@ -232,7 +217,7 @@ def _grid_of_images(titles: Sequence[str], rows: int) -> tuple[Figure, np.ndarra
 
 
 def _show_pair(axes: Sequence[Axes], batch: Batch, first: int) -> tuple[str, str]:
-    """An image and its partner on the first two axes; returns the names of their classes."""
+    """Show an image and its partner on the first two axes; returns the names of their classes."""
     second = int(batch.partner[first])
     for ax, i in zip(axes, (first, second), strict=False):
         _show_image(ax, batch.images[i], batch.names[i])
@@ -240,7 +225,7 @@ def _show_pair(axes: Sequence[Axes], batch: Batch, first: int) -> tuple[str, str
 
 
 def _show_image(ax: Axes, image: Tensor, caption: str) -> None:
-    """An image (C, H, W) with a line below; other than 3 channels show their mean."""
+    """An image (C, H, W); unless there are 3 channels, the mean over them is shown in grey."""
     image = image.permute(1, 2, 0) if image.shape[0] == 3 else image.mean(0)
     ax.imshow(image.cpu().numpy(), cmap="gray", vmin=0, vmax=1)
     ax.set_xlabel(caption, fontsize=7)

@@ -8,7 +8,7 @@ from math import inf
 from statistics import mean
 from typing import Any, NamedTuple
 
-from puzzlemix.evaluation.self_checks import attack_name
+from puzzlemix.evaluation.results import failed_checks
 from puzzlemix.reporting.measures import ATTACKED, CORRUPTED15, CORRUPTED19, PGD20X5_EPS8, TOP1
 from puzzlemix.reporting.runs import STATUSES, Row, Run, rows_of
 from puzzlemix.reporting.tables import Table, spread
@@ -246,29 +246,6 @@ def _notes_on_evaluation(run: Run) -> list[str]:
     if (corruptions := run.robustness.get("corruptions")) and corruptions["missing"]:
         notes.append(f"{corruptions['folder']} lacks {', '.join(corruptions['missing'])}")
     return notes
-
-
-def failed_checks(evaluation: Mapping[str, Any]) -> list[str]:
-    """A line on each self-check of an evaluation that fired."""
-    fired = (check for check in evaluation["self_checks"] if check["fired"])
-    return [f"self-check failed: {check['check']}: {check['found']}" for check in fired]
-
-
-def summary(evaluation: Mapping[str, Any]) -> dict[str, str]:
-    """The numbers of one evaluation as text, by what was measured."""
-    errors = {
-        "clean": evaluation["top1_error"],
-        "clean, of five answers": evaluation["top5_error"],
-        "training images": evaluation.get("train_error"),
-        **{attack_name(attack): evaluation[f"{name}_error"] for name, attack in evaluation["attacks"].items()},
-    }
-    if auto_attack := evaluation.get("auto_attack"):
-        errors[f"AutoAttack {auto_attack['eps_255']:g}/255, {auto_attack['images']} images"] = auto_attack["error"]
-    for count in (19, 15):
-        errors[f"{count} corruptions"] = evaluation.get("corruptions", {}).get(f"error_of_{count}")
-    errors["expected calibration error"] = evaluation["calibration"]["ece"]
-    lines = {name: f"{error:.2f} %" for name, error in errors.items() if error is not None}
-    return {**lines, "negative log-likelihood": f"{evaluation['calibration']['nll']:.3f}"}
 
 
 # --- seconds ---

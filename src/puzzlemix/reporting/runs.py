@@ -1,12 +1,13 @@
-"""The runs below a folder, whatever state they are in, and a line on each that cannot be read.
+"""The runs in a folder, in any state, and a line on each that cannot be used.
 
-Somebody else may have written or damaged their files, and a run that is at work may have written half of one.
+Other people may have written or damaged the files, and a run that is training may have written half of one.
 """
 
 from collections import defaultdict
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from functools import cached_property
+from itertools import takewhile
 from pathlib import Path
 from statistics import mean, median
 from types import NoneType
@@ -23,7 +24,7 @@ from puzzlemix.training.settings import fingerprint, settings
 
 STATUSES = ("finished", "running", "unfinished", "failed")
 
-# The shape of those parts of each file that are used.
+# The shape of the parts of each file that are used.
 CONFIG = {
     "name": str,
     "seed": int,
@@ -39,34 +40,29 @@ SECONDS = dict.fromkeys((*PARTS, "total"), is_number)
 ERRORS = dict.fromkeys((TOP1.key, TOP5.key), is_percentage)  # of an evaluated epoch in the log
 METRICS = {
     **dict.fromkeys((TOP1.key, TOP5.key), dict.fromkeys(STATISTICS, is_percentage)),
-    "weights": (str, NoneType),  # None: not recorded; likewise the threads
+    "weights": (str, NoneType),  # None: not recorded; likewise the commit, the cores and the threads
     "evaluated_on": str,
     "seconds_per_epoch": SECONDS,
     "versions": {"torch": str},
     "git_commit": (str, NoneType),
-    "machine": {
-        "processor": str,
-        "cores": (int, NoneType),
-        "threads": (int, NoneType),
-        "gpu": (str, NoneType),
-        "processes": int,
-    },
+    "machine": {"processor": str, "gpu": (str, NoneType), "processes": int}
+    | dict.fromkeys(("cores", "threads"), (int, NoneType)),
 }
 
 
 @dataclass(frozen=True)
 class Run:
-    """One run's folder, as it was read."""
+    """One run."""
 
     folder: Path  # <results_dir>/<name>/seed<k>
     config: Mapping[str, Any]  # resolved
     status: str  # one of `STATUSES`
-    state: str  # the error of a failed run, the process of one at work, how far an unfinished one came
+    state: str  # the error of a failed run, the process that trains it, or the epochs of an unfinished one
     metrics: Mapping[str, Any]  # empty unless it is finished
 
     @property
     def name(self) -> str:
-        return str(self.config["name"])
+        return self.config["name"]
 
     @property
     def seed(self) -> int:
@@ -74,7 +70,7 @@ class Run:
 
     @property
     def table(self) -> str:
-        """The table that it stands in, `<dataset>_<network>` unless it was given."""
+        """The name of its table, `<dataset>_<network>` unless one was given."""
         return str(self.config["table"])
 
     @property
@@ -92,7 +88,7 @@ class Run:
 
     @property
     def machine(self) -> str:
-        """Where it was trained, in words; the number of processes is there since batch norm depends on it."""
+        """What a finished run was trained on, in words, with the processes, which batch norm depends on."""
         machine, torch = self.metrics["machine"], self.metrics["versions"]["torch"]
         cores, threads = (machine[key] or "unknown" for key in ("cores", "threads"))
         where = machine["gpu"] or f"{machine['processor']}, cores {cores}, threads {threads}"
@@ -100,38 +96,38 @@ class Run:
 
     @cached_property
     def log(self) -> list[dict[str, Any]]:
-        """Its epochs' records, as far as they are whole."""
+        """The records of its epochs, up to the first damaged one."""
         return _read_log(self.folder)
 
     def logged(self, key: str) -> dict[int, float]:
-        """A number of the log by epoch, from 1; most epochs of a recipe may have no errors."""
+        """A number of the log by epoch, from 1, without the epochs that lack it."""
         numbers = {epoch: record.get(key) for epoch, record in enumerate(self.log, 1)}
         return {epoch: number for epoch, number in numbers.items() if is_number(number)}
 
     @cached_property
     def seconds(self) -> dict[str, float]:
-        """Seconds of an epoch, by part and in `total`: the median, which ignores an epoch that stood still."""
+        """Seconds of an epoch, by part and in `total`: the median, so that an epoch that stood still is ignored."""
         epochs = [record["seconds"] for record in self.log if has_shape(record, {"seconds": SECONDS})]
         return by_part(median, epochs) if epochs else self.metrics["seconds_per_epoch"]
 
     @cached_property
     def robustness(self) -> dict[str, Any]:
-        """What `evaluate.py` measured of its last network; empty where it measured another one, or none."""
+        """The evaluation of its last network; empty if there is none."""
         results = robustness_file.read_evaluation(self.folder / robustness_file.NAME)
         return results if robustness_file.is_of_run(results, self.metrics) else {}
 
     @cached_property
     def under_attack(self) -> list[tuple[Mapping[str, Any], float]]:
-        """Settings of each attack on its last network, and the error in percent; those of training come first."""
+        """The settings of each attack on its last network, and the error in percent. Those of training come first."""
         found: list[tuple[Mapping[str, Any], float]] = []
-        for result in (self.metrics, self.robustness):
-            for name, attack in result.get("attacks", {}).items():
+        for results in (self.metrics, self.robustness):
+            for name, attack in results.get("attacks", {}).items():
                 if all(attack != other for other, _ in found):
-                    found.append((attack, result[f"{name}_error"]))
+                    found.append((attack, results[f"{name}_error"]))
         return found
 
     def error(self, measure: Measure, statistic: str = "last") -> float | None:
-        """An error in percent, on attacked and corrupted images that of the last epoch; None if it was not measured."""
+        """An error in percent, or None if it was not measured; `statistic` is over epochs, for clean images only."""
         if measure.corruptions:
             return mean_error(self.robustness.get("corruptions", {}).get("errors", {}), measure.corruptions)
         if measure.attack is None:
@@ -142,12 +138,11 @@ class Run:
 class Row(NamedTuple):
     """Runs that differ in nothing but the seed, in the order of their seeds."""
 
-    label: str  # their name, and where runs of one name have several configs, the beginning of the config's hash
+    label: str  # their name; with the beginning of the config's hash where runs of one name have several configs
     runs: list[Run]
 
     @property
     def finished(self) -> list[Run]:
-        """The runs that have results."""
         return [run for run in self.runs if run.status == "finished"]
 
     @property
@@ -168,53 +163,68 @@ class Row(NamedTuple):
 
     def errors(self, measure: Measure, statistic: str = "last") -> list[float]:
         """The error in percent of each finished run that has it."""
-        found = [run.error(measure, statistic) for run in self.finished]
-        return [error for error in found if error is not None]
+        return [error for run in self.finished if (error := run.error(measure, statistic)) is not None]
+
+
+def rows_of(runs: Iterable[Run]) -> list[Row]:
+    """Runs as rows of tables, in the order of their tables and names."""
+    groups, configs = defaultdict(list), defaultdict(set)
+    for run in sorted(runs, key=lambda run: (run.table, run.name, run.seed)):
+        groups[run.table, run.name, run.config_hash].append(run)
+        configs[run.table, run.name].add(run.config_hash)
+    return [
+        Row(name if len(configs[table, name]) == 1 else f"{name} [{config_hash[:8]}]", members)
+        for (table, name, config_hash), members in groups.items()
+    ]
+
+
+def short_commit(commit: str | None) -> str:
+    """`0d05fe8`, or `0d05fe8-dirty` where files differed from the commit; empty for None."""
+    return (commit or "")[:7] + ("-dirty" if (commit or "").endswith("-dirty") else "")
 
 
 class Found(NamedTuple):
-    """The runs below a folder, in the order of their folders, and a line on each that cannot be used."""
+    """The runs in a folder, in the order of their own folders, and a line on each that cannot be used."""
 
     runs: list[Run]
     problems: list[str]
 
 
 def find_runs(results_dir: Path) -> Found:
-    """Read every run below a folder."""
+    """Read all runs in a folder, at any depth."""
     runs, problems = [], []
     if not results_dir.is_dir():
         problems.append(f"{results_dir} is not there: give results_dir=, the folder of your runs, or train one")
-    for folder in sorted(path.parent for path in results_dir.rglob("seed*/config.yaml")):
+    folders = {path.parent for name in ("config.yaml", "metrics.json") for path in results_dir.rglob(f"seed*/{name}")}
+    for folder in sorted(folders):
         try:
             runs.append(read_run(folder))
         except InputError as error:
             problems.append(str(error))
-            continue
-        problems += _problem_of_evaluation(runs[-1])
-    for path in sorted(results_dir.rglob("seed*/metrics.json")):
-        if not path.with_name("config.yaml").exists():
-            problems.append(f"{path} has no config.yaml next to it: not shown")
+    not_counted = _not_counted(runs)
+    problems += [f"{folder}: {why}: not counted" for folder, why in not_counted.items()]
+    counted = [run for run in runs if run.folder not in not_counted]
+    remedy = "is damaged, or not of the run's last network: it is not shown; evaluate.py writes it again"
+    evaluations = [run.folder / robustness_file.NAME for run in counted if not run.robustness]
+    return Found(counted, problems + [f"{path} {remedy}" for path in evaluations if path.is_file()])
 
-    kept: dict[tuple[str, str, int], Run] = {}  # two runs of one config, name and seed are not two samples
+
+def _not_counted(runs: Iterable[Run]) -> dict[Path, str]:
+    """The runs that are no samples of their own, by folder, and why."""
+    found: dict[Path, str] = {}
+    first: dict[tuple[str, str, int], Run] = {}
     for run in sorted(runs, key=lambda run: run.status != "finished"):
-        other = kept.setdefault((run.name, run.config_hash, run.seed), run)
+        other = first.setdefault((run.name, run.config_hash, run.seed), run)
         if other is not run:
-            problems.append(f"{run.folder} repeats seed {run.seed} of {other.folder}: not counted")
-    folders = {run.folder for run in kept.values()}
-    doubtful = _doubtful([run for run in kept.values() if run.status == "finished"])
-    problems += [f"{folder}: {why}: not counted" for folder, why in doubtful.items()]
-    return Found([run for run in runs if run.folder in folders - doubtful.keys()], problems)
+            found[run.folder] = f"it repeats seed {run.seed} of {other.folder}"
 
-
-def _doubtful(finished: Sequence[Run]) -> dict[Path, str]:
-    """The finished runs whose results cannot be their own, by folder, and why."""
+    finished = [run for run in first.values() if run.metrics]
     by_weights = defaultdict(list)
     for run in finished:
-        by_weights[run.metrics["weights"]].append(run.folder)
-    found = {}
+        by_weights[run.metrics["weights"] or run.folder].append(run.folder)
     for run in finished:
         same = [folder for folder in by_weights[run.metrics["weights"]] if folder != run.folder]
-        if same and run.metrics["weights"] is not None:
+        if same:
             found[run.folder] = f"its weights are those of {same[0]}"
         elif not _agrees_with_log(run):
             found[run.folder] = "its metrics.json and its log.jsonl disagree"
@@ -229,71 +239,36 @@ def _agrees_with_log(run: Run) -> bool:
 
 
 def read_run(folder: Path) -> Run:
-    """One run's folder; `InputError` if its config or its results cannot be used."""
-    path = folder / "config.yaml"
+    """The run in a folder; raises `InputError` if its config or its results cannot be used."""
+    path, results = folder / "config.yaml", folder / "metrics.json"
+    require(path.exists(), f"{results} has no config.yaml next to it: not shown")
     config = read_nested(path)
     require(has_shape(config, CONFIG), f"{path} is damaged: its run is not shown")
-    if (folder / "metrics.json").is_file():
-        return Run(folder, config, "finished", "", _read_results(folder / "metrics.json", config))
+    if results.is_file():
+        return Run(folder, config, "finished", "", _read_results(results, config))
     if holder := holder_of(folder):
         return Run(folder, config, "running", holder, {})
-    failure = folder / "failed.txt"
-    if failure.is_file():
-        text = read_text(failure)
-        state = f"{failure.name} is damaged" if text is None else " ".join(text.split())
-        return Run(folder, config, "failed", state, {})
+    if (folder / "failed.txt").is_file():
+        error = read_text(folder / "failed.txt") or "failed.txt is damaged"
+        return Run(folder, config, "failed", " ".join(error.split()), {})
     return Run(folder, config, "unfinished", f"{len(_read_log(folder))} of {config['recipe']['epochs']} epochs", {})
 
 
-def rows_of(runs: Iterable[Run]) -> list[Row]:
-    """Runs as rows of a table, in the order of their labels."""
-    groups, configs = defaultdict(list), defaultdict(set)
-    for run in sorted(runs, key=lambda run: (run.table, run.name, run.seed)):
-        groups[run.table, run.name, run.config_hash].append(run)
-        configs[run.table, run.name].add(run.config_hash)
-    return [
-        Row(name if len(configs[table, name]) == 1 else f"{name} [{config_hash[:8]}]", members)
-        for (table, name, config_hash), members in groups.items()
-    ]
-
-
-def short_commit(commit: str | None) -> str:
-    """`0d05fe8`, or `0d05fe8-dirty` where files differed from the commit; empty of None."""
-    return (commit or "")[:7] + ("-dirty" if (commit or "").endswith("-dirty") else "")
-
-
 def _read_results(path: Path, config: Mapping[str, Any]) -> dict[str, Any]:
-    """A run's `metrics.json`; `InputError` if it is damaged, has no numbers, or belongs to another config."""
+    """A run's `metrics.json`; raises `InputError` if it is damaged or belongs to another config."""
     metrics = read_metrics(path)
-    errors = {key: value for key, value in flatten(metrics).items() if "_error" in key}
-    require(bool(errors), f"{path} holds no errors: delete it and start the same run again")
-    wrong = next((key for key, value in errors.items() if not is_percentage(value)), None)
-    require(wrong is None, f"{path}: {wrong} is {errors.get(wrong)!s:.40}, no percentage: its run is not shown")
-    wanted = {**config, "epochs": config["recipe"]["epochs"], "config_hash": fingerprint(config)}
-    other = next((key for key in ("name", "seed", "epochs", "config_hash") if metrics.get(key) != wanted[key]), None)
-    of_what = f"not of the config next to it: {other} is {metrics.get(other)!s:.40}"
-    require(other is None, f"{path} is {of_what}; its run is not shown")
-    whole = has_shape(metrics, METRICS) and robustness_file.attacks_are_whole(metrics)
-    require(whole, f"{path} is damaged: it lacks what is shown of a run, so its run is not shown")
+    for key, value in flatten(metrics).items():
+        is_right = "_error" not in key or is_percentage(value)
+        require(is_right, f"{path}: {key} is {value!s:.40}, no percentage: its run is not shown")
+    of_config = {"epochs": config["recipe"]["epochs"], "config_hash": fingerprint(config)}
+    for key, value in ({key: config[key] for key in ("name", "seed")} | of_config).items():
+        what = f"{path} is not of the config next to it: {key} is {metrics.get(key)!s:.40}"
+        require(metrics.get(key) == value, f"{what}; its run is not shown")
+    is_whole = has_shape(metrics, METRICS) and robustness_file.attacks_are_whole(metrics)
+    require(is_whole, f"{path} is damaged: it lacks what is shown of a run, so its run is not shown")
     return metrics
 
 
 def _read_log(folder: Path) -> list[dict[str, Any]]:
-    records: list[dict[str, Any]] = []
-    for line in (read_text(folder / "log.jsonl") or "").splitlines():
-        record = parse_nested(line)
-        if not isinstance(record, dict):
-            break
-        records.append(record)
-    return records
-
-
-def _problem_of_evaluation(run: Run) -> list[str]:
-    """A line on a run's evaluation, where there is one and it cannot be shown."""
-    path = run.folder / robustness_file.NAME
-    if not path.is_file() or run.robustness:
-        return []
-    if not robustness_file.read_evaluation(path):
-        return [f"{path} is damaged: it is not shown; evaluate.py writes it again"]
-    of = "another network than the run's last" if run.metrics else "a run that is not finished"
-    return [f"{path} is of {of}: it is not shown"]
+    lines = (read_text(folder / "log.jsonl") or "").splitlines()
+    return list(takewhile(lambda record: isinstance(record, dict), map(parse_nested, lines)))

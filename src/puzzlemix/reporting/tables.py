@@ -8,13 +8,13 @@ from statistics import mean, stdev
 
 from puzzlemix.runtime.errors import printable
 
-COLUMNS = 120  # of text, where the width of the terminal is not known
+COLUMNS = 120  # the width of text that is written to a file or a pipe
 
 
 class Table:
-    """A table of text, with notes below it and warnings of what in it is doubtful.
+    """A table of text, with notes below it, and warnings about what is doubtful in it.
 
-    The text may come from anybody's files, so characters that a terminal obeys are replaced.
+    Its text may come from other people's files, so characters that a terminal obeys are replaced.
     """
 
     def __init__(
@@ -32,16 +32,16 @@ class Table:
 
     @property
     def marked_notes(self) -> list[str]:
-        """Warnings, named as such, and notes."""
+        """The warnings, marked as such, and the notes."""
         return [*(f"warning: {warning}" for warning in self.warnings), *self.notes]
 
     def is_of_numbers(self, column: int) -> bool:
-        """Whether a column has numbers, which stand to the right."""
+        """Whether a column has numbers alone, so that it is aligned to the right."""
         return bool(self.rows) and all(row[column][:1] in "+-0123456789" for row in self.rows)
 
 
 def spread(values: Sequence[float], of: int | None = None) -> str:
-    """`mean ± standard deviation`, or the only value, or a dash; with the count where `of` says that there are more."""
+    """`mean ± standard deviation`, one value, or a dash for none; with the count if it is not `of`."""
     if not values:
         return "-"
     some = f" ({len(values)} of {of})" if of not in (None, len(values)) else ""
@@ -49,7 +49,7 @@ def spread(values: Sequence[float], of: int | None = None) -> str:
 
 
 def as_markdown(tables: Sequence[Table]) -> str:
-    """Each table under its title, its notes as a list."""
+    """Tables under their titles, notes as lists."""
     parts = []
     for table in tables:
         sides = ["---:" if table.is_of_numbers(i) else "---" for i in range(len(table.header))]
@@ -61,7 +61,7 @@ def as_markdown(tables: Sequence[Table]) -> str:
 
 
 def as_csv(tables: Sequence[Table]) -> str:
-    """The rows of all tables, each after its table's title, without notes; an empty line before each new header."""
+    """The rows of all tables, each after its table's title, without notes. An empty line precedes each new header."""
     by_header: dict[tuple[str, ...], list[tuple[str, ...]]] = {}
     for table in tables:
         by_header.setdefault(table.header, []).extend((table.title, *row) for row in table.rows)
@@ -80,7 +80,7 @@ LATEX = str.maketrans(ESCAPES | {sign: "\\" + sign for sign in "&%$#_{}"})
 
 
 def as_latex(tables: Sequence[Table]) -> str:
-    r"""Tables with booktabs' rules: needs `\usepackage{booktabs}` and nothing else."""
+    r"""Tables with the rules of booktabs; a document needs `\usepackage{booktabs}`."""
     parts = []
     for table in tables:
         sides = "".join("r" if table.is_of_numbers(i) else "l" for i in range(len(table.header)))
@@ -96,7 +96,7 @@ def as_latex(tables: Sequence[Table]) -> str:
 
 
 def as_html(tables: Sequence[Table]) -> str:
-    """Each table under its title, its notes as a list: a part of a page."""
+    """Tables under their titles, notes as lists, as a part of a page."""
     parts = []
     for table in tables:
         align = [' style="text-align: right"' if table.is_of_numbers(i) else "" for i in range(len(table.header))]
@@ -120,7 +120,7 @@ FORMATS: dict[str, Callable[[Sequence[Table]], str]] = {
 
 
 def print_tables(tables: Sequence[Table]) -> None:
-    """Show tables in the terminal."""
+    """Print tables to the terminal."""
     from rich import box  # here, so that reading results needs no library
     from rich.console import Console
     from rich.table import Table as Grid

@@ -1,6 +1,7 @@
-"""Whether a published number is reproduced: a judgement that a shortened run, one seed or a wide spread cannot win.
+"""Verdicts on whether our runs reproduce a published number, and whether methods come in the published order.
 
-Agreement is shown by an equivalence test (Schuirmann, 1987): the 90 % interval of the difference lies within a margin.
+A number is reproduced if the 90 % interval of the difference lies within a margin: an equivalence test (Schuirmann,
+1987), which neither one seed nor a wide spread can pass.
 """
 
 from collections.abc import Mapping, Sequence
@@ -28,9 +29,9 @@ def judge(values: Sequence[float], printed: str, runs: int, margin: float) -> Ve
     """Compare the errors of several seeds with a published number.
 
     Args:
-        values: in percent, one a seed, two or more.
-        printed: the number as printed; it stands for everything that rounds to it.
-        runs: how many runs it is the mean of; their spread is taken to be ours, since it is not published.
+        values: errors in percent, one for each of two or more seeds.
+        printed: the number as printed, which stands for all numbers that round to it.
+        runs: the number of runs that it is the mean of. Their spread is not published and taken to be ours.
         margin: the largest difference in percentage points that counts as none.
     """
     difference, spread = mean(values) - float(printed), stdev(values)
@@ -53,10 +54,10 @@ def judge(values: Sequence[float], printed: str, runs: int, margin: float) -> Ve
 
 
 def half_interval(spread: float, seeds: int, runs: int, level: float) -> float:
-    """Half of the interval of the difference between the means of `seeds` runs here and `runs` runs there.
+    """Half the width of the interval of the difference between the means of `seeds` runs here and `runs` runs there.
 
-    t s sqrt(1 / seeds + 1 / runs), by Student's t with seeds - 1 degrees of freedom; a published number that is a
-    single run has a spread of its own, however many runs there are here.
+    It is t s sqrt(1 / seeds + 1 / runs), with Student's t of seeds - 1 degrees of freedom. The term 1 / runs stands for
+    the spread of the published number.
     """
     from scipy.stats import t  # here, since it takes a second to load
 
@@ -64,7 +65,7 @@ def half_interval(spread: float, seeds: int, runs: int, level: float) -> float:
 
 
 def welch_p(first: Sequence[float], second: Sequence[float]) -> float | None:
-    """The two-sided p-value of Welch's t-test that two samples have one mean; None where it is not defined."""
+    """The two-sided p-value of Welch's t-test that two samples have one mean; None if it is not defined."""
     from scipy.stats import ttest_ind_from_stats  # here, since it takes a second to load
 
     if min(len(first), len(second)) < 2 or stdev(first) == stdev(second) == 0:
@@ -74,11 +75,11 @@ def welch_p(first: Sequence[float], second: Sequence[float]) -> float | None:
 
 
 def compare_order(here: Mapping[str, Sequence[float]], published: Mapping[str, float]) -> str:
-    """A sentence: whether the methods with runs come in the published order, by Welch's t-test of each pair.
+    """A sentence on whether methods come in the published order, by Welch's t-test of each pair.
 
     Args:
-        here: the errors of each method's seeds, by its label.
-        published: the published errors of the same methods.
+        here: the errors of each method's seeds, by label.
+        published: the published error of each, by label.
     """
     agree, contradict, close, few = 0, [], 0, 0
     pairs = [sorted(pair, key=published.__getitem__) for pair in combinations(here, 2)]

@@ -1,1 +1,1 @@
-"""The ground floor, which imports no other folder: errors, files, processes, signals, random streams."""
+"""The lowest layer, which imports no other folder: errors, files, processes, signals, random streams."""

@@ -1,4 +1,4 @@
-"""The processes of a run: the rank of this one, and the exchanges between them. All functions also work on one."""
+"""The processes of a run: the rank of this one, and exchanges between them. A single process may call all of it."""
 
 import atexit
 import os
@@ -14,7 +14,7 @@ from puzzlemix.runtime.errors import require, require_choice
 from puzzlemix.runtime.rendezvous import store_of_this_start
 
 T = TypeVar("T")
-SILENCE = timedelta(minutes=10)  # after so long without a process the others give up: it may have lost power
+SILENCE = timedelta(minutes=10)  # after this time without a process, which may have lost power, the others give up
 
 
 def rank() -> int:
@@ -54,7 +54,7 @@ def from_first_process(value: T) -> T:
 
 
 def any_process(is_true_here: bool) -> bool:
-    """Whether it is true on any process. Every process gets the same answer, and none waits for a GPU."""
+    """Whether `is_true_here` is true on any process. All get the same answer, and none waits for a GPU."""
     flag = torch.tensor([float(is_true_here)])
     if _has_joined():
         dist.all_reduce(flag, dist.ReduceOp.MAX, group=_between_hosts())
@@ -86,7 +86,7 @@ def pick_device(wanted: str) -> torch.device:
     """The device of this process for `auto`, `cpu` or `cuda`; under torchrun, the GPU of its local rank.
 
     Raises:
-        InputError: there is no GPU where one is wanted, or there are fewer GPUs than processes.
+        InputError: a GPU is wanted but there is none, or there are fewer GPUs than processes.
     """
     require_choice("device", wanted, ("auto", "cpu", "cuda"))
     has_gpu = torch.cuda.is_available()
@@ -99,7 +99,7 @@ def pick_device(wanted: str) -> torch.device:
 
 
 def join(wanted_device: str) -> torch.device:
-    """Join the other processes where torchrun has started several, and return this process's device."""
+    """Join the other processes if torchrun has started several, and return this process's device."""
     device = pick_device(wanted_device)
     on_gpu = device.type == "cuda"
     if on_gpu:
@@ -132,7 +132,7 @@ def unwrap(model: nn.Module) -> nn.Module:
 
 @cache
 def _between_hosts() -> dist.ProcessGroup | None:
-    """The group for exchanges without GPUs. None stands for the default group, if it works without them."""
+    """The group for exchanges without GPUs. None means the default group, if it works without them."""
     return dist.new_group(backend="gloo", timeout=SILENCE) if dist.get_backend() == "nccl" else None
 
 

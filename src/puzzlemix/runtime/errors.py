@@ -12,7 +12,7 @@ class InputError(ValueError):
     """The user's input cannot work. The message is one line with the remedy; scripts print nothing else."""
 
     def __init__(self, message: str):
-        super().__init__(printable(" ".join(message.split())))  # one line, whatever text of the user it has
+        super().__init__(printable(" ".join(message.split())))  # one line, even if text of the user has more
 
 
 class RunError(RuntimeError):
@@ -20,7 +20,7 @@ class RunError(RuntimeError):
 
 
 class PreemptedError(BaseException):
-    """A signal asked the program to stop. It is no `Exception`, since it may be raised anywhere: see `preemption`."""
+    """A signal asked the program to stop. Not an `Exception`, since it may be raised anywhere: see `preemption`."""
 
     def __init__(self, message: str = "asked to stop: the same command goes on from what was finished"):
         super().__init__(message)
@@ -32,7 +32,7 @@ def printable(text: str) -> str:
 
 
 def error_line(error: Exception) -> str:
-    """`error: ` and the message, in one line. Other errors than ours have their type in front of the message."""
+    """`error: ` and the message, in one line. An error of another class has its type in front of the message."""
     message = str(error) if isinstance(error, InputError | RunError) else f"{type(error).__name__}: {error}"
     return "error: " + printable(" ".join(message.split()))
 
@@ -57,11 +57,14 @@ def require_whole(name: str, value: Any, least: int, most: float = inf) -> None:
     require(fits, f"{name} must be a whole number, {span}, not {value}")
 
 
-OVERSHOOT = 0.5  # beyond [0, 1]; bicubic resizing stays below it, and normalised images do not
+OVERSHOOT = 0.5  # allowed outside [0, 1]; bicubic resizing stays below it, normalised images do not
 
 
-def values_are_looked_at(device_type: str) -> bool:
-    """Whether values of tensors are checked: on a CPU always, on a GPU, which has to wait, with PUZZLEMIX_DEBUG=1."""
+def values_are_checked(device_type: str) -> bool:
+    """Whether values of tensors are checked: always on a CPU; on a GPU only if PUZZLEMIX_DEBUG=1 is in the environment.
+
+    On a GPU such a check makes the host wait.
+    """
     return device_type == "cpu" or os.environ.get("PUZZLEMIX_DEBUG") == "1"
 
 
@@ -83,7 +86,7 @@ def require_pixels(images: Any, overshoot: float = 0.0) -> None:
     elif low < -OVERSHOOT or high > 1 + OVERSHOOT:
         remedy = "normalise inside the network, or give PuzzleMix the mean and std that they were normalised with"
     else:
-        remedy = "clamp what resizing overshot"
+        remedy = "clamp them, since resizing can leave [0, 1]"
     raise InputError(f"images must be pixels in [0, 1], not from {low:.3g} to {high:.3g}: {remedy}")
 
 

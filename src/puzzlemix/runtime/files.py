@@ -1,4 +1,4 @@
-"""Files of results: each is whole or not there, and a script learns at its start whether it can write them."""
+"""Files of results: each is complete or does not exist, and a script learns at its start whether it can write them."""
 
 import errno
 import os
@@ -11,7 +11,7 @@ from puzzlemix.runtime.errors import InputError, RunError, require, require_choi
 
 
 def output_file(given: str | None, default: Path | None, endings: Collection[str] = (), key: str = "output") -> Path:
-    """The file that a script will write; makes its folder. A script calls this before it works on the content.
+    """Check that a script can write its file, before it works on the content. Makes the folder, returns the path.
 
     Args:
         given: the user's path, if any.
@@ -31,19 +31,19 @@ def output_file(given: str | None, default: Path | None, endings: Collection[str
     probe = unfinished_of(path)
     try:
         probe.touch()
-        probe.unlink(missing_ok=True)  # another process of the run may have done so
+        probe.unlink(missing_ok=True)  # another process of the run may have deleted it
     except OSError as error:
         raise InputError(f"{path} cannot be written ({error.strerror}): give another {key}=") from error
     return path
 
 
 def next_to(checkpoint: str | Path, name: str) -> Path:
-    """The file in a checkpoint's folder that is made from it: `last_<name>` for `last.pt`."""
+    """The file next to a checkpoint that is made from it: `last_<name>` for `last.pt`."""
     return Path(checkpoint).with_name(f"{Path(checkpoint).stem}_{name}")
 
 
 def make_folder(folder: Path, key: str) -> None:
-    """Make a folder unless it is there. Raises `InputError`, with the setting `key` to change, if it cannot be made."""
+    """Make a folder unless it exists. Raises `InputError`, with the setting `key` to change, if it cannot be made."""
     try:
         folder.mkdir(parents=True, exist_ok=True)
     except OSError as error:
@@ -51,16 +51,16 @@ def make_folder(folder: Path, key: str) -> None:
 
 
 def write_text(path: Path, text: str) -> None:
-    """Write a file that is never half there. Raises `RunError`, and leaves the old file, if it cannot be written."""
+    """Write a file whole. If it cannot be written, this raises `RunError`, and the old file does not change."""
     with whole_file(path) as file:
         file.write(text.encode())
 
 
 @contextmanager
 def whole_file(path: Path, previous: Path | None = None) -> Iterator[IO[bytes]]:
-    """A file to write that becomes `path` once it is complete and on the disk; makes its folder.
+    """Open a file that becomes `path` when it is complete and on the disk. Its folder is made.
 
-    The file that was there becomes `previous`, if that is given. An error inside leaves all files as they were.
+    The old file becomes `previous`, if that is given. If an error is raised inside, no file changes.
 
     Raises:
         RunError: it cannot be written.
@@ -75,7 +75,7 @@ def whole_file(path: Path, previous: Path | None = None) -> Iterator[IO[bytes]]:
                 os.fsync(file.fileno())
         except BaseException:
             with suppress(OSError):
-                unfinished.unlink(missing_ok=True)  # it may fill the disk
+                unfinished.unlink(missing_ok=True)  # otherwise it might fill the disk
             raise
         if previous is not None and path.is_file():
             os.replace(path, previous)
@@ -91,15 +91,15 @@ def unfinished_of(path: Path) -> Path:
 
 
 def cannot_be_written(path: Path, error: OSError) -> RunError:
-    """The error to raise if the system refuses to write a file. It says whether the file before is as it was."""
-    kept = "; it is as it was" if path.is_file() else ""
+    """The error to raise if the system refuses to write a file. It says whether an old file is unchanged."""
+    kept = "; the old file is unchanged" if path.is_file() else ""
     is_full = error.errno in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
-    remedy = "make room, start again" if is_full else "let it be written to, or write elsewhere"
+    remedy = "free some space, start again" if is_full else "allow writing to it, or write elsewhere"
     return RunError(f"{path} cannot be written ({error.strerror or error}){kept}: {remedy}")
 
 
 def _sync_folder(folder: Path) -> None:
-    """Make the new names of files outlast a loss of power, on file systems that support it."""
+    """Make the new names of files survive a loss of power, on file systems that support it."""
     handle = os.open(folder, os.O_RDONLY)
     try:
         with suppress(OSError):

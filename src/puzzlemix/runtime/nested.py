@@ -8,7 +8,7 @@ from typing import Any
 
 import yaml
 
-YAML_LOADER = getattr(yaml, "CSafeLoader", yaml.SafeLoader)  # ten times as fast, where PyYAML was built with it
+YAML_LOADER = getattr(yaml, "CSafeLoader", yaml.SafeLoader)  # ten times as fast, if PyYAML was built with it
 
 
 def flatten(nested: Mapping[str, Any], separator: str = ".") -> dict[str, Any]:
@@ -27,8 +27,8 @@ def has_shape(value: Any, shape: Any) -> bool:
 
     - a type (a bool is no `int` here), or a function that returns whether a value fits,
     - a tuple of shapes: one of them must fit,
-    - a list of one shape, for a list of any length; a list of several, for a list of exactly these,
-    - a dict, for a mapping with these keys and perhaps others: `key?` may be missing, `*` stands for all values.
+    - a list of one shape, for a list of any length; a list of several shapes, for a list with one item for each,
+    - a dict, for a mapping with these keys and perhaps others: `key?` may be missing, and `*` means all values.
     """
     if isinstance(shape, dict):
         return isinstance(value, Mapping) and all(_has_entry(value, key, inner) for key, inner in shape.items())
@@ -43,7 +43,7 @@ def has_shape(value: Any, shape: Any) -> bool:
 
 
 def is_plain(value: Any, levels: int = 20) -> bool:
-    """Whether this is plain data: None, text, booleans, numbers, and at most `levels` of lists and dicts of these.
+    """Whether this is plain data: None, text, booleans, numbers, and lists and dicts of these, up to `levels` deep.
 
     The keys of dicts must be text. A list or dict that holds itself has no end, so it is not plain.
     """
@@ -79,7 +79,7 @@ def read_nested(path: Path) -> Any:
 
 
 def parse_nested(text: str, is_yaml: bool = False) -> Any:
-    """The plain data (`is_plain`) that a JSON or YAML text stands for; None if it stands for anything else."""
+    """The plain data (`is_plain`) that a JSON or YAML text describes; None if it describes anything else."""
     try:
         value = yaml.load(text, YAML_LOADER) if is_yaml else json.loads(text)
     except Exception:  # on damaged text the parsers also raise RecursionError, IndexError, KeyError and others

@@ -13,7 +13,7 @@ from types import FrameType
 from puzzlemix.runtime import distributed
 from puzzlemix.runtime.errors import PreemptedError
 
-SIGNALS = (signal.SIGTERM, signal.SIGUSR1, signal.SIGUSR2)  # SIGUSR2 is submitit's
+SIGNALS = (signal.SIGTERM, signal.SIGUSR1, signal.SIGUSR2)  # submitit sends SIGUSR2
 
 _received: set[int] = set()
 _is_deferring = False
@@ -21,7 +21,7 @@ _is_deferring = False
 
 @contextmanager
 def answered() -> Iterator[None]:
-    """Answer `SIGNALS`, including those that have waited since the script blocked them, before its imports."""
+    """Answer `SIGNALS`. Those that came while the script had them blocked, during its imports, are answered now."""
     _received.clear()
     mask = signal.pthread_sigmask(signal.SIG_BLOCK, ())
     handlers = {number: signal.signal(number, _answer) for number in SIGNALS}
@@ -53,7 +53,7 @@ def stop_if_asked() -> None:
 
 
 def hand_on() -> None:
-    """Call the handlers from before `answered` with the signals that arrived: submitit's queues its job again."""
+    """Call the handlers that `answered` replaced, with the signals that came: submitit's queues its job again."""
     for number in sorted(_received):
         handler = signal.getsignal(number)
         if callable(handler):
@@ -63,7 +63,7 @@ def hand_on() -> None:
 
 def _answer(number: int, frame: FrameType | None) -> None:
     if multiprocessing.parent_process() is not None:
-        return  # this is a reader of images, which has inherited the handler
+        return  # this process reads images and has inherited the handler
     _received.add(number)
     if not (_is_deferring or distributed.world_size() > 1):
         raise PreemptedError

@@ -9,7 +9,7 @@ from datetime import timedelta
 from torch.distributed import DistStoreError, PrefixStore, Store, TCPStore
 
 RETRY = timedelta(seconds=1)
-LOOK_S = 0.05  # between two looks for processes that have come
+LOOK_S = 0.05  # between two checks whether all processes have come
 
 
 def store_of_this_start() -> Store | None:
@@ -38,7 +38,7 @@ def agree_on_a_name(store: Store, rank: int, processes: int) -> str:
         all_know = [f"{name}/{other} knows" for other in range(1, processes)]
         deadline_s = time.monotonic() + store.timeout.total_seconds()
         while not store.check(all_know) and time.monotonic() < deadline_s:
-            time.sleep(LOOK_S)  # `wait` would answer no signal before it ends
+            time.sleep(LOOK_S)  # `wait` would react to no signal before it ends
         store.wait(all_know)
         store.delete_key("name")
         store.set(f"{name}/go", "")

@@ -22,13 +22,13 @@ def numpy_stream(purpose: str, *numbers: int) -> np.random.Generator:
 
 
 def torch_seed(purpose: str, *numbers: int) -> int:
-    """The seed of a PyTorch generator for this purpose and these numbers; errors as above."""
+    """The seed of a PyTorch generator for this purpose and these numbers; raises as `numpy_stream` does."""
     return int(_entropy(purpose, numbers).generate_state(1, np.uint64)[0])
 
 
 def seed_global_streams(purpose: str, *numbers: int) -> None:
     """Seed the global generators of Python, NumPy and PyTorch: dropout draws from them, and users' code may."""
-    torch.manual_seed(torch_seed(purpose, *numbers))  # on all devices
+    torch.manual_seed(torch_seed(purpose, *numbers))  # seeds all devices
     seeds = _entropy(purpose, numbers).generate_state(2)
     random.seed(int(seeds[0]))
     np.random.seed(seeds[1])

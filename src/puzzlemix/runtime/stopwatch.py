@@ -1,4 +1,4 @@
-"""A stopwatch for named spans of time, on the host or on a GPU, that makes neither wait."""
+"""A stopwatch for named spans of time on the host or on a GPU. Neither of them waits for it."""
 
 import time
 from collections import defaultdict
@@ -7,7 +7,7 @@ from contextlib import AbstractContextManager, contextmanager, nullcontext
 
 import torch
 
-PARTS = "data", "saliency", "mixing", "network", "optimizer", "evaluation"  # of an epoch
+PARTS = "data", "saliency", "mixing", "network", "optimizer", "evaluation"  # the parts of an epoch
 
 
 def untimed(name: str) -> AbstractContextManager[None]:

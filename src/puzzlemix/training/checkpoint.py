@@ -1,4 +1,4 @@
-"""Checkpoints: files from which a run goes on, or a network is evaluated. Each is whole or not there."""
+"""Checkpoints: files from which a run goes on, or a network is evaluated. Each is complete or does not exist."""
 
 import hashlib
 import io
@@ -25,12 +25,12 @@ def save_checkpoint(path: Path, content: Mapping[str, Any], previous: Path | Non
     """Write `content` (tensors, numbers, strings, and containers of them) to a file: see `files.whole_file`.
 
     Raises:
-        RunError: it cannot be written; all files are as they were.
+        RunError: it cannot be written; the old files do not change.
     """
     with whole_file(path, previous) as file:
         try:
             torch.save(dict(content), file)
-        except RuntimeError as error:  # does not name its cause
+        except RuntimeError as error:  # its message does not name the cause
             if isinstance(error.__context__, OSError | KeyboardInterrupt):
                 raise error.__context__ from None
             raise
@@ -39,14 +39,14 @@ def save_checkpoint(path: Path, content: Mapping[str, Any], previous: Path | Non
 def load_checkpoint(path: str | Path) -> dict[str, Any]:
     """Read a checkpoint of this repository onto the CPU, without running any code that it might hold.
 
-    Of its content only `config` is checked: it is plain data (`nested.is_plain`).
+    Only its `config` is checked: it must be plain data (`nested.is_plain`).
 
     Raises:
         InputError: it is missing, damaged, or not a checkpoint of this repository.
     """
     content = read_saved(Path(path), "checkpoints/last.pt")
     is_ours = has_shape(content, {"network": object, "config": dict}) and is_plain(content["config"])
-    require(is_ours, f"{path} is not a checkpoint of this repository: it lacks 'network', or its 'config' is no run's")
+    require(is_ours, f"{path} is not a checkpoint of this repository: it lacks 'network' or the 'config' of a run")
     return content
 
 
@@ -54,7 +54,7 @@ def read_saved(path: Path, example: str, stand_ins: Sequence[tuple[type, str]] =
     """Read a file of torch.save onto the CPU, without running any code that it might hold.
 
     Args:
-        path: of a zip archive, or of pickles in a row, which torch saved before 1.6.
+        path: a zip archive, or several pickles in a row, as torch saved them before 1.6.
         example: the name of such a file, for messages.
         stand_ins: pairs of a class of ours and the name of a class in the file. Torch makes objects of our class
             instead, with the file's arguments and state, so the class must do nothing with these.
@@ -63,7 +63,7 @@ def read_saved(path: Path, example: str, stand_ins: Sequence[tuple[type, str]] =
         InputError: it is missing, damaged, or names anything except torch's own data and `stand_ins`.
     """
     require(not path.is_dir(), f"{path} is a folder: give a checkpoint, such as {path}/{example}")
-    require(path.is_file(), f"{path} is not there: give a checkpoint, such as {example}")
+    require(path.is_file(), f"{path} does not exist: give a checkpoint, such as {example}")
     try:
         with path.open("rb") as file, warnings.catch_warnings(action="ignore"), safe_globals(list(stand_ins)):
             source = _rewritten(file) if file.peek(4).startswith(b"PK\3\4") else file
@@ -71,8 +71,8 @@ def read_saved(path: Path, example: str, stand_ins: Sequence[tuple[type, str]] =
     except Exception as error:  # anything that the unpickler raises on a damaged or foreign file
         if named := re.search(r"GLOBAL (\S{1,100})", str(error)):
             raise InputError(f"{path} would run {named[1]}: refused, nothing was run") from error
-        reason = type(error).__name__  # the message of torch advises to switch its safety off
-        raise InputError(f"{path} is damaged or no checkpoint ({reason}): restore it, or delete it") from error
+        reason = type(error).__name__  # torch's own message advises users to switch its safety off
+        raise InputError(f"{path} is damaged or not a checkpoint ({reason}): restore it, or delete it") from error
 
 
 @contextmanager
@@ -88,9 +88,10 @@ def as_input_error(path: str | Path) -> Iterator[None]:
 
 
 def load_newest(paths: Sequence[Path]) -> tuple[Path, dict[str, Any]] | None:
-    """The first whole checkpoint among these files, the newest first: its path and content. None if no file exists.
+    """The path and content of the first undamaged checkpoint among these files; None if no file exists.
 
-    Damaged ones before it are renamed, with a warning. Raises `InputError` if all are damaged.
+    `paths` begin with the newest. Damaged files before the undamaged one are renamed, with a warning. Raises
+    `InputError` if all are damaged.
     """
     errors: dict[Path, InputError] = {}
     for path in filter(Path.is_file, paths):
@@ -102,7 +103,7 @@ def load_newest(paths: Sequence[Path]) -> tuple[Path, dict[str, Any]] | None:
         for damaged in errors:
             aside = damaged.with_suffix(".damaged")
             sys.stderr.write(f"warning: {damaged} is damaged: going on from {path}; it is now {aside.name}\n")
-            damaged.replace(aside)  # else the next save would keep it as the previous one, and lose the good one
+            damaged.replace(aside)  # otherwise the next save would replace the good file by this one
         return path, content
     for error in errors.values():
         raise error
@@ -136,9 +137,9 @@ def digest(network: nn.Module) -> str:
 
 
 def _rewritten(file: IO[bytes]) -> IO[bytes]:
-    """The same zip archive, in memory, written again from its names and contents, whose checksums zipfile checks.
+    """A copy of a zip archive in memory. To make it, zipfile reads all contents and checks their checksums.
 
-    torch checks none. If a damaged bit says that a tensor is a folder, it returns uninitialised memory.
+    torch checks no checksum. If a damaged bit says that a tensor is a folder, torch returns uninitialised memory.
     """
     clean = io.BytesIO()
     with zipfile.ZipFile(file) as archive, zipfile.ZipFile(clean, "w") as written:

@@ -13,9 +13,9 @@ from puzzlemix.mixing.losses import LOSSES
 from puzzlemix.training.precision import Arithmetic
 from puzzlemix.training.recipe import Recipe
 
-STEPS = 20  # that are measured of each kind, after one to warm up,
-MOST_S = 60.0  # unless they take longer than this; then as many as it holds
-MOST_ON_CPU = 32  # images of a measured batch on a CPU, whose time grows with the images
+STEPS = 20  # steps of each kind to measure, after one to warm up
+MOST_S = 60.0  # no further step of a kind begins after this time
+MOST_ON_CPU = 32  # images in a measured batch on a CPU, where time is proportional to images
 
 
 class Cost(NamedTuple):
@@ -34,13 +34,13 @@ class Cost(NamedTuple):
 def cost_of(
     network: nn.Module, mixer: Mixer, data: Any, recipe: Recipe, config: Mapping[str, Any], device: torch.device
 ) -> Cost:
-    """Measure training steps and an evaluation on random images, and multiply them by what the recipe has of them.
+    """Measure training steps and an evaluation on random images, and multiply by the numbers of the recipe.
 
     Args:
         network, mixer, data, recipe: the parts of a run; data whose numbers of images are in the config need not be
             on disk.
-        config: of the run.
-        device: to measure on.
+        config: the run's config.
+        device: the device to measure on.
 
     Raises:
         InputError: the config does not say how many images there are, and the data is not on disk.

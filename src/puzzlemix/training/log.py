@@ -4,9 +4,9 @@
     log.jsonl                a line for each epoch
     metrics.json             the results, written last: a folder that has them is finished
     mixed.png                some training images as the method mixes them, drawn every `logger.mixed_every` epochs
-    failed.txt               the error that ended the run, until it goes on
-    attacks.json             the totals of finished attacks, until metrics.json has their errors
-    checkpoints/last.pt      to go on from, and to evaluate; it also holds the log so far
+    failed.txt               the error that ended the run; deleted when it goes on
+    attacks.json             the totals of finished attacks; deleted when metrics.json has their errors
+    checkpoints/last.pt      the state to go on from and to evaluate, and the log so far
     checkpoints/previous.pt  the checkpoint before, in case the last one is damaged
 
 The folder's name depends on the config only, so every process and every restart finds the same folder.
@@ -34,8 +34,8 @@ from puzzlemix.runtime.nested import has_shape, read_nested
 from puzzlemix.runtime.stopwatch import by_part
 from puzzlemix.training.settings import differences, fingerprint, settings
 
-STATISTICS = ("median10", "last", "best")  # of an error over the epochs: see `summary`
-LOCK_WAIT_S = 0.2  # since `holder_of` of another process locks the folder for a moment
+STATISTICS = ("median10", "last", "best")  # statistics of an error over the epochs: see `summary`
+LOCK_WAIT_S = 0.2  # because another process that calls `holder_of` locks the folder for a moment
 
 
 class RunLog:
@@ -45,7 +45,7 @@ class RunLog:
         config: the resolved config, as plain containers.
 
     Attributes:
-        records: what `log.jsonl` has of each epoch.
+        records: the lines of `log.jsonl`, one for each epoch.
 
     Raises:
         InputError: a setting cannot work, the folder holds a run of another config, or, with `resume=never`, any run.
@@ -98,12 +98,12 @@ class RunLog:
         """Write the config and the `records` so far, and start wandb if it is wanted."""
         if not distributed.is_main():
             return
-        self._environment = environment()  # now, since files and commit may change before the last epoch ends
+        self._environment = environment()  # read now, since files and commit may change before the last epoch
         (self.folder / "failed.txt").unlink(missing_ok=True)
         write_text(self.folder / "config.yaml", yaml.safe_dump(dict(self.config), sort_keys=False))
         write_text(self.folder / "log.jsonl", "".join(json.dumps(record) + "\n" for record in self.records))
         if self.config["logger"]["wandb"] != "disabled":
-            from puzzlemix.training.wandb import WandbRun  # here, so that nothing else needs wandb
+            from puzzlemix.training.wandb import WandbRun  # imported here, so that nothing else needs wandb
 
             self._wandb = WandbRun(self.config, fingerprint(self.config), self.folder)
 
@@ -214,7 +214,7 @@ def lock_folder(folder: Path) -> IO[str]:
 
 
 def holder_of(folder: Path) -> str | None:
-    """The process that trains in a folder now, as `process 7 on host`; None if there is none, or none can be seen."""
+    """The process that trains in a folder now, as `process 7 on host`; None if there is none, or it is not visible."""
     try:
         with (folder / ".lock").open() as file:
             return None if _try_lock(file, fcntl.LOCK_SH) else file.read().strip() or "another process"

@@ -25,13 +25,13 @@ from puzzlemix.training.state import RunState
 
 
 class Trainer:
-    """Trains one network with one method, from a checkpoint where there is one.
+    """Trains one network with one method, from a checkpoint if there is one.
 
     Args:
         network: on its device.
         mixer: any method.
         data: a dataset of `puzzlemix.data`, loaded onto the same device.
-        recipe: how long, how fast, which loss.
+        recipe: the epochs, the learning rate, the loss and other settings.
         log: the run's folder.
 
     Raises:
@@ -50,17 +50,17 @@ class Trainer:
         self.model = network if distributed.world_size() == 1 else DistributedDataParallel(network)
         self.state = RunState(network, self.optimizer, mixer, log)
         log.take_folder()
-        self.state.restore()  # last, since DDP gives all processes the first one's batch norm statistics
+        self.state.restore()  # after DDP, which gives all processes the first one's batch norm statistics
 
     def train(self, after_epoch: Callable[[], None] = lambda: None) -> None:
         """Train to the recipe's last epoch.
 
         Args:
-            after_epoch: called once an epoch is evaluated, logged and saved.
+            after_epoch: called after each epoch, when it is evaluated, logged and saved.
 
         Raises:
-            RunError: it cannot go on; the last good checkpoint is kept.
-            PreemptedError: a signal asked it to stop, and it has saved.
+            RunError: the training cannot go on; the last good checkpoint is kept.
+            PreemptedError: a signal asked the program to stop, and the state is saved.
         """
         state, epochs = self.state, self.recipe.epochs
         name, epochs_done = (
@@ -83,7 +83,7 @@ class Trainer:
                     state.begin_next_epoch()
                     state.save()
                     after_epoch()
-            except InputError as error:  # one process alone met it, so the others must hear of it
+            except InputError as error:  # perhaps in one process only: every process prints a RunError
                 raise RunError(str(error)) from error
             except PreemptedError as stop:
                 self._check_finite()
@@ -116,7 +116,7 @@ class Trainer:
                 self.mixer.draws.seed(self.seed, epoch, step)
                 for group in self.optimizer.param_groups:
                     group["lr"] = self._lr_of(step + 1)
-                self.optimizer.zero_grad()  # before mixing, which leaves gradients behind where clean_lam > 0
+                self.optimizer.zero_grad()  # before mixing, which leaves gradients behind if clean_lam > 0
 
                 with self.arithmetic.reduced(state.device):
                     with part("mixing"):
@@ -168,7 +168,7 @@ class Trainer:
             raise self._diverged(f"the loss or a gradient is not finite in {where}")
 
     def _check_weights(self) -> None:
-        """Raise `RunError` on all processes if the weights are not finite on any, as the last step may make them."""
+        """Raise `RunError` on all processes if the weights are not finite on any: the last step can do this."""
         tensors = [t for t in self.network.state_dict().values() if t.is_floating_point()]
         finite = bool(torch.stack([t.isfinite().all() for t in tensors]).all())
         if distributed.any_process(not finite):

@@ -16,9 +16,9 @@ from torch import nn
 from puzzlemix.runtime.errors import require, require_choice
 
 PRECISIONS = ("fp32", "tf32", "bf16")
-FLOATS_OF_A_VECTOR = 16  # in AVX-512; with narrower ones less would do
-M_TRIM_THRESHOLD, M_MMAP_THRESHOLD = -1, -3  # of glibc's malloc.h
-COMPILED_VARIANTS = 256  # of a part, by batch size, mode and gradients; torch's default of 8 is too few
+FLOATS_OF_A_VECTOR = 16  # in AVX-512; narrower vectors would allow fewer channels
+M_TRIM_THRESHOLD, M_MMAP_THRESHOLD = -1, -3  # constants of glibc's malloc.h
+COMPILED_VARIANTS = 256  # for each part, by batch size, mode and gradients; torch's default, 8, is too low
 
 
 @dataclass(frozen=True)
@@ -26,11 +26,11 @@ class Arithmetic:
     """The settings of the same names in `configs/train.yaml`.
 
     Args:
-        precision: of convolutions and matrix products in training: `fp32`; `tf32`, float32 with products of 10 bits of
-            mantissa, on GPUs since Ampere; `bf16`, mixed precision by autocast. Weights, losses, batch norm statistics,
-            evaluation and attacks are float32 in all three.
+        precision: the precision of convolutions and matrix products in training: `fp32`; `tf32`, float32 with products
+            of 10 bits of mantissa, on GPUs since Ampere; `bf16`, mixed precision by autocast. Weights, losses, batch
+            norm statistics, evaluation and attacks are float32 in all three.
         channels_last: keep the weights of convolutions, and so hidden states, with channels innermost. Networks with
-            too few channels for oneDNN on a CPU are left as they are.
+            too few channels for oneDNN on a CPU keep PyTorch's default format.
         compile: fuse kernels by torch.compile.
         fused: update all weights in one kernel.
         deterministic: use only kernels that give the same result in every run.
@@ -59,8 +59,8 @@ class Arithmetic:
     def prepare(self, network: nn.Module) -> None:
         """Apply the settings to this process and to a network, which is on its device already.
 
-        A network is compiled part by part, in place. So names in the state dict stay, and hooks on a part, such as
-        manifold mixup's on a stage, run between compiled parts. Inside of compiled code they would not run.
+        A network is compiled part by part, in place. So names in the state dict stay the same. Hooks on a part, such as
+        manifold mixup's on a stage, run between compiled parts. Inside compiled code they would not run.
         """
         compute_in_float32(self.deterministic)
         _keep_freed_memory()
@@ -73,7 +73,7 @@ class Arithmetic:
 
     @contextmanager
     def reduced(self, device: torch.device) -> Iterator[None]:
-        """Give the forward and backward passes inside the run's precision. Outside they are in float32."""
+        """Run the passes of this block in the run's precision. Outside such blocks passes are in float32."""
         _allow_tf32(self.precision == "tf32")
         try:
             with torch.autocast(device.type, torch.bfloat16, enabled=self.precision == "bf16"):
@@ -89,7 +89,7 @@ def compute_in_float32(deterministic: bool = False) -> None:
     torch.backends.cudnn.deterministic = deterministic
     torch.use_deterministic_algorithms(deterministic)
     if deterministic:
-        os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")  # cuBLAS asks for it, at its first call
+        os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")  # cuBLAS needs it at its first call
 
 
 def _keep_freed_memory() -> None:
@@ -100,12 +100,12 @@ def _keep_freed_memory() -> None:
     """
     mallopt = getattr(ctypes.CDLL(None), "mallopt", None)  # only glibc has it
     if mallopt is not None:
-        mallopt(M_MMAP_THRESHOLD, 2**25)  # bytes, the most that it takes
+        mallopt(M_MMAP_THRESHOLD, 2**25)  # bytes, the largest value that it accepts
         mallopt(M_TRIM_THRESHOLD, 2**31 - 1)
 
 
 def _overruns_channels_last(network: nn.Module) -> bool:
-    """Whether a backward pass with channels innermost would write past its memory, by a bug of oneDNN (its issue 6035).
+    """Whether a backward pass with channels innermost would write past its memory, a bug of oneDNN (its issue 6035).
 
     The bug is in strided 1 x 1 convolutions on a CPU with fewer channels than fill a vector. The process crashes, or
     goes on with wrong numbers.

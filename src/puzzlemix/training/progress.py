@@ -10,20 +10,20 @@ from tqdm import tqdm
 from puzzlemix.runtime import distributed
 
 FORMAT = "{desc}: {percentage:.1f} % |{bar}| {elapsed}, {remaining} left, {rate_fmt}{postfix}"
-SECONDS_BETWEEN_LINES = 60  # at least, without a terminal
+SECONDS_BETWEEN_LINES = 60  # the least, if there is no terminal
 
 
 class ProgressBar:
     """A bar of epochs, with the loss of the last step and the error of the last evaluation. One process shows it.
 
     Args:
-        name: of the run.
-        epochs: of the whole run.
+        name: the run's name.
+        epochs: the number of epochs of the whole run.
         first_epoch: the point at which the bar begins, 2.5 in the middle of the third epoch.
     """
 
     def __init__(self, name: str, epochs: int, first_epoch: float):
-        quiet = None if distributed.is_main() else True  # None: unless on a terminal
+        quiet = None if distributed.is_main() else True  # None: hide the bar unless this is a terminal
         self._name, self._epochs, self._error, self._line_s = name, epochs, "", time.perf_counter()
         self._bar = tqdm(total=epochs, initial=first_epoch, desc=name, unit="epoch", bar_format=FORMAT, disable=quiet)
         if first_epoch > 0 and self._bar.disable:
@@ -37,7 +37,7 @@ class ProgressBar:
 
     def show_step(self, epoch: float, loss: Tensor) -> None:
         """Move on to the point `epoch`, and show a step's loss, ()."""
-        if not self._bar.disable:  # else nothing waits for a GPU
+        if not self._bar.disable:  # without a bar, nothing waits for a GPU
             self._bar.set_postfix_str(f"loss {loss.item():.4f}{self._error}", refresh=False)
             self._bar.update(epoch - self._bar.n)
 

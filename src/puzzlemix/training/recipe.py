@@ -19,12 +19,12 @@ class Recipe:
 
     The learning rate is `lr`, times `lr_factor` from each milestone on. With `schedule="cosine"` it falls from `lr` to
     0 along half a cosine (Loshchilov and Hutter, 2017, without restarts). With `phases` it is `lr` times a factor,
-    interpolated linearly between the phase's `lr_points`, pairs (epoch, factor). Both change it at every step. Each
-    phase has `until_epoch` and `lr_points`; it may have a `batch_size`, and a `view`: how images are cut.
+    interpolated linearly between the phase's `lr_points`, pairs (epoch, factor). Cosine and phases change it at every
+    step. Each phase has `until_epoch` and `lr_points`; it may have a `batch_size`, and a `view`: how images are cut.
     """
 
     epochs: int
-    batch_size: int  # of all processes together
+    batch_size: int  # images of all processes together
     lr: float
     schedule: str = "steps"
     lr_milestones_epochs: Sequence[int] = ()
@@ -35,7 +35,7 @@ class Recipe:
     decay_batch_norm: bool = True  # whether weight decay also acts on the scales and shifts of batch norm
     loss: str = "bce_on_softmax"
     drop_last: bool = False  # leave out an incomplete last batch
-    evaluate_every_epochs: int = 1  # before the last ten; more than 1 saves time if epochs are short
+    evaluate_every_epochs: int = 1  # in the epochs before the last ten; more than 1 saves time if epochs are short
     phases: Sequence[Mapping[str, Any]] = field(default_factory=list)
 
     def __post_init__(self) -> None:
@@ -58,7 +58,7 @@ class Recipe:
         for milestone in self.lr_milestones_epochs:
             require_number("each of recipe.lr_milestones_epochs", milestone)
         ends = [phase["until_epoch"] for phase in self.phases]
-        require(ends == sorted(ends), f"the phases of a recipe come in order, not {ends}")
+        require(ends == sorted(ends), f"the phases of a recipe must be in the order of their until_epoch, not {ends}")
         require(
             not ends or ends[-1] >= self.epochs, f"the phases end at epoch {ends[-1:]}, recipe.epochs is {self.epochs}"
         )
@@ -72,7 +72,7 @@ class Recipe:
         return self.phase(epoch).get("batch_size", self.batch_size)
 
     def view_at(self, epoch: int) -> Mapping[str, Any]:
-        """How large training images are cut in this epoch; empty for the dataset's default."""
+        """How training images are cut in this epoch; empty for the dataset's default."""
         return self.phase(epoch).get("view", {})
 
     def evaluates_after(self, epoch: int) -> bool:

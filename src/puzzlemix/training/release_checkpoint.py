@@ -1,6 +1,6 @@
 """Checkpoints of the authors' releases of Puzzle Mix and Co-Mixup, read without running any code that they hold.
 
-The releases save these by torch.save in pickle protocol 2, of a network in DataParallel (`module.` before names):
+The releases save these by torch.save in pickle protocol 2. The network is in DataParallel (`module.` before names):
 
     main.py of both
         {epoch, arch, state_dict, recorder, optimizer}; the recorder is a RecorderMeter of `logger`, in earlier versions
@@ -25,7 +25,7 @@ from puzzlemix.runtime.errors import require
 from puzzlemix.runtime.nested import is_percentage
 from puzzlemix.training.checkpoint import as_input_error, read_saved
 
-PREFIX = "module."  # of DataParallel
+PREFIX = "module."  # which DataParallel adds
 BEST = ("best_err1", "best_err5", "best_prec1")
 Claim = str | int | float
 
@@ -53,7 +53,7 @@ class ReleaseCheckpoint(NamedTuple):
     Attributes:
         weights: the network's tensors by name, without the prefix of DataParallel.
         num_classes: the number of classes of the last layer, the last matrix.
-        claims: what the file says about its training, without nonsense: `arch`, `epoch`, those of `BEST` in percent,
+        claims: what the file says about its training, if it is possible: `arch`, `epoch`, those of `BEST` in percent,
             and from the recorder `recorded_epochs`, and in percent `last_accuracy` and `best_accuracy`.
     """
 
@@ -66,7 +66,7 @@ def read_release_checkpoint(path: Path) -> ReleaseCheckpoint:
     """Read a checkpoint of a release. Nothing that it names is imported or called.
 
     Raises:
-        InputError: it is missing, damaged, no checkpoint of a classifier, or it names something to run.
+        InputError: it is missing, damaged, not a checkpoint of a classifier, or it names something to run.
     """
     content = read_saved(path, "checkpoint.pth.tar", STAND_INS)
     remedy = "give a file that the release's training saved"
@@ -76,7 +76,7 @@ def read_release_checkpoint(path: Path) -> ReleaseCheckpoint:
         is_tensors = all(isinstance(name, str) and isinstance(tensor, Tensor) for name, tensor in state.items())
         require(is_tensors, f"the 'state_dict' of {path} holds more than tensors: {remedy}")
         classes = [tensor.shape[0] for tensor in state.values() if tensor.dim() == 2]
-        require(bool(classes), f"{path} has no last layer, so it is no classifier: {remedy}")
+        require(bool(classes), f"{path} has no last layer, so it is not a classifier: {remedy}")
         is_wrapped = all(name.startswith(PREFIX) for name in state)
         weights = {name.removeprefix(PREFIX) if is_wrapped else name: tensor for name, tensor in state.items()}
         return ReleaseCheckpoint(weights, classes[-1], _claims(content))
@@ -96,7 +96,7 @@ def _claims(content: Mapping[str, Any]) -> dict[str, Claim]:
 
 
 def _recorded(recorder: Any) -> dict[str, Claim]:
-    """The claims of a RecorderMeter about accuracy on test images; nothing if it is none, or holds nonsense."""
+    """A RecorderMeter's claims of accuracy on test images; `{}` if it is damaged or they are impossible."""
     try:
         _version, shape, _dtype, _column_major, raw = recorder.state["epoch_accuracy"].state
         accuracies = np.frombuffer(raw, "<f4").reshape(shape)[: recorder.state["current_epoch"], 1].round(3).tolist()

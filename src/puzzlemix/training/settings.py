@@ -7,7 +7,7 @@ from typing import Any
 
 from puzzlemix.runtime.nested import flatten
 
-RESULT_DEPENDS_ON = ("dataset", "network", "mixup", "recipe")  # as do the precision and the seed
+RESULT_DEPENDS_ON = ("dataset", "network", "mixup", "recipe")  # results also depend on the precision and the seed
 WITHOUT_EFFECT = ("dataset.root", "dataset.workers")
 
 
@@ -18,7 +18,7 @@ def settings(config: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def differences(first: Mapping[str, Any], second: Mapping[str, Any]) -> dict[str, tuple[Any, Any]]:
-    """The keys in which two `settings` differ, with both values; None stands for a missing key."""
+    """The keys in which two `settings` differ, with both values; None means that the key is missing."""
     keys = [*first, *(key for key in second if key not in first)]
     return {key: (first.get(key), second.get(key)) for key in keys if first.get(key) != second.get(key)}
 

@@ -65,8 +65,8 @@ class RunState:
     Attributes:
         epoch: the epoch under way, from 0.
         steps_done: the number of its steps that are done.
-        sums: over these steps.
-        stopwatch: of these steps.
+        sums: the sums over these steps.
+        stopwatch: the seconds of these steps.
     """
 
     def __init__(self, network: nn.Module, optimizer: torch.optim.Optimizer, mixer: Mixer, log: RunLog):
@@ -79,7 +79,7 @@ class RunState:
         self.epoch, self.steps_done, self.sums = self.epoch + 1, 0, EpochSums(self.device)
 
     def save(self) -> None:
-        """Write the checkpoint; every process calls this. Raises `RunError` if it cannot; the old ones stay then."""
+        """Write the checkpoint; every process calls this. Raises `RunError` if it cannot, and keeps the old ones."""
         processes = distributed.gather(self._part_of_this_process())
         if distributed.is_main():
             content = {
@@ -124,7 +124,7 @@ class RunState:
         return content
 
     def _restore_optimizer(self, saved: dict[str, Any]) -> None:
-        """Restore momentum, but keep this start's settings and memory layout, on which a fused update relies."""
+        """Restore momentum, but keep the settings and memory layout of this start: a fused update relies on them."""
         settings = self.optimizer.state_dict()["param_groups"]
         self.optimizer.load_state_dict({**saved, "param_groups": settings})
         for weight, buffers in self.optimizer.state.items():
@@ -139,14 +139,14 @@ class RunState:
             "counts": {name: int(count) for name, count in self.mixer.counts.items()},
             "seconds": self.stopwatch.pop(),
             "streams": global_streams(self.device),
-            "buffers": {name: buffer.cpu() for name, buffer in self.network.named_buffers()},  # of batch norm
+            "buffers": {name: buffer.cpu() for name, buffer in self.network.named_buffers()},  # buffers of batch norm
         }
 
     def _restore_this_process(self, processes: Sequence[dict[str, Any]]) -> None:
         rank = distributed.rank()
         if len(processes) == distributed.world_size():
             own, summed = processes[rank], [processes[rank]]
-        else:  # their number has changed: the first process takes the sums of all
+        else:  # the number of processes has changed: the first one takes the sums of all
             own, summed = processes[0], processes if rank == 0 else []
         for part in summed:
             self.sums.values += part["sums"].to(self.device)

@@ -12,12 +12,12 @@ from puzzlemix.runtime.nested import flatten
 
 
 class WandbRun:
-    """The writer of one page. A run that goes on writes to the same page.
+    """The writer of one page. A run that was stopped and goes on writes to the same page.
 
     Args:
         config: the resolved config; its `logger.wandb` is the mode, online or offline.
-        config_hash: of the settings, so that another config has another page.
-        folder: of the run.
+        config_hash: the hash of the settings, so that another config has another page.
+        folder: the run's folder.
     """
 
     def __init__(self, config: Mapping[str, Any], config_hash: str, folder: Path):

@@ -19,7 +19,7 @@ from puzzlemix.mixing.blocks import Grid
 from puzzlemix.mixing.costs import MaskCosts
 from puzzlemix.mixing.graph import arcs
 
-ROUNDS = 16  # between exact distances
+ROUNDS = 16  # rounds until exact distances are computed again
 MAX_LANES = 512
 
 
@@ -92,7 +92,7 @@ def _minimum_cuts(
 def _build(
     keep_first, take_second, weights, prior, capacity, excess, nodes, LAYERS: tl.constexpr, LANES: tl.constexpr
 ):  # fmt: skip
-    """Fill the capacities of the arcs, and the excess, from the cost of each label compared with the one below it."""
+    """Fill the capacities of the arcs, and the excess, from the cost of each label minus that of the label below."""
     blocks = nodes // LAYERS
     for start in range(0, nodes, LANES):
         v = start + tl.arange(0, LANES)
@@ -173,8 +173,8 @@ def _exact_distances(capacity, excess, target, distance, nodes, SLOTS: tl.conste
     """
     for start in range(0, nodes, LANES):
         v = start + tl.arange(0, LANES)
-        lets_go = tl.load(excess + v, v < nodes, other=0.0) < 0
-        tl.store(distance + v, tl.where(lets_go, 1, nodes + 1), v < nodes)
+        reaches_sink = tl.load(excess + v, v < nodes, other=0.0) < 0
+        tl.store(distance + v, tl.where(reaches_sink, 1, nodes + 1), v < nodes)
     waiting, shorter = 0, 1
     while shorter > 0:
         tl.debug_barrier()

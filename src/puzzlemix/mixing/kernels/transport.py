@@ -1,7 +1,8 @@
 """The auction of `mixing/transport.py`, one program per image, without a stored cost matrix.
 
-The sources that lost bid again, a tile of them at a time, and each looks at all targets. Then the targets look at all
-bids. Bids alternate between two rows from round to round, so that no row is read and written at once.
+In a round, the losers of the last round make new bids, one tile of sources at a time; each source compares all targets.
+Then each target compares all bids. Bids alternate between two rows from round to round, so that no row is read and
+written at once.
 """
 
 import torch
@@ -16,7 +17,7 @@ def plan_images(saliency: Tensor, visible: Tensor, move_cost: Tensor) -> Tensor:
     """The plans of a batch. Arguments and result are those of `mixing.transport.transport_plan`, except:
 
     Args:
-        move_cost: (N_h, N_w), the cost of a move by so many rows and columns, in the dtype of `saliency`.
+        move_cost: (N_h, N_w), at [i, j] the cost of a move by i rows and j columns, in the dtype of `saliency`.
     """
     batch, n_h, n_w = saliency.shape
     cells, rounds = n_h * n_w, max(n_h, n_w)
