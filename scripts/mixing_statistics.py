@@ -1,7 +1,7 @@
 """Measure what mixing does to images, as a network sees it: the paper's Figure 2, next to the paper's own curves.
 
 python scripts/mixing_statistics.py checkpoint=models/NAME.pt
-python scripts/mixing_statistics.py checkpoint=models/NAME.pt images=10000 mixup=[puzzlemix,input]
+python scripts/mixing_statistics.py checkpoint=models/NAME.pt images=10000 methods=[puzzlemix,input]
 python scripts/mixing_statistics.py checkpoint=models/NAME.pt parts=true     # what each part of Puzzle Mix gives to (a)
 
 The same command continues a measurement that was stopped.
@@ -38,8 +38,8 @@ def main(config: DictConfig) -> None:
     require_whole("images", config["images"], least=2)
     require_whole("test_batch_size", config["test_batch_size"], least=2)
     (data, network, *_), _ = load_experiment(config["checkpoint"], CONFIGS, device)
-    mixers = {name: mixer_of(name, data.num_classes) for name in config["mixup"]}
-    require(bool(mixers), "mixup must name methods, such as [puzzlemix,input]")
+    mixers = {name: mixer_of(name, data.num_classes) for name in config["methods"]}
+    require(bool(mixers), "methods must name some, such as [puzzlemix,input]")
     output = output_file(config["output"], next_to(config["checkpoint"], "mixing_statistics.json"), (".json",))
     Arithmetic().prepare(network)
 

@@ -218,7 +218,7 @@ def draw_panels(path: Path, statistics: Statistics, published: Mapping[str, Mapp
 
 
 def orders(statistics: Statistics, published: Mapping[str, Mapping[str, list[float]]]) -> list[str]:
-    """A line for each panel: whether the methods come in the paper's order at lambda 0.5, beyond two standard errors."""
+    """A line for each panel: whether the methods are in the paper's order at lambda 0.5, by two standard errors."""
     lines = []
     for panel, title in PANELS.items():
         there = {name: curves[panel][MIDDLE] for name, curves in published.items() if panel in curves}
