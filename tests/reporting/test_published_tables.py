@@ -262,7 +262,7 @@ def test_readme_shows_table_3_as_it_is_printed(script, tmp_path, capsys):
     (tmp_path / "runs").mkdir()
     script("compare", "table=3", f"results_dir={tmp_path}/runs")
     printed_lines = [line.rstrip() for line in capsys.readouterr().out.splitlines()]
-    (block,) = re.findall(r"```text\n(table3: .*?)```", (CONFIGS.parent / "README.md").read_text(), re.DOTALL)
+    (block,) = re.findall(r"```text\n(Table 3: .*?)```", (CONFIGS.parent / "README.md").read_text(), re.DOTALL)
     assert block.splitlines() == [line for line in printed_lines if line]
 
 

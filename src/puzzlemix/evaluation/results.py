@@ -100,13 +100,13 @@ def summary(evaluation: Mapping[str, Any]) -> dict[str, str]:
     errors = {
         "clean": evaluation["top1_error"],
         "clean, of five answers": evaluation["top5_error"],
-        "training images": evaluation.get("train_error"),
+        **({"training images": evaluation["train_error"]} if "train_error" in evaluation else {}),
         **{attack_name(attack): evaluation[f"{name}_error"] for name, attack in evaluation["attacks"].items()},
     }
     if auto_attack := evaluation.get("auto_attack"):
         errors[f"AutoAttack {auto_attack['eps_255']:g}/255, {auto_attack['images']} images"] = auto_attack["error"]
-    for count in (19, 15):
-        errors[f"{count} corruptions"] = evaluation.get("corruptions", {}).get(f"error_of_{count}")
+    if corruptions := evaluation.get("corruptions"):
+        errors |= {f"{count} corruptions": corruptions[f"error_of_{count}"] for count in (19, 15)}
     errors["expected calibration error"] = evaluation["calibration"]["ece"]
-    lines = {name: f"{error:.2f} %" for name, error in errors.items() if error is not None}
+    lines = {name: "-" if error is None else f"{error:.2f} %" for name, error in errors.items()}
     return {**lines, "negative log-likelihood": f"{evaluation['calibration']['nll']:.3f}"}

@@ -122,7 +122,8 @@ def comparison_table(table: PublishedTable, rows: Sequence[ComparedRow]) -> Tabl
     body = [[row.published.label, *_cells(row, table.measures)] for row in rows]
     words = {verdict.word for _, _, verdict in verdicts(table, rows)}
     notes = [*_notes(table, rows), _order(rows), _legend(words)]
-    return Table(f"{table.name}: {table.title}", header, body, [note for note in notes if note])
+    name = table.name.replace("table", "Table ") if table.name.startswith("table") else table.name
+    return Table(f"{name}: {table.title}", header, body, [note for note in notes if note])
 
 
 def overview(tables: Iterable[tuple[PublishedTable, Sequence[ComparedRow]]]) -> Table:

@@ -99,8 +99,8 @@ def _mix(network: nn.Module, mixer: Mixer, batch: Batch, seed: int) -> tuple[Ten
     mixer.prob = 1.0
     given = {name: value for name, value in (("partner", batch.partner), ("layer", 0)) if name in mixer.given_names}
     mixed, targets = mixer(network, batch.images, batch.labels, **given)
-    last = mixed[-len(targets) :]  # a method that adds views shows the last of them
-    return last, targets.gather(1, batch.labels[:, None])[:, 0]
+    share = targets.gather(1, batch.labels[:, None])[:, 0]
+    return mixed[-len(targets) :], share  # of a method that adds views, the last of them
 
 
 def _draw_pairs(path: Path, batch: Batch, mixed: Tensor, share: Tensor) -> None:

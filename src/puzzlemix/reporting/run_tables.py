@@ -168,7 +168,7 @@ def _alike(rows: Mapping[str, Row]) -> str:
 
 
 def _significance(rows: Mapping[str, Row]) -> list[str]:
-    """A line with the p-values of Puzzle Mix's error against other rows, or no line without two seeds of each."""
+    """A line with the p-values of Puzzle Mix's error against other rows, if any have two seeds, else no line."""
     errors = {label: row.errors(TOP1, "median10") for label, row in rows.items()}
     ours = errors.pop("puzzlemix", [])
     p_values = {label: welch_p(ours, theirs) for label, theirs in errors.items()}

@@ -260,10 +260,10 @@ def _read_results(path: Path, config: Mapping[str, Any]) -> dict[str, Any]:
     for key, value in flatten(metrics).items():
         is_right = "_error" not in key or is_percentage(value)
         require(is_right, f"{path}: {key} is {value!s:.40}, no percentage: its run is not shown")
-    of_config = {"epochs": config["recipe"]["epochs"], "config_hash": fingerprint(config)}
-    for key, value in ({key: config[key] for key in ("name", "seed")} | of_config).items():
+    of_config = {**config, "epochs": config["recipe"]["epochs"], "config_hash": fingerprint(config)}
+    for key in ("name", "seed", "epochs", "config_hash"):
         what = f"{path} is not of the config next to it: {key} is {metrics.get(key)!s:.40}"
-        require(metrics.get(key) == value, f"{what}; its run is not shown")
+        require(metrics.get(key) == of_config[key], f"{what}; its run is not shown")
     is_whole = has_shape(metrics, METRICS) and robustness_file.attacks_are_whole(metrics)
     require(is_whole, f"{path} is damaged: it lacks what is shown of a run, so its run is not shown")
     return metrics
