@@ -3,6 +3,8 @@
 import time
 from collections import Counter
 from collections.abc import Callable, Mapping
+from itertools import pairwise
+from statistics import median
 from typing import Any, NamedTuple
 
 import torch
@@ -81,7 +83,7 @@ def cost_of(
 def _seconds(
     work: Callable[[Tensor, Tensor], None], batch: int, size: tuple[int, int], data: Any, device: torch.device
 ) -> float:
-    """Seconds that the work takes on a batch of random images, the mean over up to `STEPS` times."""
+    """Seconds that the work takes on a batch of random images, the median of up to `STEPS` times."""
     measured = min(batch, MOST_ON_CPU) if device.type == "cpu" else batch
     images = torch.rand(measured, len(data.mean), *size, device=device)
     labels = torch.randint(data.num_classes, (measured,), device=device)
@@ -91,9 +93,8 @@ def _seconds(
             torch.cuda.synchronize(device)
         return time.perf_counter()
 
-    work(images, labels)
-    done, start_s = 0, now_s()
-    while done < STEPS and (done == 0 or now_s() - start_s < MOST_S):
+    ends_s = [now_s()]  # of no step, of the one to warm up, then of each measured one
+    while len(ends_s) <= STEPS + 1 and (len(ends_s) <= 2 or ends_s[-1] - ends_s[1] < MOST_S):
         work(images, labels)
-        done += 1
-    return (now_s() - start_s) / done * batch / measured
+        ends_s.append(now_s())
+    return median(end - start for start, end in pairwise(ends_s[1:])) * batch / measured
