@@ -13,6 +13,7 @@ if __name__ == "__main__":
     hold_signals()
 
 import json
+from pathlib import Path
 from typing import Any
 
 import hydra
@@ -23,7 +24,7 @@ from puzzlemix.cli.script import script
 from puzzlemix.evaluation.evaluator import Evaluator
 from puzzlemix.mixing import Mixer
 from puzzlemix.reporting import mixing_statistics as figure2
-from puzzlemix.reporting.tables import as_csv, print_tables
+from puzzlemix.reporting.tables import Table, as_csv, as_markdown, print_tables
 from puzzlemix.runtime import distributed
 from puzzlemix.runtime.errors import require, require_whole
 from puzzlemix.runtime.files import next_to, output_file, write_text
@@ -49,21 +50,28 @@ def main(config: DictConfig) -> None:
     evaluator = Evaluator(network, data, config["test_batch_size"], config["seed"])
     evaluator = evaluator.keeping(unfinished, f"{of} {config['images']}")
     if config["parts"]:
-        print_tables([figure2.parts_table(evaluator, images)])
+        show(output, figure2.parts_table(evaluator, images))
+        evaluator.kept.remove()
         return
     statistics = figure2.mixing_statistics(evaluator, mixers, images)
     published = figure2.published_curves(ROOT / "results" / "paper" / "figure2" / "curves.csv")
-    table = figure2.middle_table(statistics, published)
     if distributed.is_main():
         curves = {name: {panel: curve._asdict() for panel, curve in of.items()} for name, of in statistics.items()}
         results = {**of, "images": len(images.places), "lambdas": figure2.LAMBDAS, "methods": curves}
         write_text(output, json.dumps(results, indent=2) + "\n")
         write_text(output.with_suffix(".csv"), as_csv([figure2.curves_table(statistics)]))
         figure2.draw_panels(output.with_suffix(".png"), statistics, published)
-        print_tables([table])
-        print(output, output.with_suffix(".csv"), output.with_suffix(".png"), sep="\n")
+        show(output, figure2.middle_table(statistics, published))
     evaluator.kept.remove()
     distributed.wait_for_all()
+
+
+def show(output: Path, table: Table) -> None:
+    """Print a table, write it next to the output as Markdown, and name that file."""
+    if distributed.is_main():
+        print_tables([table])
+        write_text(output.with_suffix(".md"), as_markdown([table]))
+        print(output.with_suffix(".md"))
 
 
 def mixer_of(name: Any, num_classes: int) -> Mixer:

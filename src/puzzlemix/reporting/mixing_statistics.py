@@ -200,7 +200,7 @@ def draw_panels(path: Path, statistics: Statistics, published: Mapping[str, Mapp
     from puzzlemix.reporting.figures import COLOURS
     from puzzlemix.reporting.pictures import save_picture
 
-    figure = Figure(figsize=(16, 3.4), layout="constrained")
+    figure = Figure(figsize=(13, 2.9), layout="constrained")
     for ax, (panel, title), letter in zip(figure.subplots(1, len(PANELS)), PANELS.items(), "abcde", strict=True):
         for (name, panels), colour in zip(statistics.items(), COLOURS, strict=False):
             if theirs := published.get(name, {}).get(panel):
@@ -209,7 +209,7 @@ def draw_panels(path: Path, statistics: Statistics, published: Mapping[str, Mapp
                 ax.errorbar(
                     LAMBDAS, ours.mean, [2 * error for error in ours.error], color=colour, label=name, capsize=1
                 )
-        ax.set_title(f"({letter}) {title}", fontsize=10)
+        ax.set_title(f"({letter}) {title}", fontsize=9)
         ax.set_xlabel("lambda")
         ax.spines[["top", "right"]].set_visible(False)
     handles, labels = ax.get_legend_handles_labels()
