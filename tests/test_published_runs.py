@@ -32,9 +32,10 @@ def test_every_run_is_finished_and_whole(found):
     assert {run.status for run in found.runs} == {"finished"}
     for run in found.runs:
         assert [record["epoch"] for record in run.log] == list(range(run.config["recipe"]["epochs"]))
-        best = min(reversed(run.log), key=lambda record: record["top1_error"])
+        evaluated = [record for record in run.log if "top1_error" in record]
+        best = min(reversed(evaluated), key=lambda record: record["top1_error"])
         for key in ("top1_error", "top5_error"):
-            errors = [record[key] for record in run.log]
+            errors = [record[key] for record in evaluated]
             wanted = {"last": errors[-1], "median10": median(errors[-10:]), "best": best[key]}
             assert run.metrics[key] == wanted
         seconds = [record["seconds"]["total"] for record in run.log]
@@ -105,6 +106,6 @@ def test_a_card_is_of_a_published_run_and_of_weights_that_are_there(found, name,
     assert text == model_card(weights.relative_to(ROOT), content["config"], run.metrics)
     check_kept(run.config)  # the card's command may write them again
     network = load_experiment(str(weights), CONFIGS, torch.device("cpu"), with_data=False).experiment.network
-    assert digest(network) == run.metrics["weights"] == run.robustness["weights"]
+    assert digest(network) == run.metrics["weights"]
     with torch.no_grad():
         assert network(torch.rand(2, 3, 32, 32)).shape == (2, run.config["dataset"]["num_classes"])
