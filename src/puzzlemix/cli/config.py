@@ -3,7 +3,6 @@
 import importlib
 import json
 from collections.abc import Iterator, Mapping, Sequence
-from functools import cache
 from math import inf
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -20,7 +19,7 @@ from puzzlemix.runtime.nested import flatten
 from puzzlemix.runtime.seeding import torch_seed
 from puzzlemix.training.checkpoint import as_input_error, load_checkpoint, load_weights
 from puzzlemix.training.recipe import Recipe
-from puzzlemix.training.settings import RESULT_DEPENDS_ON, settings
+from puzzlemix.training.settings import RESULT_DEPENDS_ON
 
 NAMES = ("name", "table", "results_dir", "root")  # their values are text, which YAML may read as a number
 
@@ -74,14 +73,6 @@ def compose(configs: Path, overrides: Sequence[str]) -> DictConfig:
     """The config of `scripts/train.py` with these overrides; for use outside of scripts."""
     with hydra.initialize_config_dir(str(configs), version_base="1.3"):
         return hydra.compose("train", list(overrides))
-
-
-@cache
-def composed_settings(experiment: str) -> dict[str, Any]:
-    """The `settings` of a run of an experiment's file without overrides; for use inside of scripts."""
-    config = hydra.compose("train", [f"experiment={experiment}"])
-    parts = {key: OmegaConf.to_container(config[key], resolve=True) for key in RESULT_DEPENDS_ON}
-    return settings({**parts, "precision": config.precision})
 
 
 def load_experiment(checkpoint: str, configs: Path, device: torch.device, with_data: bool = True) -> Trained:
