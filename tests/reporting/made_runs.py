@@ -2,6 +2,7 @@
 
 import json
 import shutil
+from functools import cache
 
 import hydra
 import yaml
@@ -59,15 +60,22 @@ def write_log(folder):
     log.write_text("".join(json.dumps(record) + "\n" for record in records))
 
 
+@cache
+def composed(name, *overrides):
+    """The config of an experiment's runs."""
+    config = hydra.compose("train", [f"experiment={name}", "table=made", *overrides])
+    config.choices = {"network": "any", "mixup": name.rpartition("_")[2]}
+    return OmegaConf.to_container(config, resolve=True)
+
+
 def make_run(runs, name, seed, error, *overrides):
     """The folder of a run of an experiment's config that ended with this error; inside the fixture `hydra_configs`."""
     folder = runs / "made" / name / f"seed{seed}"
     shutil.copytree(run_of(runs), folder)
-    config = hydra.compose("train", [f"experiment={name}", f"seed={seed}", "table=made", *overrides])
-    config.choices = {"network": "any", "mixup": name.rpartition("_")[2]}
+    config = {**composed(name, *overrides), "seed": seed}
     weights, attacks = f"of {name} {seed}", {"fgsm4": dict(FGSM4.attack), "fgsm8": dict(FGSM8.attack)}
     change(folder / "metrics.json", weights=weights, attacks=attacks, fgsm4_error=90.0, fgsm8_error=90.0)
-    change(folder / "config.yaml", **OmegaConf.to_container(config, resolve=True))
+    change(folder / "config.yaml", **config)
     change(folder / "metrics.json", **{key: dict.fromkeys(STATISTICS, error) for key in ("top1_error", "top5_error")})
     return folder
 
