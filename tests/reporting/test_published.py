@@ -11,9 +11,9 @@ from made_runs import EXPERIMENTS, PAPER
 from omegaconf import OmegaConf
 
 from puzzlemix.reporting.measures import MEASURES
-from puzzlemix.reporting.paper import FIRST, LAST, read_published, read_settings, settings_fingerprint
+from puzzlemix.reporting.paper import FIRST, LAST, read_published, read_settings
 from puzzlemix.runtime.errors import InputError
-from puzzlemix.training.settings import RESULT_DEPENDS_ON, settings
+from puzzlemix.training.settings import RESULT_DEPENDS_ON, settings, settings_fingerprint
 
 NAMES = {path.stem for path in EXPERIMENTS.glob("*.yaml")}
 TABLE3 = (*FIRST, "top1_error", "top5_error", "fgsm8_error", *LAST)

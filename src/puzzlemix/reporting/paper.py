@@ -4,7 +4,6 @@ A row of a file is a row of the published table. Numbers stay text, so that 19.6
 """
 
 import csv
-import hashlib
 import re
 from collections.abc import Collection, Iterator, Mapping, Sequence
 from fnmatch import fnmatchcase
@@ -14,7 +13,7 @@ from typing import Any, NamedTuple
 from puzzlemix.reporting.measures import BY_KEY, Measure
 from puzzlemix.runtime.errors import InputError, nearest, require
 from puzzlemix.runtime.nested import has_shape, read_nested
-from puzzlemix.training.settings import canonical, differences
+from puzzlemix.training.settings import differences, settings_fingerprint
 
 FIRST, LAST = ("label", "experiment"), ("statistic", "not_stated", "source", "note")  # the columns around the numbers
 MAY_BE_EMPTY = ("experiment", "not_stated", "note")
@@ -178,8 +177,3 @@ def read_settings(path: Path) -> PublishedSettings:
         require(is_whole, f"{path}: the settings of {experiment} do not have their fingerprint: {restore}")
     settings = {experiment: entry["settings"] for experiment, entry in content["experiments"].items()}
     return PublishedSettings(settings, content["equivalents"])
-
-
-def settings_fingerprint(settings: Mapping[str, Any]) -> str:
-    """A hash of flat settings."""
-    return hashlib.sha256(canonical(settings).encode()).hexdigest()

@@ -25,7 +25,12 @@ def differences(first: Mapping[str, Any], second: Mapping[str, Any]) -> dict[str
 
 def fingerprint(config: Mapping[str, Any]) -> str:
     """A hash of `settings`: equal for runs that are repetitions of each other."""
-    return hashlib.sha256(canonical(settings(config)).encode()).hexdigest()
+    return settings_fingerprint(settings(config))
+
+
+def settings_fingerprint(flat: Mapping[str, Any]) -> str:
+    """A hash of flat settings."""
+    return hashlib.sha256(canonical(flat).encode()).hexdigest()
 
 
 def canonical(value: Any) -> str:
