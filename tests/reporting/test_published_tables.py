@@ -266,6 +266,14 @@ def test_readme_shows_table_3_as_it_is_printed(script, tmp_path, capsys):
     assert block.splitlines() == [line for line in printed_lines if line]
 
 
+def test_an_experiment_without_published_settings_is_named(runs, tmp_path):
+    folder = shutil.copytree(PAPER, tmp_path / "paper")
+    text = (folder / "table3.csv").read_text()
+    (folder / "table3.csv").write_text(text.replace("cifar100_preactresnet18_cutmix", f"{PUZZLE}_pgd"))
+    with pytest.raises(InputError, match=rf"settings\.yaml lacks the settings of {PUZZLE}_pgd, which a published row"):
+        compare.results_of({"results_dir": runs, "published": folder}, CONFIGS.parent)
+
+
 @pytest.mark.parametrize(("name", "nearest"), [("table9", "table8"), ("cifar100_wrn28_1", "valid: "), ("sag3", "sage")])
 def test_an_unknown_table_is_answered_with_the_nearest(runs, name, nearest):
     with pytest.raises(InputError, match=f"unknown table '{name}'.*{nearest}"):

@@ -70,6 +70,9 @@ def results_of(config: Mapping[str, Any], repository: Path) -> Results:
     folder = repository / config["published"]
     experiments = {path.stem for path in (repository / "configs" / "experiment").glob("*.yaml")}
     tables, settings = read_published(folder, experiments), read_settings(folder / "settings.yaml")
+    for experiment in (row.experiment for table in tables for row in table.rows if row.experiment):
+        lacks = f"{folder}/settings.yaml lacks the settings of {experiment}, which a published row names"
+        require(experiment in settings.experiments, f"{lacks}: add them, or leave the row's experiment empty")
     found = find_runs(Path(config["results_dir"]))
     rows = rows_of(found.runs)
     return Results(
