@@ -12,9 +12,9 @@ from torch.utils.data import DataLoader, Dataset
 from torchvision.datasets import ImageFolder
 from torchvision.transforms import v2
 
-from benchmarks.clock import now_s
 from benchmarks.photographs import Photographs, crops
 from puzzlemix.data.folders import ImageFolders
+from puzzlemix.runtime.stopwatch import now_s
 
 HEADER = ("dataset", "batch", "here, images/s", "DataLoader, images/s", "times")
 WORKERS = 2

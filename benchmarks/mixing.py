@@ -6,13 +6,13 @@ from statistics import median
 
 from torch import Tensor
 
-from benchmarks.clock import now_s
 from benchmarks.pairs import BLOCKS, Pairs
 from puzzlemix.mixing.assembly import assemble
 from puzzlemix.mixing.blocks import Grid
 from puzzlemix.mixing.cut import solve_mask
 from puzzlemix.mixing.puzzle import PuzzleParameters
 from puzzlemix.mixing.transport import transport_plan
+from puzzlemix.runtime.stopwatch import now_s
 
 STEPS = ("costs", "cut", "transport", "assembly")
 HEADER = ("batch", "blocks", "", *STEPS, "sum, ms", "times faster")

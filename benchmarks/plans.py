@@ -5,10 +5,10 @@ from collections.abc import Iterator, Sequence
 import torch
 from torch import Tensor
 
-from benchmarks.clock import now_s
 from benchmarks.pairs import BLOCKS, Pairs
 from puzzlemix.mixing.cut import solve_mask
 from puzzlemix.mixing.transport import PLANS, move_costs, transport_plan
+from puzzlemix.runtime.stopwatch import now_s
 
 HEADER = (
     "t_eps",

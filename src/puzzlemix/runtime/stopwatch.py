@@ -10,6 +10,13 @@ import torch
 PARTS = "data", "saliency", "mixing", "network", "optimizer", "evaluation"  # the parts of an epoch
 
 
+def now_s(device: torch.device) -> float:
+    """Seconds since some fixed moment, read once a GPU has finished its work."""
+    if device.type == "cuda":
+        torch.cuda.synchronize(device)
+    return time.perf_counter()
+
+
 def untimed(name: str) -> AbstractContextManager[None]:
     """A stopwatch that measures nothing."""
     return nullcontext()

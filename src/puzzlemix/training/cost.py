@@ -1,6 +1,5 @@
 """What a training would cost on this machine: its steps are counted, and some of them are measured."""
 
-import time
 from collections import Counter
 from collections.abc import Callable, Mapping
 from itertools import pairwise
@@ -12,6 +11,7 @@ from torch import Tensor, nn
 
 from puzzlemix.mixing import Mixer
 from puzzlemix.mixing.losses import LOSSES
+from puzzlemix.runtime.stopwatch import now_s
 from puzzlemix.training.precision import Arithmetic
 from puzzlemix.training.recipe import Recipe
 
@@ -88,13 +88,8 @@ def _seconds(
     images = torch.rand(measured, len(data.mean), *size, device=device)
     labels = torch.randint(data.num_classes, (measured,), device=device)
 
-    def now_s() -> float:
-        if device.type == "cuda":
-            torch.cuda.synchronize(device)
-        return time.perf_counter()
-
-    ends_s = [now_s()]  # of no step, of the one to warm up, then of each measured one
+    ends_s = [now_s(device)]  # of no step, of the one to warm up, then of each measured one
     while len(ends_s) <= STEPS + 1 and (len(ends_s) <= 2 or ends_s[-1] - ends_s[1] < MOST_S):
         work(images, labels)
-        ends_s.append(now_s())
+        ends_s.append(now_s(device))
     return median(end - start for start, end in pairwise(ends_s[1:])) * batch / measured
