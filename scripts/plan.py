@@ -24,6 +24,7 @@ from puzzlemix.runtime.distributed import pick_device
 from puzzlemix.runtime.environment import processor
 from puzzlemix.training.cost import Cost, cost_of
 from puzzlemix.training.log import RunLog
+from puzzlemix.training.settings import key_of
 from startup import CONFIGS
 
 HOURS_A_DAY, HOURS_A_YEAR = 24, 24 * 365
@@ -65,7 +66,7 @@ def configs_of(arguments: list[str]) -> list[dict[str, Any]]:
     with initialize_config_dir(str(CONFIGS), version_base="1.3"):
         fixed = [override for override in given if override.startswith(("sweep=", "hydra."))]
         swept = compose("train", fixed, return_hydra_config=True).hydra.sweeper.get("params") or {}
-        wanted = {overrides.key_of(override): override for override in given if override not in fixed}
+        wanted = {key_of(override): override for override in given if override not in fixed}
         wanted = {key: f"{key}={value}" for key, value in swept.items()} | wanted
         parsed = OverridesParser.create().parse_overrides([*wanted.values()])
         (runs,) = BasicSweeper.split_arguments(parsed, max_batch_size=None)

@@ -19,7 +19,6 @@ import torch
 from hydra.core.hydra_config import HydraConfig
 from omegaconf import DictConfig, OmegaConf
 
-from puzzlemix.cli import overrides
 from puzzlemix.cli.config import build_part, plain
 from puzzlemix.cli.script import script
 from puzzlemix.data.arrays import ArrayData, Arrays, write_arrays
@@ -30,6 +29,7 @@ from puzzlemix.data.image_folder import channel_statistics, read_image_folder
 from puzzlemix.data.tiny_imagenet import read_tiny_imagenet
 from puzzlemix.runtime.errors import require
 from puzzlemix.runtime.files import make_folder, write_text
+from puzzlemix.training.settings import command
 
 
 @script("prepare_data")
@@ -111,7 +111,7 @@ def training_command(data: ArrayData, train: Arrays) -> str:
     mean, std = channel_statistics(train.x)
     values = {"name": data.name, "root": data.folder.parent, "num_classes": data.num_classes}
     values |= {"image_size": data.image_size, "mean": mean, "std": std}
-    return overrides.command("train", {"dataset": "image_folder"} | {f"dataset.{key}": v for key, v in values.items()})
+    return command("train", {"dataset": "image_folder"} | {f"dataset.{key}": v for key, v in values.items()})
 
 
 def prepare_folders(data: Any, source: Path | None, force: bool) -> None:

@@ -20,16 +20,16 @@ from hydra.core.hydra_config import HydraConfig
 from omegaconf import DictConfig
 from torch.compiler import set_stance
 
-from puzzlemix.cli import overrides
 from puzzlemix.cli.config import build, build_part, build_recipe, plain
 from puzzlemix.cli.script import script, warn
 from puzzlemix.evaluation.evaluator import Evaluator, attack_errors, check_evaluation
-from puzzlemix.reporting.model_card import check_kept, keep_weights
 from puzzlemix.runtime import distributed, preemption
 from puzzlemix.runtime.errors import RunError, require
 from puzzlemix.training.checkpoint import digest
 from puzzlemix.training.log import RunLog
 from puzzlemix.training.loop import Trainer
+from puzzlemix.training.model_card import check_kept, keep_weights
+from puzzlemix.training.settings import command
 
 
 def check(config: DictConfig) -> Path:
@@ -121,8 +121,8 @@ def leave_finished(log: RunLog, config: Mapping[str, Any]) -> None:
     measured = log.metrics.get("attacks", {})
     others = [name for name, settings in config["attack"].items() if measured.get(name) != settings]
     if others:
-        command = overrides.command("evaluate", {"checkpoint": log.checkpoint_path}) + " attack=..."
-        print(f"{log.folder}: not attacked by {', '.join(others)}, which this command asks for: run {command}")
+        evaluate = command("evaluate", {"checkpoint": log.checkpoint_path}) + " attack=..."
+        print(f"{log.folder}: not attacked by {', '.join(others)}, which this command asks for: run {evaluate}")
     if config["keep_weights"]:
         keep_weights(log.checkpoint_path, log.metrics)
 

@@ -2,7 +2,7 @@
 
 python scripts/visualize.py checkpoint=results/runs/NAME/seed0/checkpoints/last.pt
 python scripts/visualize.py checkpoint=... dataset=cifar10 blocks=8
-python scripts/visualize.py checkpoint=... 'images=[cat.jpg,dog.jpg]' 'blocks=[2,4,8,16]' animation=puzzle.gif
+python scripts/visualize.py checkpoint=... 'images=[cat.jpg,dog.jpg]' 'blocks=[2,4,8,16]'
 """
 
 from collections.abc import Mapping
@@ -14,16 +14,7 @@ from omegaconf import DictConfig
 from puzzlemix.cli.config import Experiment, build_part, load_experiment, plain
 from puzzlemix.cli.script import script
 from puzzlemix.mixing import PuzzleMix, puzzle_mix
-from puzzlemix.reporting.pictures import (
-    FILMS,
-    Batch,
-    as_seen,
-    batch_of,
-    draw_film,
-    draw_puzzles,
-    most_moved,
-    read_images,
-)
+from puzzlemix.reporting.pictures import Batch, as_seen, batch_of, draw_puzzles, most_moved, read_images
 from puzzlemix.runtime import distributed
 from puzzlemix.runtime.errors import require, require_whole
 from puzzlemix.runtime.files import next_to, output_file
@@ -36,7 +27,7 @@ IMAGES = 100  # images of a dataset, from which the pairs with the most moved ce
 def main(config: DictConfig) -> None:
     config = plain(config)
     require_whole("pairs", config["pairs"], least=1)
-    images, animation, grids = config["images"], config["animation"], grids_of(config["blocks"])
+    images, grids = config["images"], grids_of(config["blocks"])
     pair = isinstance(images, list) and len(images) == 2
     require(images is None or pair, "images must be two files: images=[first.jpg,second.jpg]")
     require(images is None or "dataset" not in config, "images= and dataset= are two sources: give one of them")
@@ -44,8 +35,6 @@ def main(config: DictConfig) -> None:
     its_own = images is None and "dataset" not in config
     experiment = load_experiment(config["checkpoint"], CONFIGS, device, with_data=its_own).experiment
     output = output_file(config["output"], next_to(config["checkpoint"], "puzzles.png"), (".png",))
-    if animation is not None:
-        animation = output_file(animation, None, FILMS, key="animation")
     network, mixer = experiment.network, experiment.mixer
     if not isinstance(mixer, PuzzleMix):
         mixer = PuzzleMix(num_classes=experiment.data.num_classes)
@@ -61,9 +50,6 @@ def main(config: DictConfig) -> None:
     shown = most_moved(puzzles[-1])[:pairs]
     draw_puzzles(output, batch, saliency, [(puzzle, pair) for pair in shown for puzzle in puzzles])
     print(output)
-    if animation is not None:
-        draw_film(animation, batch, saliency, shown[0], {"blocks": grids[-1], **parameters})
-        print(animation)
 
 
 def grids_of(blocks: Any) -> list[int]:

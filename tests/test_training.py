@@ -18,12 +18,12 @@ from torch import nn
 
 from benchmarks.soak import differences
 from puzzlemix.cli.config import build, plain
-from puzzlemix.reporting.model_card import model_card
 from puzzlemix.reporting.pictures import draw_mixed
 from puzzlemix.reporting.runs import find_runs
 from puzzlemix.training.checkpoint import load_checkpoint
 from puzzlemix.training.log import summary
 from puzzlemix.training.loop import Trainer
+from puzzlemix.training.model_card import model_card
 
 METHODS = ("vanilla", "input", "manifold", "cutmix", "puzzlemix", "puzzlemix_adversarial")
 

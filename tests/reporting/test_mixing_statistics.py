@@ -166,9 +166,9 @@ def curves(**middle):
 def test_the_order_is_judged_beyond_two_standard_errors():
     published = {name: {panel: c.mean for panel, c in of.items()} for name, of in curves(a=1, b=2, c=3).items()}
     line = figure2.orders(curves(a=10, b=20, c=5), published)[0]
-    assert line == "mixed saliency: 1 of 3 pairs as in the paper, 2 the other way round (a above c; b above c)"
+    assert line == "mixed saliency: 1 of 3 pairs as published, 2 the other way round (a above c; b above c)"
     line = figure2.orders(curves(a=10, b=12, c=20), published)[0]
-    assert line == "mixed saliency: 2 of 3 pairs as in the paper, 1 within two standard errors"
+    assert line == "mixed saliency: 2 of 3 pairs as published, 1 too close to decide by two standard errors"
 
 
 def test_the_papers_curves_are_those_of_its_figure():

@@ -1,4 +1,4 @@
-"""Puzzles of a checkpoint's network, as pictures and as a film."""
+"""Puzzles of a checkpoint's network, as pictures."""
 
 import re
 
@@ -73,29 +73,11 @@ def test_another_dataset_than_its_own(draw, tmp_path):
     assert imread(tmp_path / "other.png").shape[0] > 1000
 
 
-@pytest.mark.parametrize("ending", ["gif", "webp"])
-def test_a_film_goes_from_the_partner_to_the_image(draw, photographs, tmp_path, ending):
-    draw(photographs, f"output={tmp_path}/pair.png", f"animation={tmp_path}/film.{ending}")
-    with Image.open(tmp_path / f"film.{ending}") as film:
-        assert film.n_frames == 41
-        shares = []
-        for i in range(film.n_frames):
-            film.seek(i)
-            frame = np.asarray(film.convert("L"), float)
-            height, width = frame.shape
-            mask = frame[height // 3 : 2 * height // 3, int(0.53 * width) : int(0.72 * width)]
-            shares.append(mask.mean() / 255)
-    assert shares[0] < 0.05
-    assert shares[-1] > 0.95
-    assert np.diff(shares).min() > -0.02  # more of the image, the larger lambda
-
-
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
         (["images=[one.jpg]"], r"images must be two files: images=\[first\.jpg,second\.jpg\]"),
         (["images=[one.jpg,two.jpg]"], r"one\.jpg is not there: give images=\[first\.jpg,second\.jpg\]"),
-        (["animation=film.mp4"], r"unknown ending of animation '\.mp4'; valid: \.gif, \.webp"),
         (["dataset=cifar10"], r"cifar10/train\.npz does not exist"),
         (["dataset=cifar1"], "unknown dataset 'cifar1'; did you mean 'cifar10"),
         (["blocks=64"], "images of 32 x 32 pixels are smaller than a grid of 64 x 64 blocks"),

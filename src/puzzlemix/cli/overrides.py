@@ -1,20 +1,17 @@
 """The arguments of a script: overrides and flags of Hydra, completed and checked before Hydra reads them."""
 
 import re
-import shlex
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 import hydra
 from hydra._internal.utils import get_args
-from hydra.core.override_parser.overrides_parser import OverridesParser
-from hydra.core.override_parser.types import Quote, QuotedString
-from hydra.errors import HydraException
 from omegaconf import DictConfig, OmegaConf
 
 from puzzlemix.runtime.errors import nearest, require
 from puzzlemix.runtime.nested import flatten
+from puzzlemix.training.settings import key_of
 
 SEVERAL = re.compile(r"^attack=([^\[].*)")  # attack=fgsm,pgd selects both; in other groups a comma makes a sweep
 
@@ -53,11 +50,6 @@ def check(configs: Path, config_name: str, arguments: Sequence[str]) -> None:
         _check_values(config_name, groups, [override for override in overrides if override not in groups])
 
 
-def command(script: str, values: Mapping[str, Any]) -> str:
-    """The command line `python scripts/<script>.py key=value ...` from which a shell and Hydra read these values."""
-    return shlex.join(["python", f"scripts/{script}.py", *(f"{key}={_typed(value)}" for key, value in values.items())])
-
-
 def options(group: Path) -> list[str]:
     """The names of the options of a group of configs."""
     return sorted(path.stem for path in group.glob("*.yaml"))
@@ -67,23 +59,6 @@ def default_options(config: Path) -> dict[str, Any]:
     """The option of each group that a config's file selects; None for one that is null, such as `experiment: null`."""
     defaults = OmegaConf.to_container(OmegaConf.load(config).defaults)
     return {group: option for default in defaults if isinstance(default, dict) for group, option in default.items()}
-
-
-def key_of(override: str) -> str:
-    """`+mixup.alpha=1` -> `mixup.alpha`."""
-    return override.partition("=")[0].lstrip("+~")
-
-
-def _typed(value: Any) -> str:
-    """A number, a list of numbers or a text as the value of an override, in quotes if Hydra needs them."""
-    if isinstance(value, list | tuple):
-        return f"[{','.join(map(str, value))}]"
-    text = str(value)
-    try:
-        is_unchanged = OverridesParser.create().parse_override(f"key={text}").value() in (text, value)
-    except HydraException:
-        is_unchanged = False
-    return text if is_unchanged else QuotedString(text, Quote.double).with_quotes()
 
 
 def _check_options(group: Path, selected: str, may_be_null: bool) -> None:

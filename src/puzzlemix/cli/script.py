@@ -21,6 +21,7 @@ from omegaconf.errors import OmegaConfBaseException
 from puzzlemix.cli import jobs, overrides, sweep
 from puzzlemix.runtime import distributed, preemption
 from puzzlemix.runtime.errors import InputError, PreemptedError, RunError, error_line, nearest, printable
+from puzzlemix.training.settings import key_of
 
 ASKED_TO_STOP = os.EX_TEMPFAIL  # 75, the status of a program that a signal has stopped
 LOST_A_PROCESS = (
@@ -124,7 +125,7 @@ def error_of_user(error: Exception) -> InputError | RunError | None:
         case InputError() | RunError():
             return error
         case OverrideParseException():
-            shown = f"\"{overrides.key_of(error.override)}='...'\""
+            shown = f"\"{key_of(error.override)}='...'\""
             return InputError(f"{error.override}: quote a value with spaces or special characters twice, {shown}")
         case ConfigCompositionException() if several := re.match(r"Ambiguous value for argument '(.*)'", str(error)):
             return InputError(f"{several[1]} has several values: add -m to start a run for each")

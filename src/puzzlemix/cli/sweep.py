@@ -11,9 +11,9 @@ from hydra.core.utils import JobReturn
 from hydra.types import RunMode
 from omegaconf import DictConfig, OmegaConf, open_dict, read_write
 
-from puzzlemix.cli.overrides import key_of
 from puzzlemix.runtime import distributed
 from puzzlemix.runtime.errors import InputError, RunError, error_line, require
+from puzzlemix.training.settings import key_of
 
 CHOICES = "hydra:runtime.choices."  # how references to the chosen option of a group begin
 

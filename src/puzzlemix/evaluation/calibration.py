@@ -13,7 +13,6 @@ from torch import Tensor
 from puzzlemix.evaluation.evaluator import Evaluator
 
 BINS = 15
-AT_LEAST = (0.0, 0.5, 0.7, 0.9, 0.95, 0.99)  # confidences; accuracy is measured at and above each of them
 
 
 def calibration(evaluator: Evaluator) -> dict[str, Any]:
@@ -21,11 +20,9 @@ def calibration(evaluator: Evaluator) -> dict[str, Any]:
 
     Returns:
         `ece` in percent; `nll`, the mean cross-entropy in nats; `bins`, each with its lower bound `from`, the number of
-        `images`, and their mean `confidence` and `accuracy` in percent (None without images); `by_confidence`, the
-        `share` and the `accuracy`, in percent, of the images whose confidence is `at_least` a threshold.
+        `images`, and their mean `confidence` and `accuracy` in percent (None without images).
     """
     edges = torch.linspace(0, 1, BINS + 1, device=evaluator.device)  # (BINS + 1,)
-    thresholds = torch.tensor(AT_LEAST, device=evaluator.device)  # (T,)
 
     def measure(batch: int, images: Tensor, labels: Tensor) -> Tensor:
         with torch.no_grad():
@@ -33,24 +30,18 @@ def calibration(evaluator: Evaluator) -> dict[str, Any]:
         confidence, answers = logits.softmax(1).max(1)  # (B,)
         right = (answers == labels).double()
         in_bin = F.one_hot(torch.bucketize(confidence, edges, right=True) - 1, BINS + 1).double()  # (B, BINS + 1)
-        is_sure = (confidence[:, None] >= thresholds).double()  # (B, T)
         of_image = torch.stack([torch.ones_like(right), confidence.double(), right])  # (3, B)
         nll = F.cross_entropy(logits, labels, reduction="sum").double()
-        return torch.cat([(of_image @ in_bin).flatten(), (of_image[::2] @ is_sure).flatten(), nll[None]])
+        return torch.cat([(of_image @ in_bin).flatten(), nll[None]])
 
-    sums = evaluator.total("calibration", 3 * (BINS + 1) + 2 * len(AT_LEAST) + 1, measure)
-    images, confidence, right = torch.tensor(sums[: 3 * (BINS + 1)], dtype=torch.float64).view(3, -1)
-    sure, right_of_sure = torch.tensor(sums[3 * (BINS + 1) : -1], dtype=torch.float64).view(2, -1)
+    sums = evaluator.total("calibration", 3 * (BINS + 1) + 1, measure)
+    images, confidence, right = torch.tensor(sums[:-1], dtype=torch.float64).view(3, -1)
     return {
         "ece": 100 * float((confidence - right).abs().sum() / images.sum()),
         "nll": sums[-1] / float(images.sum()),
         "bins": [
             {"from": i / BINS, "images": int(n), "confidence": _percent(c, n), "accuracy": _percent(r, n)}
             for i, (n, c, r) in enumerate(zip(images, confidence, right, strict=True))
-        ],
-        "by_confidence": [
-            {"at_least": least, "share": _percent(n, images.sum()), "accuracy": _percent(r, n)}
-            for least, n, r in zip(AT_LEAST, sure, right_of_sure, strict=True)
         ],
     }
 

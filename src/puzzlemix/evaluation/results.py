@@ -25,12 +25,7 @@ EVALUATION = {
     "top5_error": is_percentage,
     "train_error?": is_percentage,
     "zero_gradients": is_number,
-    "calibration": {
-        "ece": is_number,
-        "nll": is_number,
-        "bins": [BIN] * (BINS + 1),
-        "by_confidence": [{"at_least": is_number, "accuracy": (is_number, NoneType)}],
-    },
+    "calibration": {"ece": is_number, "nll": is_number, "bins": [BIN] * (BINS + 1)},
     "corruptions?": {
         "folder": str,
         "missing": [str],

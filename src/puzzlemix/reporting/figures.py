@@ -16,7 +16,6 @@ from matplotlib.ticker import MaxNLocator
 
 from puzzlemix.reporting.pictures import save_picture
 from puzzlemix.reporting.runs import Row
-from puzzlemix.runtime.stopwatch import PARTS
 
 TEXT = "#010203"  # stands for the page's text colour
 COLOURS = ("#4477aa", "#ee6677", "#228833", "#ccbb44", "#66ccee", "#aa3377", "#bbbbbb", "#ee7733", "#009988", "#8c6d31")
@@ -95,21 +94,6 @@ def _curves(curves: Sequence[Curve], ylabel: str, height: float = 3.2) -> tuple[
     if later < ax.dataLim.ymax:
         ax.set_ylim(top=later)
     return figure, ax
-
-
-@mpl.rc_context(STYLE)
-def draw_seconds(rows: Mapping[str, Row]) -> str:
-    """Seconds of an epoch by part, a stacked bar for each row; each row has finished runs."""
-    seconds = {label: row.seconds for label, row in rows.items()}
-    figure, ax = _axes("seconds of an epoch", "", height=1.2 + 0.35 * len(seconds))
-    left = np.zeros(len(seconds))
-    for part, colour in zip(PARTS, COLOURS, strict=False):
-        widths = np.array([of_row[part] for of_row in seconds.values()])
-        ax.barh(list(seconds), widths, left=left, color=colour, label=part)
-        left += widths
-    ax.invert_yaxis()
-    ax.grid(axis="y", visible=False)
-    return _svg(figure, ax)
 
 
 @mpl.rc_context(STYLE)

@@ -11,8 +11,7 @@ For pairs of images (x0, x1) and a share lambda of x1, as on the figure's axis (
 
 import csv
 from collections.abc import Mapping
-from itertools import combinations
-from math import sqrt
+from math import hypot, sqrt
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -26,6 +25,7 @@ from puzzlemix.mixing.assembly import assemble
 from puzzlemix.mixing.costs import block_saliency
 from puzzlemix.mixing.saliency import input_gradient, saliency_of
 from puzzlemix.reporting.tables import Table
+from puzzlemix.reporting.verdict import compare_order
 from puzzlemix.runtime.seeding import numpy_stream, torch_seed
 
 PANELS = {
@@ -221,20 +221,12 @@ def orders(statistics: Statistics, published: Mapping[str, Mapping[str, list[flo
     """A line for each panel: whether the methods are in the paper's order at lambda 0.5, by two standard errors."""
     lines = []
     for panel, title in PANELS.items():
-        there = {name: curves[panel][MIDDLE] for name, curves in published.items() if panel in curves}
-        here = {name: panels[panel] for name, panels in statistics.items() if panel in panels and name in there}
-        agree, contradict, close = 0, [], 0
-        for low, high in (sorted(pair, key=there.__getitem__) for pair in combinations(here, 2)):
-            difference = here[high].mean[MIDDLE] - here[low].mean[MIDDLE]
-            if abs(difference) <= 2 * sqrt(here[high].error[MIDDLE] ** 2 + here[low].error[MIDDLE] ** 2):
-                close += 1
-            elif difference > 0:
-                agree += 1
-            else:
-                contradict.append(f"{low} above {high}")
-        pairs = agree + close + len(contradict)
-        parts = [f"{title}: {agree} of {pairs} pairs as in the paper"]
-        parts += [f"{len(contradict)} the other way round ({'; '.join(contradict)})"] if contradict else []
-        parts += [f"{close} within two standard errors"] if close else []
-        lines.append(", ".join(parts))
+        here = {name: panels[panel] for name, panels in statistics.items() if panel in panels}
+        there = {name: published[name][panel][MIDDLE] for name in here if panel in published.get(name, {})}
+
+        def difference(low: str, high: str, here: Mapping[str, Curve] = here) -> float:
+            above = here[high].mean[MIDDLE] - here[low].mean[MIDDLE]
+            return above * (abs(above) > 2 * hypot(here[high].error[MIDDLE], here[low].error[MIDDLE]))
+
+        lines.append(f"{title}: {compare_order(there, difference, 'two standard errors')}")
     return lines

@@ -54,7 +54,6 @@ def section_of(table: RunTable) -> dict[str, Any]:
         "Under attack": under_attack(rows),
         "Corrupted images": on_corrupted_images(rows),
         "Calibration": calibration(rows),
-        "Time": seconds(rows),
         "Mixed images": mixed_images(table.rows),
     }
     return {
@@ -148,12 +147,6 @@ def pool(bins_of_seeds: Sequence[Sequence[Mapping[str, Any]]]) -> dict[float, li
             confidence = sum(one["images"] * one["confidence"] for one in filled) / images
             pooled[confidence] = [sum(one["images"] * one["accuracy"] for one in filled) / images]
     return pooled
-
-
-def seconds(rows: Mapping[str, Row]) -> list[PageFigure]:
-    """The parts of an epoch's time."""
-    finished = {label: row for label, row in rows.items() if row.finished}
-    return [PageFigure(figures.draw_seconds(finished), "Mean over seeds.")] if finished else []
 
 
 def mixed_images(rows: Iterable[Row]) -> list[PageFigure]:

@@ -1,8 +1,7 @@
-"""Pictures of mixed images: puzzles, pairs of any method, a film of a puzzle. Needs matplotlib and Pillow."""
+"""Pictures of mixed images: puzzles, and pairs of any method. Needs matplotlib and Pillow."""
 
 import copy
-import io
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from contextlib import closing
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -11,7 +10,6 @@ import numpy as np
 import torch
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
-from PIL import Image
 from torch import Tensor, nn
 
 from puzzlemix.data.image_files import read_fitted
@@ -27,9 +25,6 @@ from puzzlemix.runtime.stopwatch import untimed
 PUZZLE = ("image", "partner", "its saliency", "partner's", "mask", "image moves", "partner moves", "Puzzle Mix")
 MIXED_IMAGES, MIXED_PAIRS = 32, 6  # from which `draw_mixed` selects, and that it draws
 MIXED_LAM = 0.5  # so that its puzzles have pieces of both images
-FILMS = {".gif": "GIF", ".webp": "WEBP"}
-FRAMES = 41  # lambda in steps of 1/40
-FRAMES_MS = [*[100] * (FRAMES - 1), 1000]
 DPI = 130
 
 
@@ -167,33 +162,6 @@ def most_moved(puzzle: Puzzle) -> list[int]:
     visible = torch.stack([puzzle.mask > 0, puzzle.mask < 1])  # (2, B, n_h, n_w)
     moves = visible_moves(puzzle.sources, visible).sum((0, 2, 3))  # (B,)
     return moves.argsort(descending=True, stable=True).tolist()
-
-
-def draw_film(path: Path, batch: Batch, saliency: Tensor, first: int, parameters: Mapping[str, Any]) -> None:
-    """Write a GIF or WebP of the puzzles of image `first` and its partner, with lambda from 0 to 1.
-
-    Saliency is (B, H, W), and `parameters` are those of `puzzle_mix` without lambda. Raises `RunError` if the film
-    cannot be written.
-    """
-    second = int(batch.partner[first])
-    lams = np.linspace(0, 1, FRAMES).tolist()
-    which = torch.tensor([first] * FRAMES + [second] * FRAMES, device=saliency.device)  # a pair for each lambda
-    partner = torch.arange(2 * FRAMES, device=saliency.device).roll(FRAMES)
-    lam = saliency.new_tensor(lams * 2)  # (2 F,)
-    puzzle = puzzle_mix(batch.images[which], saliency[which], partner, lam=lam, **parameters)
-
-    frames = []
-    for i, wanted in enumerate(lams):
-        figure, (axes,) = _grid_of_images(("image", "partner", "mask", "Puzzle Mix"), 1)
-        name, _ = _show_pair(axes, batch, first)
-        _show_image(axes[2], puzzle.mask[i][None], f"lambda {wanted:.2f}")
-        _show_image(axes[3], puzzle.images[i], f"keeps {float(puzzle.share[i]):.2f} of {name}")
-        png = io.BytesIO()
-        figure.savefig(png, dpi=DPI)
-        frames.append(Image.open(png).convert("RGB"))
-    film = {"save_all": True, "append_images": frames[1:], "duration": FRAMES_MS, "loop": 0}
-    with whole_file(path) as file:
-        frames[0].save(file, FILMS[path.suffix.lower()], **film)
 
 
 def save_picture(figure: Figure, path: Path) -> None:

@@ -4,7 +4,7 @@ A number is reproduced if the 90 % interval of the difference lies within a marg
 1987), which neither one seed nor a wide spread can pass.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from itertools import combinations
 from math import sqrt
 from statistics import mean, stdev
@@ -74,27 +74,28 @@ def welch_p(first: Sequence[float], second: Sequence[float]) -> float | None:
     return float(ttest_ind_from_stats(*samples, equal_var=False).pvalue)
 
 
-def compare_order(here: Mapping[str, Sequence[float]], published: Mapping[str, float]) -> str:
-    """A sentence on whether methods come in the published order, by Welch's t-test of each pair.
+def significant_difference(first: Sequence[float], second: Sequence[float]) -> float | None:
+    """The mean of `second` above that of `first`, or 0 if Welch's t-test finds none; None if it is not defined."""
+    p = welch_p(first, second)
+    return None if p is None else (p < P_VALUE) * (mean(second) - mean(first))
+
+
+def compare_order(published: Mapping[str, float], difference: Callable[[str, str], float | None], test: str) -> str:
+    """A sentence on whether methods come in the published order.
 
     Args:
-        here: the errors of each method's seeds, by label.
-        published: the published error of each, by label.
+        published: the published number of each method, by label.
+        difference: takes two labels, and gives how far our number of the second is above that of the first; 0 if that
+            is within the noise, None if it cannot be known.
+        test: what decides on the noise, in words.
     """
-    agree, contradict, close, few = 0, [], 0, 0
-    pairs = [sorted(pair, key=published.__getitem__) for pair in combinations(here, 2)]
-    for better, worse in pairs:
-        p = welch_p(here[better], here[worse])
-        if p is None:
-            few += 1
-        elif p >= P_VALUE:
-            close += 1
-        elif mean(here[better]) < mean(here[worse]):
-            agree += 1
-        else:
-            contradict.append(f"{better} above {worse}, p {p:.3f}")
-    parts = [f"{agree} of {len(pairs)} pairs differ as published"]
+    pairs = [tuple(sorted(pair, key=published.__getitem__)) for pair in combinations(published, 2)]
+    found = {pair: difference(*pair) for pair in pairs}
+    known = {pair: above for pair, above in found.items() if above is not None}
+    contradict = [f"{low} above {high}" for (low, high), above in known.items() if above < 0]
+    close, few = sum(above == 0 for above in known.values()), len(pairs) - len(known)
+    parts = [f"{sum(above > 0 for above in known.values())} of {len(pairs)} pairs as published"]
     parts += [f"{len(contradict)} the other way round ({'; '.join(contradict)})"] if contradict else []
-    parts += [f"{close} do not differ (p of {P_VALUE:g} or more)"] if close else []
-    parts += [f"{few} have not enough seeds"] if few else []
+    parts += [f"{close} too close to decide by {test}"] if close else []
+    parts += [f"{few} without enough seeds"] if few else []
     return ", ".join(parts)

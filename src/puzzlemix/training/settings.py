@@ -1,9 +1,14 @@
-"""The settings that a run's results depend on; two runs with equal settings are repetitions of each other."""
+"""The settings of a run: those that its results depend on, and the command lines that give them."""
 
 import hashlib
 import json
+import shlex
 from collections.abc import Mapping
 from typing import Any
+
+from hydra.core.override_parser.overrides_parser import OverridesParser
+from hydra.core.override_parser.types import Quote, QuotedString
+from hydra.errors import HydraException
 
 from puzzlemix.runtime.nested import flatten
 
@@ -44,3 +49,25 @@ def _in_floats(value: Any) -> Any:
     if isinstance(value, list | tuple):
         return [_in_floats(inner) for inner in value]
     return float(value) if isinstance(value, int) and not isinstance(value, bool) else value
+
+
+def command(script: str, values: Mapping[str, Any]) -> str:
+    """The command line `python scripts/<script>.py key=value ...` from which a shell and Hydra read these values."""
+    return shlex.join(["python", f"scripts/{script}.py", *(f"{key}={_typed(value)}" for key, value in values.items())])
+
+
+def key_of(override: str) -> str:
+    """`+mixup.alpha=1` -> `mixup.alpha`."""
+    return override.partition("=")[0].lstrip("+~")
+
+
+def _typed(value: Any) -> str:
+    """A number, a list of numbers or a text as the value of an override, in quotes if Hydra needs them."""
+    if isinstance(value, list | tuple):
+        return f"[{','.join(map(str, value))}]"
+    text = str(value)
+    try:
+        is_unchanged = OverridesParser.create().parse_override(f"key={text}").value() in (text, value)
+    except HydraException:
+        is_unchanged = False
+    return text if is_unchanged else QuotedString(text, Quote.double).with_quotes()

@@ -7,12 +7,11 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from puzzlemix.cli.overrides import command, key_of
 from puzzlemix.runtime.errors import require
 from puzzlemix.runtime.files import write_text
 from puzzlemix.runtime.nested import flatten
 from puzzlemix.training.checkpoint import load_checkpoint, save_checkpoint
-from puzzlemix.training.settings import RESULT_DEPENDS_ON, WITHOUT_EFFECT, fingerprint
+from puzzlemix.training.settings import RESULT_DEPENDS_ON, WITHOUT_EFFECT, command, fingerprint, key_of
 
 SAID_ELSEWHERE = ("_target_", "name", "root", "workers")
 WHERE_IT_RAN = ("results_dir", "resume", "device", "launcher", "keep_weights", "log_every", *WITHOUT_EFFECT)
