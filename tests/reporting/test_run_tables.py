@@ -5,6 +5,7 @@ import io
 import json
 import re
 import shutil
+import subprocess
 from statistics import mean, stdev
 
 import pytest
@@ -134,6 +135,16 @@ def test_bad_input_is_one_line(script, arguments, message):
 
 
 SIGNS = Table("50 % & more_less", ("a_b", "error %"), [("x|y", "1.00 ± 0.10"), ("{z}", "2.00")], ["a note # 1"])
+
+
+@pytest.mark.skipif(shutil.which("pdflatex") is None, reason="TeX is not installed")
+def test_latex_compiles_with_booktabs(tmp_path):
+    everything = Table(r"all & \signs % $ # _ { } ~ ^ ± < > |", ("a_b",), [(r"& \x % $ # _ { } ~ ^ ± < > |",)], ["# 1"])
+    preamble = r"\documentclass{article}\usepackage{booktabs}\begin{document}"
+    (tmp_path / "all.tex").write_text(f"{preamble}{as_latex([SIGNS, everything])}\\end{{document}}")
+    options = {"cwd": tmp_path, "check": True, "capture_output": True, "timeout": 60}
+    subprocess.run(["pdflatex", "-halt-on-error", "all.tex"], **options)
+    assert (tmp_path / "all.pdf").stat().st_size > 10_000
 
 
 def test_signs_are_escaped_in_each_format():

@@ -88,9 +88,9 @@ def as_latex(tables: Sequence[Table]) -> str:
             " & ".join(cell.translate(LATEX) for cell in line) + r" \\" for line in (table.header, *table.rows)
         )
         title, notes = table.title.translate(LATEX), [note.translate(LATEX) for note in table.marked_notes]
-        lines = [r"\begin{table}", r"\centering", rf"\caption{{{title}}}", rf"\begin{{tabular}}{{{sides}}}"]
-        lines += [r"\toprule", head, r"\midrule", *body, r"\bottomrule", r"\end{tabular}"]
-        lines += [*(rf"\par\footnotesize {note}" for note in notes), r"\end{table}"]
+        lines = [r"\begin{table}", r"\centering\footnotesize\setlength{\tabcolsep}{3pt}", rf"\caption{{{title}}}"]
+        lines += [rf"\begin{{tabular}}{{{sides}}}", r"\toprule", head, r"\midrule", *body, r"\bottomrule"]
+        lines += [r"\end{tabular}", *(rf"\par {note}" for note in notes), r"\end{table}"]
         parts.append("\n".join(lines) + "\n")
     return "\n".join(parts)
 
