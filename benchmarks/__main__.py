@@ -49,7 +49,10 @@ def main() -> None:
     parser.add_argument("what", choices=MODULES)
     parser.add_argument("--repeats", type=int, default=15, help="measurements for each row of training, data, mixing")
     parser.add_argument("--checkpoint", help="results/runs/NAME/seed0/checkpoints/last.pt")
-    parser.add_argument("--methods", default="puzzlemix", help="for training: in configs/mixup/; vanilla comes first")
+    parser.add_argument(
+        "--methods", default="puzzlemix", help="for training: in configs/mixup/, each perhaps with overrides after it"
+    )
+    parser.add_argument("--channels", type=int, help="for training: initial channels of the larger network")
     parser.add_argument(
         "--settings", default="", help="for training: such as default,bf16; empty for all; plain comes first"
     )
@@ -60,7 +63,7 @@ def main() -> None:
     require(options.repeats >= 1 and options.batches >= 1, "--repeats and --batches must be at least 1")
     options.device = distributed.pick_device(options.device).type
     for method in options.methods.split(","):
-        require_choice("method", method, overrides.options(CONFIGS / "mixup"))
+        require_choice("method", method.partition(" ")[0], overrides.options(CONFIGS / "mixup"))
     if options.what == "scale":  # checked now, before hours are spent
         options.picture = output_file(options.picture, None, (".png",), key="--picture")
     print(f"`python -m benchmarks {' '.join(sys.argv[1:])}` ({machine(options.device)})\n")
@@ -74,7 +77,7 @@ def rows(options: argparse.Namespace) -> Iterator[tuple[str, ...]]:
     """The rows of the table that the user asked for."""
     if options.what == "training":
         methods, settings = options.methods.split(","), [name for name in options.settings.split(",") if name]
-        return training.benchmark(composed, options.device, options.repeats, methods, settings)
+        return training.benchmark(composed, options.device, options.repeats, methods, settings, options.channels)
     if options.what == "data":
         return data.benchmark(options.device, options.repeats)
     if options.what == "scale":

@@ -29,8 +29,8 @@ SETTINGS = {
     "compile": (*PLAIN, "compile=true"),
     "deterministic": (*PLAIN, "deterministic=true"),
     "default": (),
-    "default, bf16": ("precision=bf16",),
-    "default, bf16, compile": ("precision=bf16", "compile=true"),
+    "default bf16": ("precision=bf16",),
+    "default bf16 compile": ("precision=bf16", "compile=true"),
 }
 GPU_ONLY = ("tf32",)
 
@@ -51,19 +51,20 @@ def on_photographs(images: int, pixels: int, batch_size: int, channels: int) -> 
 
 
 def benchmark(
-    compose: Compose, device: str, repeats: int, methods: Sequence[str], settings: Sequence[str]
+    compose: Compose, device: str, repeats: int, methods: Sequence[str], settings: Sequence[str], channels: int | None
 ) -> Iterator[tuple[str, ...]]:
     """Rows as in `HEADER`: medians of `repeats` epochs of `STEPS` steps after one to warm up; the settings take turns.
 
     The first rows are of digits, in batches of 50 on their small network. The others are of images with CIFAR-100's
-    shape, in batches of 100 on PreActResNet-18 with 16 initial channels on a CPU, and the paper's 64 on a GPU.
+    shape, in batches of 100 on PreActResNet-18.
 
     Args:
-        methods: measured in addition to vanilla training.
+        methods: measured in addition to vanilla training; a method may be followed by overrides, after spaces.
         settings: measured in addition to `plain`; none for all that work on the device.
+        channels: initial channels of PreActResNet-18; None for 16 on a CPU and the paper's 64 on a GPU.
     """
     digits = [f"dataset.train_per_class={5 * STEPS}", "recipe.batch_size=50"]
-    channels = 64 if device == "cuda" else 16
+    channels = channels or (64 if device == "cuda" else 16)
     large = on_photographs(100 * STEPS, 32, 100, channels)
     for name in settings:
         require_choice("setting", name, SETTINGS)
@@ -91,7 +92,7 @@ def measure(
     times: dict[tuple[str, str], list[dict[str, float]]] = {(s, m): [] for s in settings for m in methods}
     with tempfile.TemporaryDirectory() as folder:
         fixed = [*run, f"results_dir={folder}", "name=benchmark", f"recipe.epochs={repeats + 1}"]
-        trainers = {(s, m): _trainer(compose([*fixed, *settings[s], f"mixup={m}"])) for s, m in times}
+        trainers = {(s, m): _trainer(compose([*fixed, *settings[s], *f"mixup={m}".split()])) for s, m in times}
         for _ in range(repeats + 1):
             for key, trainer in trainers.items():
                 # set again, since the trainer that was made last has set it for the whole process

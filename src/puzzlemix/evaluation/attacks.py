@@ -6,7 +6,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from puzzlemix.mixing.saliency import ascend
+from puzzlemix.mixing.pgd import ascend
 from puzzlemix.runtime.errors import InputError, require, require_number, require_pixels, require_whole
 
 SETTINGS = {"eps_255", "step_255", "steps", "random_start"}  # keys of `configs/attack/`; `restarts` is optional

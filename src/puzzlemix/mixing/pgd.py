@@ -8,11 +8,12 @@ several steps on every image, under attacks of several steps.
 from collections.abc import Mapping
 from typing import Any
 
+import torch
 from torch import Tensor, nn
 
 from puzzlemix.mixing.base import Mixer, check_tensor
 from puzzlemix.mixing.puzzle import PuzzleMix
-from puzzlemix.mixing.saliency import ascend, frozen, network_of
+from puzzlemix.mixing.saliency import frozen, gradient_of_loss, network_of
 from puzzlemix.runtime.errors import require, require_number, require_whole
 
 
@@ -95,3 +96,22 @@ def attacked(model: nn.Module, images: Tensor, labels: Tensor, start_noise: Tens
     network = network_of(model)
     with frozen(network):
         return ascend(network, images.float(), labels, start_noise.float(), **ball).to(images.dtype)
+
+
+def ascend(
+    network: nn.Module, images: Tensor, labels: Tensor, noise: Tensor, *, eps: float, step: float, steps: int
+) -> Tensor:
+    """Projected gradient ascent on the loss (PGD, Madry et al., 2018): images (B, C, H, W) in [0, 1], within `eps`.
+
+    Args:
+        network: in eval mode.
+        images, noise: (B, C, H, W); the ascent starts at their sum. To save a wait, values are not checked.
+        labels: (B,).
+        eps, step, steps: bound, step length, both in units of pixels in [0, 1], and number of steps.
+    """
+    current = (images + noise).clamp(0, 1)
+    with torch.autocast(images.device.type, enabled=False):
+        for _ in range(steps):
+            moved = current + step * gradient_of_loss(network, current, labels).sign()
+            current = (images + (moved - images).clamp(-eps, eps)).clamp(0, 1)
+    return current

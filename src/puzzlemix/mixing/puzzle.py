@@ -20,7 +20,7 @@ from puzzlemix.mixing.costs import block_saliency, border_smoothness, cells_of_b
 from puzzlemix.mixing.cut import SOLVERS, solve_mask
 from puzzlemix.mixing.losses import LOSSES, weight_of_cross_entropy
 from puzzlemix.mixing.parallel import backend_for
-from puzzlemix.mixing.saliency import input_gradient, input_gradient_and_backward, saliency_of
+from puzzlemix.mixing.saliency import PRECISIONS, input_gradient, input_gradient_and_backward, saliency_of
 from puzzlemix.mixing.swap import check_border_weight
 from puzzlemix.mixing.transport import PLANS, transport_grid, transport_plan
 from puzzlemix.runtime.errors import require, require_choice, require_number, require_whole
@@ -88,6 +88,8 @@ class PuzzleMix(PairMixer):
         adv_shared_coin: one coin for both images of a pair instead of two, nu0 = nu1 in the paper's Table 8.
         adv_decay: scale the noise by a number from U(0, 1), once per batch, as in the release; False: Table 8's "fgsm".
         per_sample: draw lam for each image instead of once per batch.
+        saliency_precision: "same" as the training's, or "bf16": the saliency pass runs in bfloat16 by autocast, and so
+            does the sign step of the adversarial noise. A pass with `clean_lam` is a training pass and stays as it is.
         mean, std: the values per channel with which images are normalised, mixed images as well; None if images are
             pixels in [0, 1], which the model normalises.
         **parameters: beta, gamma, eta and the others of `PuzzleParameters`.
@@ -112,6 +114,7 @@ class PuzzleMix(PairMixer):
         per_sample: bool = False,
         adv_shared_coin: bool = False,
         adv_decay: bool = True,
+        saliency_precision: str = "same",
         **parameters: Any,
     ):
         super().__init__(alpha, num_classes=num_classes, prob=prob)
@@ -124,7 +127,8 @@ class PuzzleMix(PairMixer):
             require_whole("clean_until_epoch", clean_until_epoch, least=0)
         for flag in (per_sample, adv_shared_coin, adv_decay):
             require(isinstance(flag, bool), f"per_sample, adv_shared_coin, adv_decay must be true or false, not {flag}")
-        self.blocks = as_grids(blocks)
+        require_choice("saliency_precision", saliency_precision, PRECISIONS)
+        self.blocks, self.saliency_precision = as_grids(blocks), saliency_precision
         self.clean_weight = clean_lam * weight_of_cross_entropy(loss, num_classes)
         self.clean_until_epoch, self.per_sample = clean_until_epoch, per_sample
         self.adv_p, self.adv_eps, self.adv_shared_coin, self.adv_decay = adv_p, adv_eps, adv_shared_coin, adv_decay
@@ -186,7 +190,7 @@ class PuzzleMix(PairMixer):
         is_over = self.clean_until_epoch is not None and self.epoch >= self.clean_until_epoch
         if self.clean_weight > 0 and not is_over:
             return input_gradient_and_backward(model, images, labels, self.clean_weight)
-        return input_gradient(model, images, labels)
+        return input_gradient(model, images, labels, self.saliency_precision)
 
     def noise_for_saliency(self, model: nn.Module, pixels: Tensor, labels: Tensor, drawn: Mapping[str, Any]) -> Tensor:
         """The noise on the images whose saliency is computed, (B, C, H, W): uniform within adv_eps / 255."""

@@ -4,8 +4,10 @@ s = sqrt(mean over channels of g^2), where g is the gradient of the cross-entrop
 input. For a network that takes pixels and normalises them inside, g = g_pixel * std, per channel.
 """
 
+import warnings
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
+from functools import cache
 
 import torch
 import torch.nn.functional as F
@@ -15,11 +17,14 @@ from puzzlemix.mixing.draws import on_device
 from puzzlemix.runtime.distributed import unwrap
 from puzzlemix.runtime.errors import require, values_are_checked
 
+PRECISIONS = ("same", "bf16")  # of the saliency pass: the caller's, or bfloat16 by autocast
 DETACHED = "a gradient with respect to the images is needed, but the model detaches its scores from them"
 
 
-def input_gradient(model: nn.Module, images: Tensor, labels: Tensor) -> Tensor:
+def input_gradient(model: nn.Module, images: Tensor, labels: Tensor, precision: str = "same") -> Tensor:
     """Gradient of the mean cross-entropy with respect to the images alone, (B, C, H, W), at least float32.
+
+    `precision` is that of convolutions and matrix products in the pass, one of `PRECISIONS`.
 
     The network is in eval mode during the pass, so two threads must not share it. No parameter gradient is computed,
     nothing is all-reduced, and batch norm statistics do not change. (The release computes parameter gradients, and
@@ -27,7 +32,10 @@ def input_gradient(model: nn.Module, images: Tensor, labels: Tensor) -> Tensor:
     """
     network = network_of(model)
     images = images.detach().requires_grad_()
-    with frozen(network):
+    if precision == "bf16":
+        warn_if_slow(images.device.type)
+    reduced = torch.autocast(images.device.type, torch.bfloat16) if precision == "bf16" else nullcontext()
+    with frozen(network), reduced:
         loss = cross_entropies(network, images, labels)  # (B,)
     # If the network is sure of an image, half precision would round its gradient to 0. So each image's loss is scaled
     # until its gradient is about 1, and the gradient is divided by the same factor at the end.
@@ -35,6 +43,16 @@ def input_gradient(model: nn.Module, images: Tensor, labels: Tensor) -> Tensor:
     (gradient,) = torch.autograd.grad(loss, images, scale, allow_unused=True)
     require(gradient is not None, DETACHED)
     return gradient / (len(images) * scale).view(-1, 1, 1, 1)
+
+
+@cache  # once
+def warn_if_slow(device_type: str) -> None:
+    """Warn if the device has no instructions for bfloat16, so that it computes it by way of float32."""
+    on_cpu = torch.cpu._is_avx512_bf16_supported() or torch.cpu._is_amx_tile_supported()
+    is_fast = on_cpu if device_type == "cpu" else torch.cuda.is_bf16_supported(including_emulation=False)
+    if not is_fast:
+        slower = f"saliency_precision=bf16 is probably slower than same here: this {device_type} has no bfloat16"
+        warnings.warn(slower, stacklevel=2)
 
 
 def input_gradient_and_backward(model: nn.Module, images: Tensor, labels: Tensor, weight: float) -> Tensor:
@@ -108,25 +126,6 @@ def frozen(network: nn.Module) -> Iterator[None]:
             weight.requires_grad = True
         for module in training:
             module.training = True
-
-
-def ascend(
-    network: nn.Module, images: Tensor, labels: Tensor, noise: Tensor, *, eps: float, step: float, steps: int
-) -> Tensor:
-    """Projected gradient ascent on the loss (PGD, Madry et al., 2018): images (B, C, H, W) in [0, 1], within `eps`.
-
-    Args:
-        network: in eval mode.
-        images, noise: (B, C, H, W); the ascent starts at their sum. To save a wait, values are not checked.
-        labels: (B,).
-        eps, step, steps: bound, step length, both in units of pixels in [0, 1], and number of steps.
-    """
-    current = (images + noise).clamp(0, 1)
-    with torch.autocast(images.device.type, enabled=False):
-        for _ in range(steps):
-            moved = current + step * gradient_of_loss(network, current, labels).sign()
-            current = (images + (moved - images).clamp(-eps, eps)).clamp(0, 1)
-    return current
 
 
 def gradient_of_loss(network: nn.Module, images: Tensor, labels: Tensor) -> Tensor:
