@@ -22,12 +22,13 @@ from omegaconf import DictConfig, OmegaConf
 from puzzlemix.cli.config import build_part, load_experiment, plain
 from puzzlemix.cli.script import script
 from puzzlemix.evaluation.evaluator import Evaluator
+from puzzlemix.evaluation.results import results_path
 from puzzlemix.mixing import Mixer
 from puzzlemix.reporting import mixing_statistics as figure2
 from puzzlemix.reporting.tables import Table, as_csv, as_markdown, print_tables
 from puzzlemix.runtime import distributed
 from puzzlemix.runtime.errors import require, require_whole
-from puzzlemix.runtime.files import next_to, output_file, write_text
+from puzzlemix.runtime.files import output_file, write_text
 from puzzlemix.training.checkpoint import digest
 from puzzlemix.training.precision import Arithmetic
 
@@ -41,7 +42,8 @@ def main(config: DictConfig) -> None:
     (data, network, *_), _ = load_experiment(config["checkpoint"], CONFIGS, device)
     mixers = {name: mixer_of(name, data.num_classes) for name in config["methods"]}
     require(bool(mixers), "methods must name some, such as [puzzlemix,input]")
-    output = output_file(config["output"], next_to(config["checkpoint"], "mixing_statistics.json"), (".json",))
+    name = figure2.NAME.replace(".json", "_parts.json") if config["parts"] else figure2.NAME
+    output = output_file(config["output"], results_path(config["checkpoint"], name), (".json",))
     Arithmetic().prepare(network)
 
     of = {"weights": digest(network), "train_images": config["train_images"], "seed": config["seed"]}
@@ -49,11 +51,12 @@ def main(config: DictConfig) -> None:
     unfinished = output.with_name(f"{output.stem}_unfinished.json")
     evaluator = Evaluator(network, data, config["test_batch_size"], config["seed"])
     evaluator = evaluator.keeping(unfinished, f"{of} {config['images']}")
+    pairs = figure2.Pairs(evaluator, images)
     if config["parts"]:
-        show(output, figure2.parts_table(evaluator, images))
+        show(output, figure2.parts_table(pairs))
         evaluator.kept.remove()
         return
-    statistics = figure2.mixing_statistics(evaluator, mixers, images)
+    statistics = pairs.statistics(mixers)
     published = figure2.published_curves(ROOT / "results" / "paper" / "figure2" / "curves.csv")
     if distributed.is_main():
         curves = {name: {panel: curve._asdict() for panel, curve in of.items()} for name, of in statistics.items()}

@@ -9,8 +9,10 @@ import torch.nn.functional as F
 
 from puzzlemix import CutMix, InputMixup, ManifoldMixup, PuzzleMix, puzzle_mix
 from puzzlemix.evaluation.evaluator import Evaluator, Images
+from puzzlemix.mixing.assembly import assemble
 from puzzlemix.mixing.saliency import input_gradient, saliency_of
 from puzzlemix.reporting import mixing_statistics as figure2
+from puzzlemix.runtime.errors import PreemptedError
 
 K = 10
 
@@ -35,20 +37,20 @@ def evaluator(network, digits):
 
 
 def values_of(evaluator, mixer, share, panels=tuple(figure2.PANELS)):
-    """The quantities of every pair, as `statistics_at` measures them, and the pairs."""
-    found, pairs = [], []
-    real = figure2._of_pairs
+    """Mean and standard error of each panel, the quantities of every pair, and the pairs."""
+    found, batches = [], []
+    measured = figure2.Pairs(evaluator, evaluator.test_images)
+    real = figure2.Pairs.values
 
-    def kept(*arguments):
-        found.append(real(*arguments))
-        pairs.append(arguments[2:5])
+    def kept(self, mixer, panels, share, batch, pixels, labels):
+        found.append(real(self, mixer, panels, share, batch, pixels, labels))
+        batches.append((pixels, labels, self.partner(batch, labels)))
         return found[-1]
 
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(figure2, "_of_pairs", kept)
-        images = evaluator.test_images
-        points = figure2.statistics_at(evaluator, "any", mixer, share, list(panels), images)
-    return points, torch.cat(found, 1), pairs
+        patch.setattr(figure2.Pairs, "values", kept)
+        points = measured.at(share, "any", mixer, list(panels))
+    return points, torch.cat(found, 1), batches
 
 
 def test_mean_and_standard_error_are_those_of_the_pairs(evaluator):
@@ -149,9 +151,8 @@ def test_an_image_without_saliency_counts_as_uniform(evaluator, digits):
     images = evaluator.data.images.clone()
     data = Digits(torch.zeros_like(images), evaluator.data.labels)
     blank = Evaluator(evaluator.network, data, batch_size=20)
-    mean, error = figure2.statistics_at(
-        blank, "any", InputMixup(num_classes=K), 0.5, ["saliency"], Images(range(20), data.test_batches)
-    )["saliency"]
+    pairs = figure2.Pairs(blank, Images(range(20), data.test_batches))
+    mean, error = pairs.at(0.5, "any", InputMixup(num_classes=K), ["saliency"])["saliency"]
     assert (mean, error) == (pytest.approx(1), pytest.approx(0, abs=1e-6))
 
 
@@ -183,18 +184,56 @@ def test_the_papers_curves_are_those_of_its_figure():
     assert all(len(values) == 21 for of in published.values() for values in of.values())
 
 
-def test_the_script_writes_all_and_goes_on_where_it_was_stopped(script, finished, tmp_path, capsys):
+def test_the_script_writes_all_and_goes_on_where_it_was_stopped(script, finished, tmp_path, capsys, monkeypatch):
     checkpoint, output = finished / "checkpoints" / "last.pt", tmp_path / "figure2.json"
     arguments = [f"checkpoint={checkpoint}", "images=40", "test_batch_size=20", f"output={output}", "device=cpu"]
-    script("mixing_statistics", *arguments, "methods=[puzzlemix,input]", "train_images=false")
+    arguments += ["methods=[puzzlemix,input]", "train_images=false"]
+    real, calls = figure2.Pairs.values, []
+
+    def stopped_at_the_30th(self, *given):
+        calls.append(given)
+        if len(calls) == 30:
+            raise PreemptedError
+        return real(self, *given)
+
+    monkeypatch.setattr(figure2.Pairs, "values", stopped_at_the_30th)
+    with pytest.raises(SystemExit):
+        script("mixing_statistics", *arguments)
+    assert output.with_name("figure2_unfinished.json").exists()
+    script("mixing_statistics", *arguments)
+    assert len(calls) == 30 + 2 * 2 * 21 - 28  # 14 points of two batches were kept
+    assert not output.with_name("figure2_unfinished.json").exists()
+
     shown = capsys.readouterr().out
     assert "mixed saliency: " in shown
-    results = json.loads(output.read_text())
-    assert set(results["methods"]) == {"puzzlemix", "input"}
-    assert len(results["methods"]["puzzlemix"]["saliency"]["mean"]) == 21
+    results = output.read_text()
+    assert set(json.loads(results)["methods"]) == {"puzzlemix", "input"}
+    assert len(json.loads(results)["methods"]["puzzlemix"]["saliency"]["mean"]) == 21
     assert output.with_suffix(".png").stat().st_size > 10_000
     assert len(output.with_suffix(".csv").read_text().splitlines()) == 1 + 2 * 5 * 21
-    assert not output.with_name("figure2_unfinished.json").exists()
+    script("mixing_statistics", *arguments)  # without an interruption
+    assert output.read_text() == results
+
+
+def test_the_parts_are_measured_with_the_saliency_of_full_precision(evaluator):
+    large = F.interpolate(evaluator.data.images, scale_factor=2)  # (60, C, 16, 16), for grids of 16 blocks
+    evaluator = Evaluator(evaluator.network, Digits(large, evaluator.data.labels), batch_size=20, seed=3)
+    table = figure2.parts_table(pairs := figure2.Pairs(evaluator, evaluator.test_images))
+    found = {title: float(mean) for title, mean, *_ in table.rows}
+    assert [*found] == [*figure2.PARTS, "mean over lambda", "lambda drawn for each image"]
+
+    mixer = PuzzleMix(num_classes=K, blocks=8, t_size=4, saliency_precision="bf16")
+    wanted = []
+    for batch, (images, labels) in enumerate(evaluator.data.test_batches([range(i, i + 20) for i in (0, 20, 40)])):
+        partner = pairs.partner(batch, labels)
+        seen = saliency_of(input_gradient(evaluator.network, images, labels, "bf16"), evaluator.network)
+        puzzle = puzzle_mix(images, seen, partner, lam=0.5, blocks=8, **vars(mixer.parameters))
+        full = saliency_of(input_gradient(evaluator.network, images, labels), evaluator.network)
+        full = (full / full.sum((1, 2), keepdim=True))[:, None]
+        mixed = assemble(full, full, partner, puzzle.mask, puzzle.sources)
+        wanted += mixed.sum((1, 2, 3)).tolist()
+    assert found["8 blocks per side, saliency in bf16"] == pytest.approx(sum(wanted) / len(wanted), abs=1e-4)
+    assert found["lambda drawn for each image"] == pytest.approx(found["mean over lambda"], abs=0.05)
 
 
 @pytest.mark.parametrize(

@@ -196,6 +196,15 @@ def test_no_name_keeps_the_page_from_being_written(runs, hydra_configs, tmp_path
     assert len(re.findall(r' id="', text)) == len(set(re.findall(r' id="[^"]*"', text)))
 
 
+def test_the_figure_of_mixing_statistics_is_on_the_page(runs, hydra_configs, tmp_path):
+    assert "What mixing does to images" not in write_report(tmp_path, runs).read_text()
+    picture = run_of(runs, "vanilla") / "mixing_statistics.png"
+    picture.write_bytes((run_of(runs, "vanilla") / "mixed.png").read_bytes())
+    text = write_report(tmp_path, runs).read_text()
+    assert "What mixing does to images" in text
+    assert "Measured with the network of digits_preactresnet18_narrow_vanilla, seed 0; dashed: the paper" in text
+
+
 def test_the_rows_that_are_drawn_are_those_of_least_error(runs, hydra_configs):
     """Whatever share of a row's runs is finished."""
     for i in range(len(figures.COLOURS) + 1):

@@ -44,11 +44,11 @@ EVALUATION = {
 }
 
 
-def results_path(checkpoint: str | Path) -> Path:
-    """The file of a checkpoint's results: in the run's folder for a run's `last.pt`, next to any other checkpoint."""
+def results_path(checkpoint: str | Path, name: str = NAME) -> Path:
+    """A file of a checkpoint's results: in the run's folder for a run's `last.pt`, next to any other checkpoint."""
     path = Path(checkpoint)
     is_of_run = path.name == "last.pt" and path.parent.name == "checkpoints"
-    return path.parent.with_name(NAME) if is_of_run else next_to(path, NAME)
+    return path.parent.with_name(name) if is_of_run else next_to(path, name)
 
 
 def read_evaluation(path: Path) -> dict[str, Any]:

@@ -10,7 +10,8 @@ For pairs of images (x0, x1) and a share lambda of x1, as on the figure's axis (
 """
 
 import csv
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
 from math import hypot, sqrt
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -35,6 +36,7 @@ PANELS = {
     "top1": "top-1 in {y0, y1}",
     "top2": "top-2 = {y0, y1}",
 }
+NAME = "mixing_statistics.json"  # in the folder of a run; its .png is the figure
 LAMBDAS = tuple(i / 20 for i in range(21))
 MIDDLE = LAMBDAS.index(0.5)
 
@@ -46,80 +48,101 @@ class Curve(NamedTuple):
     error: list[float]
 
 
-Statistics = dict[
-    str, dict[str, Curve]
-]  # by method and by panel; manifold mixup has no mixed image, so only (c) to (e)
+# By method and by panel. Manifold mixup has no mixed image, so only (c) to (e).
+Statistics = dict[str, dict[str, Curve]]
 
 
-def mixing_statistics(evaluator: Evaluator, mixers: Mapping[str, Mixer], images: Images) -> Statistics:
-    """The curves of every method, for the same pairs.
+@dataclass(frozen=True)
+class Pairs:
+    """Images that are paired at random within their batches, and their saliency.
 
-    Args:
+    Attributes:
         evaluator: of the classifier, which also takes the saliency.
-        mixers: the methods by name.
-        images: to pair at random within batches.
+        images: the images.
+        kept: the saliency of each batch's images, (B, H, W), by batch and precision, once it was needed.
     """
-    found: Statistics = {}
-    for name, mixer in mixers.items():
-        panels = [*PANELS][2:] if isinstance(mixer, ManifoldMixup) else [*PANELS]
-        points = [statistics_at(evaluator, name, mixer, share, panels, images) for share in LAMBDAS]
-        found[name] = {
-            panel: Curve([point[panel][0] for point in points], [point[panel][1] for point in points])
-            for panel in panels
-        }
-    return found
 
+    evaluator: Evaluator
+    images: Images
+    kept: dict[tuple[int, str], Tensor] = field(default_factory=dict)
 
-def statistics_at(
-    evaluator: Evaluator, name: str, mixer: Mixer, share: float, panels: list[str], images: Images
-) -> dict[str, tuple[float, float]]:
-    """Mean and standard error of each panel's quantity, for one method at one share of the second image."""
+    def statistics(self, mixers: Mapping[str, Mixer]) -> Statistics:
+        """The curves of every method, by name, for the same pairs."""
+        found: Statistics = {}
+        for name, mixer in mixers.items():
+            panels = [*PANELS][2:] if isinstance(mixer, ManifoldMixup) else [*PANELS]
+            points = [self.at(share, name, mixer, panels) for share in LAMBDAS]
+            found[name] = {
+                panel: Curve([point[panel][0] for point in points], [point[panel][1] for point in points])
+                for panel in panels
+            }
+        return found
 
-    def measure(batch: int, pixels: Tensor, labels: Tensor) -> Tensor:
-        generator = torch.Generator().manual_seed(torch_seed("pairs", evaluator.seed, batch))
-        partner = torch.randperm(len(labels), generator=generator).to(labels.device)
-        mixer.draws.seed(evaluator.seed, batch)
-        values = _of_pairs(evaluator, mixer, pixels, labels, partner, 1 - share, panels)  # (panels, B)
-        return torch.cat([values.sum(1), values.square().sum(1), values.new_tensor([values.shape[1]])])
+    def at(self, share: float | None, name: str, mixer: Mixer, panels: Sequence[str]) -> dict[str, tuple[float, float]]:
+        """Mean and standard error of each panel's quantity, for one method.
 
-    size = len(panels)
-    sums = evaluator.total(f"{name}, lambda {share:g}", 2 * size + 1, measure, images, variant=f"{len(images.places)}")
-    count, found = sums[-1], {}
-    for panel, total, squares in zip(panels, sums[:size], sums[size:-1], strict=True):
-        mean = total / count
-        variance = max(squares / count - mean**2, 0.0) * count / (count - 1)
-        found[panel] = mean, sqrt(variance / count)
-    return found
+        `share` is that of the second image; None lets the method draw it.
+        """
+        size = len(panels)
 
+        def measure(batch: int, pixels: Tensor, labels: Tensor) -> Tensor:
+            values = self.values(mixer, panels, share, batch, pixels, labels)  # (panels, B)
+            return torch.cat([values.sum(1), values.square().sum(1), values.new_tensor([values.shape[1]])])
 
-def _of_pairs(
-    evaluator: Evaluator, mixer: Mixer, pixels: Tensor, labels: Tensor, partner: Tensor, lam: float, panels: list[str]
-) -> Tensor:
-    """The quantities of each pair, (panels, B) float64."""
-    network, given = evaluator.network, {"lam": lam, "partner": partner}
-    drawn = {**mixer.draw(pixels, given), **given}
-    found = {}
-    if "saliency" in panels:
-        saliency = saliency_of(input_gradient(network, pixels, labels), network)  # (B, H, W)
-        share = block_saliency(saliency, pixels.shape[2:])[0][:, None]  # (B, 1, H, W), in blocks of one pixel
-    with torch.no_grad():
-        if isinstance(mixer, PuzzleMix):
-            options = {**vars(mixer.parameters), "blocks": drawn["blocks"], "lam": lam}
-            puzzle = puzzle_mix(pixels, saliency, partner, **options)
-            mixed, targets = puzzle.images, mixer.mixed_targets(labels, partner, puzzle.share)
-            mixed_saliency = assemble(share, share, partner, puzzle.mask, puzzle.sources)
-        else:
-            mixed, targets = mixer.mix(network, pixels, labels, drawn)
-            mixed_saliency = mixer.mix(network, share, labels, drawn)[0] if "saliency" in panels else None
-        logits = network(mixed)  # (B, K), in which manifold mixup mixes the hidden state
+        title = name if share is None else f"{name}, lambda {share:g}"
+        sums = self.evaluator.total(title, 2 * size + 1, measure, self.images, variant=f"{len(self.images.places)}")
+        count, found = sums[-1], {}
+        for panel, total, squares in zip(panels, sums[:size], sums[size:-1], strict=True):
+            mean = total / count
+            variance = max(squares / count - mean**2, 0.0) * count / (count - 1)
+            found[panel] = mean, sqrt(variance / count)
+        return found
+
+    def partner(self, batch: int, labels: Tensor) -> Tensor:
+        """The partners (B,) of a batch's images, whose labels are (B,)."""
+        generator = torch.Generator().manual_seed(torch_seed("pairs", self.evaluator.seed, batch))
+        return torch.randperm(len(labels), generator=generator).to(labels.device)
+
+    def saliency(self, batch: int, pixels: Tensor, labels: Tensor, precision: str = "same") -> Tensor:
+        """The saliency of a batch's images, (B, H, W)."""
+        if (batch, precision) not in self.kept:
+            network = self.evaluator.network
+            self.kept[batch, precision] = saliency_of(input_gradient(network, pixels, labels, precision), network)
+        return self.kept[batch, precision]
+
+    def values(
+        self, mixer: Mixer, panels: Sequence[str], share: float | None, batch: int, pixels: Tensor, labels: Tensor
+    ) -> Tensor:
+        """The quantities of each pair of a batch, (panels, B) float64."""
+        network, partner = self.evaluator.network, self.partner(batch, labels)
+        mixer.draws.seed(self.evaluator.seed, batch)
+        given = {"partner": partner} | ({} if share is None else {"lam": 1 - share})
+        drawn = {**mixer.draw(pixels, given), **given}
+        found = {}
         if "saliency" in panels:
-            found |= {"saliency": mixed_saliency.sum((1, 2, 3)), "variation": total_variation(mixed)}
-        both = torch.stack([labels, labels[partner]], 1)  # (B, 2)
-        best = logits.topk(2).indices  # (B, 2)
-        found["cross_entropy"] = F.cross_entropy(logits, targets, reduction="none")
-        found["top1"] = (both == best[:, :1]).any(1)
-        found["top2"] = (both[:, :, None] == best[:, None]).any(2).all(1)
-    return torch.stack([found[panel].double() for panel in panels])
+            saliency = self.saliency(batch, pixels, labels)
+            in_pixels = block_saliency(saliency, pixels.shape[2:])[0][:, None]  # (B, 1, H, W), each with the sum 1
+        with torch.no_grad():
+            if isinstance(mixer, PuzzleMix):
+                options = {**vars(mixer.parameters), "blocks": drawn["blocks"], "lam": drawn["lam"]}
+                puzzle = puzzle_mix(
+                    pixels, self.saliency(batch, pixels, labels, mixer.saliency_precision), partner, **options
+                )
+                mixed, targets = puzzle.images, mixer.mixed_targets(labels, partner, puzzle.share)
+                mixed_saliency = assemble(in_pixels, in_pixels, partner, puzzle.mask, puzzle.sources)
+            else:
+                mixed, targets = mixer.mix(network, pixels, labels, drawn)
+                mixed_saliency = mixer.mix(network, in_pixels, labels, drawn)[0] if "saliency" in panels else None
+            if "saliency" in panels:
+                found |= {"saliency": mixed_saliency.sum((1, 2, 3)), "variation": total_variation(mixed)}
+            if "cross_entropy" in panels:
+                logits = network(mixed)  # (B, K), in which manifold mixup mixes the hidden state
+                both = torch.stack([labels, labels[partner]], 1)  # (B, 2)
+                best = logits.topk(2).indices  # (B, 2)
+                found["cross_entropy"] = F.cross_entropy(logits, targets, reduction="none")
+                found["top1"] = (both == best[:, :1]).any(1)
+                found["top2"] = (both[:, :, None] == best[:, None]).any(2).all(1)
+        return torch.stack([found[panel].double() for panel in panels])
 
 
 def total_variation(images: Tensor) -> Tensor:
@@ -169,9 +192,11 @@ def curves_table(statistics: Statistics) -> Table:
     return Table("mixing statistics", ("method", "panel", "lambda", "mean", "standard error"), rows)
 
 
-PARTS: dict[str, dict[str, Any]] = {  # options of Puzzle Mix; the others are the release's for CIFAR-100
-    "as released for CIFAR-100": {},
+RELEASED = "as released for CIFAR-100, lambda 0.5"
+PARTS: dict[str, dict[str, Any]] = {  # options of Puzzle Mix at lambda 0.5; the others are as released
+    RELEASED: {},
     **{f"{n} blocks per side": {"blocks": n} for n in (2, 4, 8, 16)},
+    **{f"{n} blocks per side, saliency in bf16": {"blocks": n, "saliency_precision": "bf16"} for n in (2, 4, 8, 16)},
     **{f"{m} labels": {"n_labels": m} for m in (2, 4)},
     "the released search for the mask": {"solver": "swap"},
     "no transport": {"transport": False},
@@ -181,16 +206,29 @@ PARTS: dict[str, dict[str, Any]] = {  # options of Puzzle Mix; the others are th
 }
 
 
-def parts_table(evaluator: Evaluator, images: Images) -> Table:
-    """What each part of Puzzle Mix gives to panel (a) at lambda 0.5, for the same pairs."""
-    rows, released = [], None
+def parts_table(pairs: Pairs) -> Table:
+    """What each part of Puzzle Mix gives to panel (a), for the same pairs: at lambda 0.5, then over all lambda."""
+    num_classes, rows = pairs.evaluator.data.num_classes, []
+
+    def measure(title: str, share: float | None, **options: Any) -> tuple[float, float]:
+        mixer = PuzzleMix(num_classes=num_classes, **{"t_size": 4, **options})
+        return pairs.at(share, title, mixer, ["saliency"])["saliency"]
+
+    def add(title: str, mean: float, error: float, base: float) -> None:
+        rows.append((title, f"{mean:.4f}", f"{error:.4f}", f"{mean - base:+.4f}"))
+
+    released, _ = measure(RELEASED, 0.5)
     for title, options in PARTS.items():
-        mixer = PuzzleMix(num_classes=evaluator.data.num_classes, **{"t_size": 4, **options})
-        mean, error = statistics_at(evaluator, title, mixer, 0.5, ["saliency"], images)["saliency"]
-        released = mean if released is None else released
-        rows.append((title, f"{mean:.4f}", f"{error:.4f}", f"{mean - released:+.4f}"))
+        add(title, *measure(title, 0.5, **options), released)
+    curve = [measure(RELEASED, share) for share in LAMBDAS]
+    weights = [0.5 if share in (0, 1) else 1.0 for share in LAMBDAS]  # of the trapezoid rule
+    mean, error = (
+        sum(weight * point[i] for weight, point in zip(weights, curve, strict=True)) / sum(weights) for i in (0, 1)
+    )
+    add("mean over lambda", mean, error, mean)
+    add("lambda drawn for each image", *measure("lambda drawn for each image", None, per_sample=True), mean)
     header = ("Puzzle Mix", "mixed saliency", "standard error", "difference")
-    return Table(f"mixed saliency at lambda 0.5, {len(images.places)} images", header, rows)
+    return Table(f"mixed saliency, {len(pairs.images.places)} images", header, rows)
 
 
 def draw_panels(path: Path, statistics: Statistics, published: Mapping[str, Mapping[str, list[float]]]) -> None:

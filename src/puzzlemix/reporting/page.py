@@ -18,6 +18,7 @@ from puzzlemix.reporting import figures
 from puzzlemix.reporting.compare import MARKS, Results, comparison_table
 from puzzlemix.reporting.figures import PageFigure
 from puzzlemix.reporting.measures import CORRUPTED, TOP1
+from puzzlemix.reporting.mixing_statistics import NAME as STATISTICS
 from puzzlemix.reporting.run_tables import RunTable, tables_of
 from puzzlemix.reporting.runs import Row, Run, short_commit
 
@@ -54,6 +55,7 @@ def section_of(table: RunTable) -> dict[str, Any]:
         "Under attack": under_attack(rows),
         "Corrupted images": on_corrupted_images(rows),
         "Calibration": calibration(rows),
+        "What mixing does to images": mixing_statistics(table.rows),
         "Mixed images": mixed_images(table.rows),
     }
     return {
@@ -153,12 +155,27 @@ def mixed_images(rows: Iterable[Row]) -> list[PageFigure]:
     """For each method the picture that one of its runs drew."""
     pictures: dict[str, PageFigure] = {}
     for run in (run for row in rows for run in row.finished):
-        path, what = run.folder / "mixed.png", f"{run.method}: {run.name}, seed {run.seed}, training images"
-        if run.method not in pictures and path.is_file():
-            data = base64.b64encode(path.read_bytes()).decode()
-            picture = Markup('<img alt="{}" src="data:image/png;base64,{}">').format(what, data)
-            pictures[run.method] = PageFigure(picture, what)
+        what = f"{run.method}: {run.name}, seed {run.seed}, training images"
+        if run.method not in pictures and (picture := _picture(run.folder / "mixed.png", what)):
+            pictures[run.method] = picture
     return list(pictures.values())
+
+
+def mixing_statistics(rows: Iterable[Row]) -> list[PageFigure]:
+    """Figure 2 of the paper, for each network that it was measured with."""
+    found = []
+    for run in (run for row in rows for run in row.finished):
+        what = f"Measured with the network of {run.name}, seed {run.seed}; dashed: the paper's Figure 2."
+        found.append(_picture((run.folder / STATISTICS).with_suffix(".png"), what))
+    return [figure for figure in found if figure]
+
+
+def _picture(path: Path, what: str) -> PageFigure | None:
+    """The picture in a PNG, if it is there, with what it shows."""
+    if not path.is_file():
+        return None
+    data = base64.b64encode(path.read_bytes()).decode()
+    return PageFigure(Markup('<img alt="{}" src="data:image/png;base64,{}">').format(what, data), what)
 
 
 def _finished(rows: Mapping[str, Row]) -> list[tuple[str, Run]]:
