@@ -51,8 +51,8 @@ def warn_if_slow(device_type: str) -> None:
     on_cpu = torch.cpu._is_avx512_bf16_supported() or torch.cpu._is_amx_tile_supported()
     is_fast = on_cpu if device_type == "cpu" else torch.cuda.is_bf16_supported(including_emulation=False)
     if not is_fast:
-        slower = f"saliency_precision=bf16 is probably slower than same here: this {device_type} has no bfloat16"
-        warnings.warn(slower, stacklevel=2)
+        reason = f"this {device_type} has no bfloat16 (twice as long with AVX-512, 16 times with AVX2)"
+        warnings.warn(f"saliency_precision=bf16 is probably slower than same here: {reason}", stacklevel=2)
 
 
 def input_gradient_and_backward(model: nn.Module, images: Tensor, labels: Tensor, weight: float) -> Tensor:
