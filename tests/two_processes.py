@@ -83,8 +83,9 @@ def given_of(method, partner, noise):
 def gradients(model, method, images, labels, given):
     """The parameter gradients after one step's backward passes."""
     model.zero_grad()
-    mixed, targets = METHODS[method]()(model, images, labels, **given)
-    bce_on_softmax(model(mixed), targets).backward()
+    mixer = METHODS[method]()
+    mixed, targets = mixer(model, images, labels, **given)
+    mixer.loss(bce_on_softmax, model(mixed), targets).backward()
     return {name: p.grad.clone() for name, p in distributed.unwrap(model).named_parameters()}
 
 

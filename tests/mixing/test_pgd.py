@@ -145,9 +145,9 @@ def test_a_network_that_begins_in_place_is_attacked(network, images, labels, met
 @pytest.mark.parametrize(
     ("answer", "message"),
     [
-        (lambda scores: (scores,), "the model must return class scores"),
+        (lambda scores: scores[0], "the model must return class scores"),
         (lambda scores: scores.detach(), "the model detaches its scores"),
-        (lambda scores: scores[:, :2], "labels go from 0 to 4, but the model has scores for 2 classes"),
+        (lambda scores: scores[:, :2], "num_classes is 5, but the model has scores for 2 classes"),
     ],
 )
 @pytest.mark.parametrize("method", [PGDTraining, PuzzlePGD])

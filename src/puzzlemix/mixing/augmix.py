@@ -16,11 +16,12 @@ from typing import Any, NamedTuple
 import numpy as np
 import torch
 import torch.nn.functional as F
-from torch import Tensor, nn
+from torch import Tensor
 
-from puzzlemix.mixing.base import Loss, Mixer
+from puzzlemix.mixing.base import Mixer
 from puzzlemix.mixing.draws import Draws, on_device
 from puzzlemix.mixing.losses import LOSSES, jensen_shannon, weight_of_cross_entropy
+from puzzlemix.mixing.models import Loss, Model, scores_of
 from puzzlemix.mixing.puzzle import PuzzleMix
 from puzzlemix.runtime.errors import require, require_choice, require_number, require_whole
 
@@ -124,7 +125,7 @@ class AugMix(Mixer):
         self.augmentation = _checked(augmentation)
         self.weight = coefficient * weight_of_cross_entropy(loss, num_classes)
 
-    def __call__(self, model: nn.Module, images: Tensor, labels: Tensor, **given: Any) -> tuple[Tensor, Tensor]:
+    def __call__(self, model: Model, images: Tensor, labels: Tensor, **given: Any) -> tuple[Tensor, Tensor]:
         """See `Mixer`. The images come back with two augmented views of each appended, (3 B, C, H, W)."""
         images, targets = super().__call__(model, images, labels, **given)
         repeated = images.repeat(VIEWS - 1, 1, 1, 1)
@@ -132,9 +133,9 @@ class AugMix(Mixer):
             views = self.augmentation(repeated, self.augmentation.draw(len(repeated), self.draws))
         return torch.cat([images, views]), targets
 
-    def loss(self, criterion: Loss, logits: Tensor, targets: Tensor) -> Tensor:
+    def loss(self, criterion: Loss, logits: Any, targets: Tensor) -> Tensor:
         """The loss of the first views, plus the weighted Jensen-Shannon divergence of the predictions for all views."""
-        views = logits.unflatten(0, (VIEWS, -1))  # (3, B, K)
+        views = scores_of(logits).unflatten(0, (VIEWS, -1))  # (3, B, K)
         return criterion(views[0], targets) + self.weight * jensen_shannon(views)
 
 
@@ -161,11 +162,11 @@ class AugmentedPuzzleMix(PuzzleMix):
         """Also draw `chains`, which say what AugMix does to each image of this process."""
         return super().draw(images, given) | {"chains": self.augmentation.draw(len(images), self.draws)}
 
-    def mix(self, model: nn.Module, images: Tensor, labels: Tensor, drawn: Mapping[str, Any]) -> tuple[Tensor, Tensor]:
+    def mix(self, model: Model, images: Tensor, targets: Tensor, drawn: Mapping[str, Any]) -> tuple[Tensor, Tensor]:
         """Puzzle Mix of the augmented images, (B, C, H, W), and targets (B, K)."""
         with torch.no_grad():
             augmented = self.augmentation(images, drawn["chains"])
-        return super().mix(model, augmented, labels, drawn)
+        return super().mix(model, augmented, targets, drawn)
 
 
 def _checked(augmentation: Augmentation | None) -> Augmentation:

@@ -10,8 +10,10 @@ in `mix`. The caller can give any of them by keyword instead, so that a test nee
 In every method `lam` is the wanted share of the FIRST image. The targets follow the share that was really mixed.
 """
 
+import warnings
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import AbstractContextManager
+from functools import cache
 from math import inf
 from numbers import Real
 from typing import Any
@@ -20,7 +22,9 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from puzzlemix.mixing.assembly import assemble
 from puzzlemix.mixing.draws import Draws
+from puzzlemix.mixing.models import Loss, Model, scores_of
 from puzzlemix.runtime import distributed
 from puzzlemix.runtime.errors import (
     OVERSHOOT,
@@ -33,8 +37,6 @@ from puzzlemix.runtime.errors import (
 )
 from puzzlemix.runtime.stopwatch import untimed
 
-Loss = Callable[[Tensor, Tensor], Tensor]
-
 
 class Mixer:
     """Base class of all methods. It mixes nothing: it returns the images and one-hot targets.
@@ -42,14 +44,18 @@ class Mixer:
     Attributes:
         draws: the random streams. Call `mixer.draws.seed(seed, epoch)` at the start of every epoch: the draws then
             depend on these two numbers alone, also when training resumes from a checkpoint.
+        enabled: set it to False to get batches back unmixed.
         epoch: set by the training loop, for methods that change during training.
+        last: what the last batch was mixed with, by name: the draws, such as `lam` and `partner`; `share` of the first
+            images, a number or (B,); `mask` and `sources` as in `puzzle.Puzzle`. It is empty if nothing was mixed.
         stopwatch: a training loop may set it, to measure the seconds of the "saliency" pass.
         overshoot: how far pixels may lie outside [0, 1]; 0 in methods that attack or augment images.
         counts: how often the method repaired its input, as tensors, so that counting does not wait for a GPU.
 
     Args:
-        num_classes: K, the number of classes.
+        num_classes: K, the number of classes; 1 for a model with one score.
         prob: probability that a batch is mixed at all.
+        until_epoch: from this `epoch` on, nothing is mixed; None: never.
 
     Raises:
         InputError: (a ValueError) a parameter is out of range.
@@ -58,23 +64,25 @@ class Mixer:
     given_names: tuple[str, ...] = ()  # the draws that a caller may replace
     overshoot = OVERSHOOT
 
-    def __init__(self, *, num_classes: int, prob: float = 1.0):
-        require_whole("num_classes", num_classes, least=2)
+    def __init__(self, *, num_classes: int, prob: float = 1.0, until_epoch: int | None = None):
+        require_whole("num_classes", num_classes, least=1)
         require_number("prob", prob, 0, 1)
-        self.num_classes, self.prob = num_classes, prob
-        self.draws = Draws()
-        self.epoch = 0
+        if until_epoch is not None:
+            require_whole("until_epoch", until_epoch, least=0)
+        self.num_classes, self.prob, self.until_epoch = num_classes, prob, until_epoch
+        self.draws, self.enabled, self.epoch = Draws(), True, 0
+        self.last: dict[str, Any] = {}
         self.stopwatch: Callable[[str], AbstractContextManager[None]] = untimed
         self.counts: dict[str, Tensor] = {}
         self._has_seen_values = False
 
-    def __call__(self, model: nn.Module, images: Tensor, labels: Tensor, **given: Any) -> tuple[Tensor, Tensor]:
+    def __call__(self, model: Model, images: Tensor, labels: Tensor, **given: Any) -> tuple[Tensor, Tensor]:
         """Mix a batch.
 
         Args:
             model: the network in training; it may be wrapped in DDP.
-            images: (B, C, H, W), floating point pixels in [0, 1].
-            labels: (B,) int64.
+            images: (B, C, H, W), floating point pixels in [0, 1]; there may be more dimensions after C, such as time.
+            labels: (B,), whole numbers; or shares (B, K), floating point, for soft or several labels.
             **given: any of `given_names`, each in place of a random draw.
 
         Returns:
@@ -89,17 +97,31 @@ class Mixer:
         """
         for name in given:
             require_choice("argument", name, self.given_names)
+        images, labels = (plain_tensor(name, given) for name, given in (("images", images), ("labels", labels)))
         self._check_batch(images, labels)
         self.check_given(given, images)
-        if self.draws.coin(self.prob):
+        targets, self.last = self.targets_of(labels), {}
+        is_over = self.until_epoch is not None and self.epoch >= self.until_epoch
+        if self.enabled and not is_over and self.draws.coin(self.prob):
             drawn = {**self.draw(images, given), **given}  # drawn for one image too: other processes may have more
             if len(images) > 1:
-                return self.mix(model, images, labels, drawn)
-        return images, self.one_hot(labels)
+                self.last = {**drawn}
+                return self.mix(model, images, targets, drawn)
+        return images, targets
 
-    def loss(self, criterion: Loss, logits: Tensor, targets: Tensor) -> Tensor:
-        """The training loss, (), for logits (B, K) or (V B, K): `criterion(logits, targets)` plus own terms."""
-        return criterion(logits, targets)
+    def loss(self, criterion: Loss, logits: Any, targets: Tensor) -> Tensor:
+        """The training loss, (): `criterion(logits, targets)` plus own terms.
+
+        The logits are (B, K) or (V B, K), or an output of the model that `models.scores_of` takes them from.
+        """
+        return criterion(scores_of(logits), targets)
+
+    def mix_again(self, values: Tensor) -> Tensor:
+        """Mix other values of the last batch, (B, ..., H, W), as its images were mixed; unmixed if they were not.
+
+        Such values are a second input, or one-hot masks of a segmentation.
+        """
+        return values
 
     @property
     def needs_clipped(self) -> bool:
@@ -116,23 +138,46 @@ class Mixer:
         """Draw the random numbers of one batch. Those that `given` holds need not be drawn."""
         return {}
 
-    def mix(self, model: nn.Module, images: Tensor, labels: Tensor, drawn: Mapping[str, Any]) -> tuple[Tensor, Tensor]:
-        """The method itself. All its random numbers are in `drawn`."""
-        return images, self.one_hot(labels)
+    def mix(self, model: Model, images: Tensor, targets: Tensor, drawn: Mapping[str, Any]) -> tuple[Tensor, Tensor]:
+        """The method itself, for targets (B, K). All its random numbers are in `drawn`."""
+        return images, targets
 
-    def one_hot(self, labels: Tensor) -> Tensor:
-        """(B,) int64 -> (B, K) float32."""
-        return F.one_hot(labels, self.num_classes).float()
+    def targets_of(self, labels: Tensor) -> Tensor:
+        """Labels (B,) or shares (B, K) as shares (B, K) float32."""
+        if labels.is_floating_point() or self.num_classes == 1:
+            return labels.float().view(len(labels), self.num_classes)
+        return F.one_hot(labels.long(), self.num_classes).float()
 
-    def mixed_targets(self, labels: Tensor, partner: Tensor, share: float | Tensor) -> Tensor:
-        """share onehot(y) + (1 - share) onehot(y[partner]), (B, K); the share is a number or (B,)."""
-        return blend(self.one_hot(labels), partner, share)
+    def mixed_targets(self, targets: Tensor, partner: Tensor, share: float | Tensor) -> Tensor:
+        """share y + (1 - share) y[partner] for targets y (B, K); the share is a number or (B,)."""
+        self.last["share"] = share
+        return blend(targets, partner, share)
+
+    def state_dict(self) -> dict[str, Any]:
+        """The state of the random streams and the epoch: a mixer that loads it goes on with the same draws."""
+        return {"draws": self.draws.state(), "epoch": self.epoch}
+
+    def load_state_dict(self, state: Mapping[str, Any]) -> None:
+        """Go on from the state that `state_dict` gave."""
+        self.draws.restore(state["draws"])
+        self.epoch = state["epoch"]
+
+    def __repr__(self) -> str:
+        state = ("draws", "enabled", "epoch", "last", "stopwatch", "counts")
+        settings = {name: value for name, value in vars(self).items() if name not in state and name[0] != "_"}
+        return f"{type(self).__name__}({', '.join(f'{name}={value}' for name, value in settings.items())})"
 
     def _check_batch(self, images: Tensor, labels: Tensor) -> None:
         check_images(images)
-        check_tensor("labels (class indices)", labels, images, images.shape[:1], torch.int64)
+        is_shares = labels.is_floating_point() and labels.ndim == 2
+        shape = (len(images), self.num_classes) if is_shares else (len(images),)
+        check_tensor("labels", labels, images, shape, labels.dtype)
+        whole = not labels.is_floating_point() and not labels.is_complex() and labels.dtype != torch.bool
+        fits = whole or is_shares or self.num_classes == 1
+        require(fits, f"labels must be whole numbers (B,), or shares (B, K), not {labels.dtype}{list(labels.shape)}")
         if len(labels) and (values_are_checked(labels.device.type) or not self._has_seen_values):
-            require_range(f"labels, with num_classes={self.num_classes},", labels, 0, self.num_classes - 1)
+            most = self.num_classes - 1 if whole and self.num_classes > 1 else 1
+            require_range(f"labels, with num_classes={self.num_classes},", labels, 0, most)
             require_pixels(self._to_pixels(images), self.overshoot)
             self._has_seen_values = True
 
@@ -156,13 +201,13 @@ class PairMixer(Mixer):
 
     Args:
         alpha: lam ~ Beta(alpha, alpha), drawn once per global batch.
-        num_classes, prob: see `Mixer`.
+        **options: those of `Mixer`.
     """
 
     given_names = ("lam", "partner")
 
-    def __init__(self, alpha: float = 1.0, *, num_classes: int, prob: float = 1.0):
-        super().__init__(num_classes=num_classes, prob=prob)
+    def __init__(self, alpha: float = 1.0, **options: Any):
+        super().__init__(**options)
         require(isinstance(alpha, Real) and 0 < alpha < inf, f"alpha must be a finite number above 0, not {alpha}")
         self.alpha = alpha
 
@@ -174,6 +219,13 @@ class PairMixer(Mixer):
     def draw(self, images: Tensor, given: Mapping[str, Any]) -> dict[str, Any]:
         """`lam`, one number for the global batch, and `partner`, (B,), a permutation of this process's images."""
         return {"lam": self.draws.beta(self.alpha), "partner": self.draws.permutation(len(images), images.device)}
+
+    def mix_again(self, values: Tensor) -> Tensor:
+        if "mask" not in self.last:
+            return blend(values, self.last["partner"], self.last["share"]) if self.last else values
+        partner, mask = (self.last[name] for name in ("partner", "mask"))
+        flat = values.flatten(1, -3)  # (B, ..., H, W) -> (B, C, H, W)
+        return assemble(flat, flat, partner, mask, self.last.get("sources")).view_as(values)
 
 
 def blend(values: Tensor, partner: Tensor, share: float | Tensor) -> Tensor:
@@ -194,21 +246,33 @@ def per_channel(mean: Sequence[float], std: Sequence[float]) -> tuple[Tensor, Te
     return mean_c, std_c
 
 
+@cache
+def warn_once(message: str) -> None:
+    """Warn the user of a mixer, once in a program."""
+    warnings.warn(message, stacklevel=4)
+
+
+def plain_tensor(name: str, given: Tensor) -> Tensor:
+    """A tensor without its subclass, whose operations may not take plain tensors; `InputError` if it is no tensor."""
+    require(isinstance(given, Tensor), f"{name} must be a tensor, not {type(given).__name__}")
+    return given.as_subclass(Tensor) if type(given) is not Tensor else given
+
+
 def check_images(images: Tensor) -> None:
-    """Raise `InputError` unless these are floating point, (B, C, H, W)."""
-    require(isinstance(images, Tensor), f"images must be a tensor, not {type(images).__name__}")
-    remedy = "convert them, and divide bytes by 255"
+    """Raise `InputError` unless these are floating point, (B, C, ..., H, W)."""
+    remedy = "images.float() / 255 are pixels" if images.dtype == torch.uint8 else "convert them"
     require(images.is_floating_point(), f"images must be floating point, not {images.dtype}: {remedy}")
-    require(images.ndim == 4, f"images must have shape (B, C, H, W), not {tuple(images.shape)}")
+    require(images.ndim >= 4, f"images must have shape (B, C, H, W), not {tuple(images.shape)}")
 
 
 def check_pairs(
     images: Tensor, saliency: Tensor, partner: Tensor, lam: float | Tensor, noise: Tensor | None, noisy: Sequence[bool]
 ) -> None:
     """Raise `InputError` unless `puzzle_mix` can mix these."""
+    plain_tensor("images", images)
     check_images(images)
     require(images.numel() > 0, f"images of shape {tuple(images.shape)} hold no pixels")
-    check_tensor("saliency", saliency, images, (len(images), *images.shape[2:]))
+    check_tensor("saliency", saliency, images, (len(images), *images.shape[-2:]))
     check_partner(partner, images)
     check_lam(lam, images)
     check_noisy(noisy)

@@ -4,9 +4,10 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
 from puzzlemix.mixing.base import PairMixer
+from puzzlemix.mixing.models import Model
 from puzzlemix.runtime.errors import require, require_number
 
 
@@ -25,7 +26,7 @@ class CutMix(PairMixer):
         if "centre" in given:
             is_pair = isinstance(given["centre"], Sequence) and len(given["centre"]) == 2
             require(is_pair, f"centre must be row and column, in pixels, such as (8.5, 3), not {given['centre']}")
-            for name, middle, length in zip(("row", "column"), given["centre"], images.shape[2:], strict=True):
+            for name, middle, length in zip(("row", "column"), given["centre"], images.shape[-2:], strict=True):
                 require_number(f"the centre's {name}", middle, 0, length)
 
     def draw(self, images: Tensor, given: Mapping[str, Any]) -> dict[str, Any]:
@@ -34,7 +35,7 @@ class CutMix(PairMixer):
         centre = (self.draws.uniform(high=height), self.draws.uniform(high=width))
         return {**super().draw(images, given), "centre": centre}
 
-    def mix(self, model: nn.Module, images: Tensor, labels: Tensor, drawn: Mapping[str, Any]) -> tuple[Tensor, Tensor]:
+    def mix(self, model: Model, images: Tensor, targets: Tensor, drawn: Mapping[str, Any]) -> tuple[Tensor, Tensor]:
         """Mixed images (B, C, H, W) and targets (B, K)."""
         partner = drawn["partner"]
         height, width = images.shape[-2:]
@@ -46,4 +47,5 @@ class CutMix(PairMixer):
         keep = torch.ones(height, width, dtype=torch.bool, device=images.device)
         keep[top:bottom, left:right] = False
         kept_share = 1 - (bottom - top) * (right - left) / (height * width)
-        return torch.where(keep, images, images[partner]), self.mixed_targets(labels, partner, kept_share)
+        self.last["mask"] = keep.float().expand(len(images), -1, -1)
+        return torch.where(keep, images, images[partner]), self.mixed_targets(targets, partner, kept_share)

@@ -4,12 +4,15 @@ Shared draws (lambda, the block grid, coins, scales) are equal on all processes,
 Own draws (partners, noise) differ from process to process. Neither touches the random states of the caller.
 """
 
-from collections.abc import Sequence
-from typing import Any
+from collections.abc import Mapping, Sequence
+from itertools import count
+from typing import Any, ClassVar
+from weakref import WeakSet
 
 import numpy as np
 import torch
 from torch import Tensor
+from torch.utils.data import get_worker_info
 
 from puzzlemix.runtime import distributed
 from puzzlemix.runtime.seeding import numpy_stream
@@ -18,22 +21,49 @@ from puzzlemix.runtime.seeding import numpy_stream
 class Draws:
     """Two random streams, shared and own.
 
-    Without a call of `seed` they start at the first draw, from `torch.initial_seed()` of rank 0. Two mixers then draw
-    the same numbers, and a program that resumes from a checkpoint repeats those of its first batches.
+    Without a call of `seed` they start at the first draw, from `torch.initial_seed()` of rank 0 and a number that no
+    other living mixer has; a program that resumes from a checkpoint repeats the draws of its first batches. In a worker
+    of a DataLoader they start again, from what they started from here and the worker's own seed, which torch draws for
+    each epoch.
     """
 
+    _unseeded: ClassVar["WeakSet[Draws]"] = WeakSet()
+
     def __init__(self) -> None:
-        self._shared: np.random.Generator | None = None
-        self._own: np.random.Generator | None = None
+        self._entropy: tuple[int, ...] | None = None
+        self._worker_seed: int | None = None
 
     def seed(self, *entropy: int) -> None:
         """Start both streams again. All processes must give the same integers (a seed, an epoch)."""
+        self._unseeded.discard(self)
+        self._start(entropy, _seed_of_this_worker())
+
+    def state(self) -> dict[str, Any]:
+        """The state of both streams, as plain data."""
+        states = [stream.bit_generator.state for stream in self._streams()]
+        return {"entropy": list(self._entropy), "streams": states}
+
+    def restore(self, state: Mapping[str, Any]) -> None:
+        """Go on from a `state`."""
+        self.seed(*state["entropy"])
+        for stream, saved in zip(self._streams(), state["streams"], strict=True):
+            stream.bit_generator.state = saved
+
+    def _start(self, entropy: tuple[int, ...], worker_seed: int | None) -> None:
+        self._entropy, self._worker_seed = entropy, worker_seed
         self._shared = numpy_stream("shared draws", *entropy)
         self._own = numpy_stream("own draws", *entropy, distributed.rank())
 
     def _streams(self) -> tuple[np.random.Generator, np.random.Generator]:
-        if self._shared is None:
-            self.seed(distributed.from_first_process(torch.initial_seed()))
+        worker_seed = _seed_of_this_worker()
+        if self._entropy is None:
+            taken = {other._entropy for other in self._unseeded}
+            seed = torch.initial_seed()
+            unused = next((seed, number) for number in count() if (seed, number) not in taken)
+            self._start(unused if worker_seed is not None else distributed.from_first_process(unused), worker_seed)
+            self._unseeded.add(self)
+        elif worker_seed != self._worker_seed:  # this is a copy of the one in the program
+            self._start((*self._entropy, worker_seed), worker_seed)
         return self._shared, self._own
 
     def coin(self, probability: float) -> bool:
@@ -75,3 +105,9 @@ def on_device(device: torch.device, values: Tensor) -> Tensor:
     """Copy values to the device; to a GPU from pinned memory, so that the host does not wait for the copy."""
     on_gpu = torch.device(device).type == "cuda"
     return values.pin_memory().to(device, non_blocking=True) if on_gpu else values.to(device)
+
+
+def _seed_of_this_worker() -> int | None:
+    """The seed of this process, if it is a worker of a DataLoader: another one in each worker and each epoch."""
+    worker = get_worker_info()
+    return None if worker is None else worker.seed

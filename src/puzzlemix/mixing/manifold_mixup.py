@@ -7,7 +7,7 @@ from torch import Tensor, nn
 from torch.utils.hooks import RemovableHandle
 
 from puzzlemix.mixing.base import PairMixer, blend
-from puzzlemix.runtime.distributed import unwrap
+from puzzlemix.mixing.models import Model, stage_of
 from puzzlemix.runtime.errors import require
 
 
@@ -17,14 +17,14 @@ class ManifoldMixup(PairMixer):
     A forward hook on the stage does it. The hook acts in the NEXT forward pass only and then removes itself.
 
     Args:
-        alpha, num_classes, prob: see `PairMixer`.
+        alpha, **options: see `PairMixer`.
         layers: the depths k to draw from; the release has 0, 1, 2. A depth without a stage raises `InputError`.
     """
 
     given_names = ("lam", "partner", "layer")
 
-    def __init__(self, alpha: float = 2.0, layers: Sequence[int] = (0, 1, 2), *, num_classes: int, prob: float = 1.0):
-        super().__init__(alpha, num_classes=num_classes, prob=prob)
+    def __init__(self, alpha: float = 2.0, layers: Sequence[int] = (0, 1, 2), **options: Any):
+        super().__init__(alpha, **options)
         fits = len(layers) > 0 and all(isinstance(layer, int) and layer >= 0 for layer in layers)
         require(fits, f"layers must be depths of 0 or more, not {list(layers)}")
         self.layers = tuple(layers)
@@ -38,26 +38,25 @@ class ManifoldMixup(PairMixer):
         """Also draw `layer`, the depth, one for the global batch."""
         return {**super().draw(images, given), "layer": self.draws.choice(self.layers)}
 
-    def mix(self, model: nn.Module, images: Tensor, labels: Tensor, drawn: Mapping[str, Any]) -> tuple[Tensor, Tensor]:
+    def mix(self, model: Model, images: Tensor, targets: Tensor, drawn: Mapping[str, Any]) -> tuple[Tensor, Tensor]:
         lam, partner, layer = drawn["lam"], drawn["partner"], drawn["layer"]
         if self._hook is not None:
             self._hook.remove()  # no forward pass followed the last batch
 
-        targets = self.mixed_targets(labels, partner, lam)
+        targets = self.mixed_targets(targets, partner, lam)
         if layer == 0:
             return blend(images, partner, lam), targets
 
         def mix_once(module: nn.Module, inputs: tuple[Tensor, ...], hidden: Tensor) -> Tensor:
-            self._hook.remove()
+            hook.remove()
             return blend(hidden, partner, lam)
 
-        self._hook = self._stage(model, layer).register_forward_hook(mix_once)
+        self._hook = hook = self._stage(model, layer).register_forward_hook(mix_once)
         return images, targets
 
     @staticmethod
     def _stage(model: nn.Module, layer: int) -> nn.Module:
         """The submodule whose output is mixed; for layer 0 the network itself."""
-        network = unwrap(model)
-        stage = network if layer == 0 else getattr(network, f"layer{layer}", None)
+        stage = model if layer == 0 else stage_of(model, f"layer{layer}")
         require(stage is not None, f"manifold mixup needs a stage 'layer{layer}' in the network: change its layers")
         return stage

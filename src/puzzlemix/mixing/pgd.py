@@ -9,11 +9,12 @@ from collections.abc import Mapping
 from typing import Any
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
 from puzzlemix.mixing.base import Mixer, check_tensor
+from puzzlemix.mixing.models import Model, network_of
 from puzzlemix.mixing.puzzle import PuzzleMix
-from puzzlemix.mixing.saliency import frozen, gradient_of_loss, network_of
+from puzzlemix.mixing.saliency import gradient_of_loss
 from puzzlemix.runtime.errors import require, require_number, require_whole
 
 
@@ -24,14 +25,14 @@ class PGDTraining(Mixer):
         eps: bound of the attack, in 1/255 of the pixel range.
         step: length of a step, in 1/255 of the pixel range.
         steps: number of steps; on CIFAR, Madry et al. take 7 steps of 2/255 within 8/255.
-        num_classes, prob: see `Mixer`.
+        **options: those of `Mixer`.
     """
 
     given_names = ("start_noise",)
     overshoot = 0.0
 
-    def __init__(self, eps: float = 8.0, step: float = 2.0, steps: int = 7, *, num_classes: int, prob: float = 1.0):
-        super().__init__(num_classes=num_classes, prob=prob)
+    def __init__(self, eps: float = 8.0, step: float = 2.0, steps: int = 7, **options: Any):
+        super().__init__(**options)
         require_number("eps, in 1/255 of the pixel range,", eps, 0, 255)
         require_number("step, in 1/255 of the pixel range,", step, 0, 255)
         require_whole("steps", steps, least=1)
@@ -45,10 +46,10 @@ class PGDTraining(Mixer):
         """Draw `start_noise` (B, C, H, W) from U(-eps, eps) / 255."""
         return {"start_noise": self.draws.uniform_like(images, -self.eps / 255, self.eps / 255)}
 
-    def mix(self, model: nn.Module, images: Tensor, labels: Tensor, drawn: Mapping[str, Any]) -> tuple[Tensor, Tensor]:
-        """The attacked images, (B, C, H, W), and one-hot targets (B, K)."""
+    def mix(self, model: Model, images: Tensor, targets: Tensor, drawn: Mapping[str, Any]) -> tuple[Tensor, Tensor]:
+        """The attacked images, (B, C, H, W), and their targets (B, K)."""
         ball = {"eps": self.eps / 255, "step": self.step / 255, "steps": self.steps}
-        return attacked(model, images, labels, drawn["start_noise"], **ball), self.one_hot(labels)
+        return attacked(model, images, targets, drawn["start_noise"], **ball), targets
 
 
 class PuzzlePGD(PuzzleMix):
@@ -78,40 +79,38 @@ class PuzzlePGD(PuzzleMix):
         """Draw `start_noise` only."""
         return {"start_noise": super().draw_noise(images)["start_noise"]}
 
-    def noise_for_saliency(self, model: nn.Module, pixels: Tensor, labels: Tensor, drawn: Mapping[str, Any]) -> Tensor:
+    def noise_for_saliency(self, model: Model, pixels: Tensor, targets: Tensor, drawn: Mapping[str, Any]) -> Tensor:
         """The attack's noise, (B, C, H, W), so that the saliency is that of the attacked images."""
         ball = {"eps": self.adv_eps / 255, "step": self.adv_step / 255, "steps": self.adv_steps}
-        return attacked(model, pixels, labels, drawn["start_noise"], **ball) - pixels
+        return attacked(model, pixels, targets, drawn["start_noise"], **ball) - pixels
 
     def noise_for_mixing(self, noise: Tensor, gradient: Tensor, drawn: Mapping[str, Any]) -> Tensor:
         """The noise stays as it is."""
         return noise
 
 
-def attacked(model: nn.Module, images: Tensor, labels: Tensor, start_noise: Tensor, **ball: Any) -> Tensor:
+def attacked(model: Model, images: Tensor, targets: Tensor, start_noise: Tensor, **ball: Any) -> Tensor:
     """The images (B, C, H, W) after a PGD attack on the network in eval mode.
 
     Afterwards the network's modes and gradients are as before. `ball` has the `eps`, `step` and `steps` of `ascend`.
     """
-    network = network_of(model)
-    with frozen(network):
-        return ascend(network, images.float(), labels, start_noise.float(), **ball).to(images.dtype)
+    return ascend(network_of(model), images.float(), targets, start_noise.float(), **ball).to(images.dtype)
 
 
 def ascend(
-    network: nn.Module, images: Tensor, labels: Tensor, noise: Tensor, *, eps: float, step: float, steps: int
+    network: Model, images: Tensor, targets: Tensor, noise: Tensor, *, eps: float, step: float, steps: int
 ) -> Tensor:
     """Projected gradient ascent on the loss (PGD, Madry et al., 2018): images (B, C, H, W) in [0, 1], within `eps`.
 
     Args:
-        network: in eval mode.
+        network: any; each pass is in eval mode.
         images, noise: (B, C, H, W); the ascent starts at their sum. To save a wait, values are not checked.
-        labels: (B,).
+        targets: labels (B,) or shares (B, K).
         eps, step, steps: bound, step length, both in units of pixels in [0, 1], and number of steps.
     """
     current = (images + noise).clamp(0, 1)
     with torch.autocast(images.device.type, enabled=False):
         for _ in range(steps):
-            moved = current + step * gradient_of_loss(network, current, labels).sign()
+            moved = current + step * gradient_of_loss(network, current, targets).sign()
             current = (images + (moved - images).clamp(-eps, eps)).clamp(0, 1)
     return current

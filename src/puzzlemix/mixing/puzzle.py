@@ -5,7 +5,7 @@ where the mask shows that image (transport). This file has the steps of a batch 
 costs, cut, transport, assembly.
 """
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
 from typing import Any, NamedTuple
@@ -14,13 +14,14 @@ import torch
 from torch import Tensor, nn
 
 from puzzlemix.mixing.assembly import assemble
-from puzzlemix.mixing.base import PairMixer, check_noisy, check_pairs, check_tensor, per_channel
+from puzzlemix.mixing.base import PairMixer, check_noisy, check_pairs, check_tensor, per_channel, warn_once
 from puzzlemix.mixing.blocks import Grid, as_grid, as_grids, enlarge, resample_grid
 from puzzlemix.mixing.costs import block_saliency, border_smoothness, cells_of_blocks, mask_costs
 from puzzlemix.mixing.cut import SOLVERS, solve_mask
 from puzzlemix.mixing.losses import LOSSES, weight_of_cross_entropy
+from puzzlemix.mixing.models import Loss, Model
 from puzzlemix.mixing.parallel import backend_for
-from puzzlemix.mixing.saliency import PRECISIONS, input_gradient, input_gradient_and_backward, saliency_of
+from puzzlemix.mixing.saliency import PRECISIONS, input_gradient, input_gradient_and_loss, saliency_of
 from puzzlemix.mixing.swap import check_border_weight
 from puzzlemix.mixing.transport import PLANS, transport_grid, transport_plan
 from puzzlemix.runtime.errors import require, require_choice, require_number, require_whole
@@ -72,12 +73,12 @@ class PuzzleMix(PairMixer):
         mixed, targets = mix(model, images, labels)  # after optimizer.zero_grad(), before the forward pass
 
     A call leaves the model's modes, gradients and batch norm statistics, its arguments, and the random states of torch,
-    numpy and Python as they were. With `clean_lam > 0` it is a training pass: it adds to parameter gradients (so zero
-    them before; a GradScaler would divide them by its scale), updates batch norm statistics, and draws dropout. The
-    model may be wrapped by DDP, DataParallel or torch.compile.
+    numpy and Python as they were. With `clean_lam > 0` it is a training pass: it updates batch norm statistics and
+    draws dropout, and its loss must be added to yours, by `mix.loss(criterion, logits, targets)` or as
+    `mix.pop_clean_loss()`. The model may be wrapped by DDP, DataParallel or torch.compile, and may be a function.
 
     Args:
-        alpha, num_classes, prob: see `PairMixer`.
+        alpha: see `PairMixer`; num_classes, prob, until_epoch (in `options`): see `Mixer`.
         blocks: grids to draw from, once per global batch. Each is a number of blocks per side or a pair (down, across);
             a single number gives one grid. `(2, 5)` draws 2 or 5 per side, `((2, 5),)` is always 2 down and 5 across.
         clean_lam: weight of the loss on unmixed images; with 0 the saliency pass runs in eval mode.
@@ -92,7 +93,10 @@ class PuzzleMix(PairMixer):
             does the sign step of the adversarial noise. A pass with `clean_lam` is a training pass and stays as it is.
         mean, std: the values per channel with which images are normalised, mixed images as well; None if images are
             pixels in [0, 1], which the model normalises.
-        **parameters: beta, gamma, eta and the others of `PuzzleParameters`.
+        forward: called as `forward(model, images)` for class scores, if `model(images)` does not return them.
+        criterion: the loss whose gradient gives the saliency, of scores and targets (B, K): a mean, or a value for each
+            image; None for the cross-entropy, the binary one if there is one score.
+        **options: beta, gamma, eta and the others of `PuzzleParameters`, and those of `Mixer`.
     """
 
     given_names = ("lam", "partner", "blocks", "noisy", "start_noise", "noise_scale")
@@ -106,7 +110,6 @@ class PuzzleMix(PairMixer):
         adv_eps: float = 10.0,
         *,
         num_classes: int,
-        prob: float = 1.0,
         mean: Sequence[float] | None = None,
         std: Sequence[float] | None = None,
         clean_until_epoch: int | None = None,
@@ -115,10 +118,13 @@ class PuzzleMix(PairMixer):
         adv_shared_coin: bool = False,
         adv_decay: bool = True,
         saliency_precision: str = "same",
-        **parameters: Any,
+        forward: Callable[..., Any] | None = None,
+        criterion: Loss | None = None,
+        **options: Any,
     ):
-        super().__init__(alpha, num_classes=num_classes, prob=prob)
-        self.parameters = PuzzleParameters(**parameters)
+        own = {name: options.pop(name) for name in PuzzleParameters.__dataclass_fields__ if name in options}
+        super().__init__(alpha, num_classes=num_classes, **options)
+        self.parameters = PuzzleParameters(**own)
         require_number("clean_lam", clean_lam)
         require_choice("loss", loss, LOSSES)
         require_number("adv_p", adv_p, 0, 1)
@@ -133,6 +139,8 @@ class PuzzleMix(PairMixer):
         self.clean_until_epoch, self.per_sample = clean_until_epoch, per_sample
         self.adv_p, self.adv_eps, self.adv_shared_coin, self.adv_decay = adv_p, adv_eps, adv_shared_coin, adv_decay
         self.mean, self.std = (None, None) if mean is std is None else per_channel(mean, std)
+        self.forward, self.criterion = forward, criterion
+        self._clean_loss: Tensor | None = None
 
     @property
     def needs_clipped(self) -> bool:
@@ -144,7 +152,7 @@ class PuzzleMix(PairMixer):
     def check_given(self, given: Mapping[str, Any], images: Tensor) -> None:
         super().check_given(given, images)
         grids = (as_grid(given["blocks"]),) if "blocks" in given else self.blocks  # every grid that may be drawn
-        check_grids(self.parameters, grids, *images.shape[2:])
+        check_grids(self.parameters, grids, *images.shape[-2:])
         check_noisy(given.get("noisy", (False, False)))
         require_number("noise_scale", given.get("noise_scale", 1), 0, 1)
         if "start_noise" in given:
@@ -166,33 +174,49 @@ class PuzzleMix(PairMixer):
         scale, eps = self.draws.uniform() if self.adv_decay else 1.0, self.adv_eps / 255
         return {"noise_scale": scale, "start_noise": self.draws.uniform_like(images, -eps, eps)}
 
-    def mix(self, model: nn.Module, images: Tensor, labels: Tensor, drawn: Mapping[str, Any]) -> tuple[Tensor, Tensor]:
+    def mix(self, model: Model, images: Tensor, targets: Tensor, drawn: Mapping[str, Any]) -> tuple[Tensor, Tensor]:
         """Mixed images (B, C, H, W) and targets (B, K), from saliency, a plan for each pair, and assembly."""
         lam, partner, noisy, grid = drawn["lam"], drawn["partner"], drawn["noisy"], as_grid(drawn["blocks"])
         pixels, noise, seen = self._to_pixels(images), None, images
         if any(noisy):
-            noise = self.noise_for_saliency(model, pixels, labels, drawn)
+            noise = self.noise_for_saliency(model, pixels, targets, drawn)
             seen = self._from_pixels(pixels + noise).to(images.dtype)
         with self.stopwatch("saliency"):
-            gradient = self._gradient(model, seen, labels)  # (B, C, H, W)
+            gradient = self._gradient(model, seen, targets)  # (B, C, H, W)
             saliency = saliency_of(gradient, model)  # (B, H, W)
         with torch.no_grad():
             share, mask, sources, uniform = plan_pairs(pixels, saliency, partner, lam, grid, self.parameters)
+            self.last |= {"mask": mask, "sources": sources}
             self.count("uniform_saliency", uniform)
             if noise is not None:
                 noise = self.noise_for_mixing(noise, gradient, drawn)
             first, second = _with_noise(pixels, noise, noisy)
-            mixed = assemble(first, second, partner, mask, sources)
-            return _in_the_format_of(images, self._from_pixels(mixed)), self.mixed_targets(labels, partner, share)
+            mixed = assemble(first.flatten(1, -3), second.flatten(1, -3), partner, mask, sources).view_as(images)
+            return _in_the_format_of(images, self._from_pixels(mixed)), self.mixed_targets(targets, partner, share)
 
-    def _gradient(self, model: nn.Module, images: Tensor, labels: Tensor) -> Tensor:
+    def _gradient(self, model: Model, images: Tensor, targets: Tensor) -> Tensor:
         """Gradient with respect to the images, (B, C, H, W), from a training pass if the clean regulariser is on."""
+        options = {"forward": self.forward, "criterion": self.criterion}
         is_over = self.clean_until_epoch is not None and self.epoch >= self.clean_until_epoch
-        if self.clean_weight > 0 and not is_over:
-            return input_gradient_and_backward(model, images, labels, self.clean_weight)
-        return input_gradient(model, images, labels, self.saliency_precision)
+        if self.clean_weight == 0 or is_over:
+            return input_gradient(model, images, targets, self.saliency_precision, **options)
+        if self._clean_loss is not None:
+            warn_once("the loss of clean_lam was not added to yours: use mix.loss(...), or add mix.pop_clean_loss()")
+        gradient, self._clean_loss = input_gradient_and_loss(model, images, targets, self.clean_weight, **options)
+        return gradient
 
-    def noise_for_saliency(self, model: nn.Module, pixels: Tensor, labels: Tensor, drawn: Mapping[str, Any]) -> Tensor:
+    def loss(self, criterion: Loss, logits: Any, targets: Tensor) -> Tensor:
+        return super().loss(criterion, logits, targets) + self.pop_clean_loss()
+
+    def pop_clean_loss(self) -> Tensor | float:
+        """The loss on the unmixed images of the last batch, times `clean_lam`: add it to yours. 0 if there is none."""
+        loss, self._clean_loss = self._clean_loss, None
+        return 0.0 if loss is None else loss
+
+    def __getstate__(self) -> dict[str, Any]:
+        return {**vars(self), "_clean_loss": None}  # its graph cannot be copied
+
+    def noise_for_saliency(self, model: Model, pixels: Tensor, targets: Tensor, drawn: Mapping[str, Any]) -> Tensor:
         """The noise on the images whose saliency is computed, (B, C, H, W): uniform within adv_eps / 255."""
         return (pixels + drawn["start_noise"]).clamp(0, 1) - pixels
 
@@ -207,7 +231,8 @@ class PuzzleMix(PairMixer):
             return images
         fit = len(self.mean) in (1, images.shape[1])
         require(fit, f"mean and std are of {len(self.mean)} channels, but the images have {images.shape[1]}")
-        self.mean, self.std = self.mean.to(images.device), self.std.to(images.device)  # copied to a GPU only once
+        shape = -1, *[1] * (images.ndim - 2)
+        self.mean, self.std = (value.to(images.device).view(shape) for value in (self.mean, self.std))  # moved once
         return images * self.std + self.mean
 
     def _from_pixels(self, pixels: Tensor) -> Tensor:
@@ -260,11 +285,11 @@ def puzzle_mix(
     parameters = PuzzleParameters(**parameters)
     check_pairs(images, saliency, partner, lam, noise, noisy)
     grid = as_grid(blocks)
-    check_grids(parameters, (grid,), *images.shape[2:])
+    check_grids(parameters, (grid,), *images.shape[-2:])
 
     share, mask, sources, uniform = plan_pairs(images, saliency, partner, lam, grid, parameters)
     first, second = _with_noise(images, noise, noisy)
-    mixed = assemble(first, second, partner, mask, sources)
+    mixed = assemble(first.flatten(1, -3), second.flatten(1, -3), partner, mask, sources).view_as(images)
     return Puzzle(_in_the_format_of(images, mixed), share, mask, sources, uniform)
 
 
@@ -272,7 +297,8 @@ def plan_pairs(
     images: Tensor, saliency: Tensor, partner: Tensor, lam: float | Tensor, grid: Grid, parameters: PuzzleParameters
 ) -> tuple[Tensor, Tensor, Tensor | None, Tensor]:
     """Plan every pair, by costs, cut and transport: the `share`, `mask`, `sources` and `uniform` of a `Puzzle`."""
-    given, size = images.device, images.shape[2:]
+    given, size = images.device, images.shape[-2:]
+    images = images.flatten(1, -3)  # frames of a video count as channels
     place = given if backend_for(images) else torch.device("cpu")  # for a device that is neither CPU nor GPU
     images, saliency = (_full_precision(values).to(place) for values in (images, saliency))
     partner, lam = (values.to(place) if isinstance(values, Tensor) else values for values in (partner, lam))

@@ -116,7 +116,7 @@ class Trainer:
                 self.mixer.draws.seed(self.seed, epoch, step)
                 for group in self.optimizer.param_groups:
                     group["lr"] = self._lr_of(step + 1)
-                self.optimizer.zero_grad()  # before mixing, which leaves gradients behind if clean_lam > 0
+                self.optimizer.zero_grad()
 
                 with self.arithmetic.reduced(state.device):
                     with part("mixing"):
