@@ -24,7 +24,7 @@ from torch import Tensor, nn
 
 from puzzlemix.mixing.assembly import assemble
 from puzzlemix.mixing.draws import Draws
-from puzzlemix.mixing.models import Loss, Model, scores_of
+from puzzlemix.mixing.models import Loss, Model, eager, scores_of
 from puzzlemix.runtime import distributed
 from puzzlemix.runtime.errors import (
     OVERSHOOT,
@@ -76,6 +76,7 @@ class Mixer:
         self.counts: dict[str, Tensor] = {}
         self._has_seen_values = False
 
+    @eager
     def __call__(self, model: Model, images: Tensor, labels: Tensor, **given: Any) -> tuple[Tensor, Tensor]:
         """Mix a batch.
 
@@ -178,7 +179,9 @@ class Mixer:
         if len(labels) and (values_are_checked(labels.device.type) or not self._has_seen_values):
             most = self.num_classes - 1 if whole and self.num_classes > 1 else 1
             require_range(f"labels, with num_classes={self.num_classes},", labels, 0, most)
-            require_pixels(self._to_pixels(images), self.overshoot)
+            low, high = require_pixels(self._to_pixels(images), self.overshoot)
+            if low < -OVERSHOOT or high > 1 + OVERSHOOT:
+                warn_once(f"images are pixels from {low:.3g} to {high:.3g} with this mean and std: are they erased?")
             self._has_seen_values = True
 
     def _to_pixels(self, images: Tensor) -> Tensor:
@@ -249,7 +252,7 @@ def per_channel(mean: Sequence[float], std: Sequence[float]) -> tuple[Tensor, Te
 @cache
 def warn_once(message: str) -> None:
     """Warn the user of a mixer, once in a program."""
-    warnings.warn(message, stacklevel=4)
+    warnings.warn(message, stacklevel=6)
 
 
 def plain_tensor(name: str, given: Tensor) -> Tensor:

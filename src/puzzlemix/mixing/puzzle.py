@@ -19,12 +19,14 @@ from puzzlemix.mixing.blocks import Grid, as_grid, as_grids, enlarge, resample_g
 from puzzlemix.mixing.costs import block_saliency, border_smoothness, cells_of_blocks, mask_costs
 from puzzlemix.mixing.cut import SOLVERS, solve_mask
 from puzzlemix.mixing.losses import LOSSES, weight_of_cross_entropy
-from puzzlemix.mixing.models import Loss, Model
+from puzzlemix.mixing.models import Loss, Model, eager
 from puzzlemix.mixing.parallel import backend_for
 from puzzlemix.mixing.saliency import PRECISIONS, input_gradient, input_gradient_and_loss, saliency_of
 from puzzlemix.mixing.swap import check_border_weight
 from puzzlemix.mixing.transport import PLANS, transport_grid, transport_plan
 from puzzlemix.runtime.errors import require, require_choice, require_number, require_whole
+
+ERASED = 2.0  # allowed outside [0, 1] with mean and std: timm's RandomErasing fills boxes with normal noise
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -139,6 +141,8 @@ class PuzzleMix(PairMixer):
         self.clean_until_epoch, self.per_sample = clean_until_epoch, per_sample
         self.adv_p, self.adv_eps, self.adv_shared_coin, self.adv_decay = adv_p, adv_eps, adv_shared_coin, adv_decay
         self.mean, self.std = (None, None) if mean is std is None else per_channel(mean, std)
+        if self.mean is not None:
+            self.overshoot = ERASED
         self.forward, self.criterion = forward, criterion
         self._clean_loss: Tensor | None = None
 
@@ -249,6 +253,7 @@ class Puzzle(NamedTuple):
     uniform: Tensor  # (B,) bool, whether this image's saliency was unusable and counted as uniform
 
 
+@eager
 @torch.no_grad()
 def puzzle_mix(
     images: Tensor,

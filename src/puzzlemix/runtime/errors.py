@@ -68,17 +68,17 @@ def values_are_checked(device_type: str) -> bool:
     return device_type == "cpu" or os.environ.get("PUZZLEMIX_DEBUG") == "1"
 
 
-def require_pixels(images: Any, overshoot: float = 0.0) -> None:
-    """Raise `InputError` unless all values of a tensor are finite and at most `overshoot` outside [0, 1].
+def require_pixels(images: Any, overshoot: float = 0.0) -> tuple[float, float]:
+    """The range of a tensor's values; `InputError` unless they are finite and at most `overshoot` outside [0, 1].
 
     This waits for a GPU.
     """
     if images.numel() == 0:
-        return
+        return 0.0, 1.0
     low, high = (float(end) for end in images.detach().aminmax())  # both are NaN if any value is
     is_finite = isfinite(low) and isfinite(high)
     if is_finite and -overshoot <= low and high <= 1 + overshoot:
-        return
+        return low, high
     if not is_finite:
         remedy = "find the step that makes some of them NaN or infinite"
     elif high > 10:  # normalised pixels hardly reach it
