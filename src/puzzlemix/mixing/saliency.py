@@ -5,7 +5,7 @@ input. For a network that takes pixels and normalises them inside, g = g_pixel *
 """
 
 import warnings
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from contextlib import nullcontext
 from functools import cache
 from typing import Any
@@ -70,16 +70,41 @@ def _gradient(
     with frozen(network):
         images = images.detach().requires_grad_()
         loss, weight = losses(images)
-        try:
-            (gradient,) = torch.autograd.grad(loss, images, weight, allow_unused=True)
-        except RuntimeError as error:  # torch's reentrant checkpoints know backward() only
-            if "checkpoint" not in str(error).lower() or not isinstance(network, nn.Module):
-                raise
-            loss, weight = losses(images)
-            loss.backward(weight)  # gives the images alone a gradient, because the network is frozen
-            gradient = images.grad
+        (gradient,) = _gradients(loss, weight, [images])
     require(gradient is not None, DETACHED)
     return gradient, weight
+
+
+def _gradients(losses: Tensor, weight: Tensor, leaves: Sequence[Tensor]) -> list[Tensor | None]:
+    """The gradients of weighted losses (B,) with respect to some leaves, whose `.grad` stays as it is.
+
+    torch's reentrant checkpoints and the shards of FSDP2 work with `backward()` only.
+    """
+    is_sharded = any(type(leaf) not in (Tensor, nn.Parameter) for leaf in leaves)
+    if not is_sharded and not _has_reentrant_checkpoints(losses):
+        return [*torch.autograd.grad(losses, leaves, weight, allow_unused=True)]
+    before = [leaf.grad for leaf in leaves]
+    try:
+        for leaf in leaves:
+            leaf.grad = None
+        losses.backward(weight)
+        return [leaf.grad for leaf in leaves]
+    finally:
+        for leaf, gradient in zip(leaves, before, strict=True):
+            leaf.grad = gradient
+
+
+def _has_reentrant_checkpoints(losses: Tensor) -> bool:
+    """Whether the graph of these losses has activation checkpoints with `use_reentrant=True`."""
+    nodes, seen = [losses.grad_fn], set()
+    while nodes:
+        node = nodes.pop()
+        if node is not None and node not in seen:
+            if node.name() == "CheckpointFunctionBackward":
+                return True
+            seen.add(node)
+            nodes += [before for before, _ in node.next_functions]
+    return False
 
 
 @cache  # once
@@ -109,21 +134,14 @@ def input_gradient_and_loss(
     network = network_of(model)
     require(isinstance(network, nn.Module), "clean_lam needs a torch.nn.Module: give the model itself, or clean_lam=0")
     weights = [parameter for parameter in network.parameters() if parameter.requires_grad]
-    before = [parameter.grad for parameter in weights]
     images = images.detach().requires_grad_()
     losses = losses_of(network, images, targets, forward, criterion)  # (B,)
-    try:
-        for parameter in weights:
-            parameter.grad = None
-        losses.backward(torch.full_like(losses, weight / len(losses)))  # not autograd.grad: FSDP2 shards the weights
-        found = {parameter: parameter.grad for parameter in weights if parameter.grad is not None}
-    finally:
-        for parameter, gradient in zip(weights, before, strict=True):
-            parameter.grad = gradient
-    require(images.grad is not None, DETACHED)
+    gradient, *of_weights = _gradients(losses, torch.full_like(losses, weight / len(losses)), [images, *weights])
+    require(gradient is not None, DETACHED)
+    known = {parameter: value for parameter, value in zip(weights, of_weights, strict=True) if value is not None}
     with torch.enable_grad():
-        loss = _Known.apply(weight * losses.detach().mean(), [*found.values()], *found)
-    return images.grad, loss
+        loss = _Known.apply(weight * losses.detach().mean(), [*known.values()], *known)
+    return gradient, loss
 
 
 class _Known(torch.autograd.Function):
