@@ -1,14 +1,19 @@
-# make demo: trains five mixing methods on real digits and compares them, in minutes on a CPU
-# make test: runs all tests except the slow ones; make test-all: runs all tests
-# make lint: runs the linter and checks the format
+# make demo      trains five mixing methods on real digits and compares them, in minutes on a CPU
+# make test      runs all tests except the slow ones, in minutes on two cores
+# make test-all  runs all tests
+# make lint      runs the linter and checks the format
+# Each of them first installs what it needs into .venv (some 6 GB); PYTHON=python3.12 chooses the interpreter.
 PYTHON ?= python3
 DEMO = results/runs/digits_preactresnet18_narrow_puzzlemix/seed0/checkpoints
 SHELL = bash
 .SHELLFLAGS = -o pipefail -c
 DEMO_SEEDS = demo-seeds-0,2 demo-seeds-1,3
 
-.PHONY: demo $(DEMO_SEEDS) test test-all lint
+.PHONY: help demo $(DEMO_SEEDS) test test-all lint
 .DELETE_ON_ERROR:
+
+help:  # the first target, so plain `make` prints it
+	@sed -n '/^#/!q; s/^# //p' Makefile
 
 demo: .venv/installed
 	@$(MAKE) --no-print-directory --jobs=2 $(DEMO_SEEDS)

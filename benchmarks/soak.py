@@ -24,10 +24,10 @@ from typing import Any
 import torch
 
 from puzzlemix.cli.script import plain_script
+from puzzlemix.runtime.checkpoint import load_checkpoint
 from puzzlemix.runtime.errors import RunError, require
 from puzzlemix.runtime.files import unfinished_of
 from puzzlemix.runtime.nested import flatten
-from puzzlemix.training.checkpoint import load_checkpoint
 
 TRAIN = Path(__file__).parents[1] / "scripts" / "train.py"
 LOOK_S = 0.0005  # between two checks whether a checkpoint is being written, which takes some milliseconds

@@ -30,10 +30,10 @@ from puzzlemix.evaluation.evaluator import Evaluator, attack_errors, check_evalu
 from puzzlemix.evaluation.results import earlier_evaluation, failed_checks, results_path, summary
 from puzzlemix.evaluation.self_checks import self_checks, zero_gradients
 from puzzlemix.runtime import distributed
+from puzzlemix.runtime.checkpoint import digest
 from puzzlemix.runtime.environment import environment
 from puzzlemix.runtime.errors import printable, require, require_whole
 from puzzlemix.runtime.files import output_file, write_text
-from puzzlemix.training.checkpoint import digest
 from puzzlemix.training.precision import Arithmetic
 
 

@@ -20,9 +20,9 @@ from omegaconf import OmegaConf
 from puzzlemix.cli import overrides
 from puzzlemix.cli.config import build_part, compose
 from puzzlemix.cli.script import plain_script
+from puzzlemix.runtime.checkpoint import load_weights, save_checkpoint
 from puzzlemix.runtime.errors import InputError, require, require_choice
 from puzzlemix.runtime.files import output_file, write_text
-from puzzlemix.training.checkpoint import load_weights, save_checkpoint
 from puzzlemix.training.release_checkpoint import BEST, Claim, read_release_checkpoint
 from startup import CONFIGS
 

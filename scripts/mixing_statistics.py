@@ -27,9 +27,9 @@ from puzzlemix.mixing import Mixer
 from puzzlemix.reporting import mixing_statistics as figure2
 from puzzlemix.reporting.tables import Table, as_csv, as_markdown, print_tables
 from puzzlemix.runtime import distributed
+from puzzlemix.runtime.checkpoint import digest
 from puzzlemix.runtime.errors import require, require_whole
 from puzzlemix.runtime.files import output_file, write_text
-from puzzlemix.training.checkpoint import digest
 from puzzlemix.training.precision import Arithmetic
 
 

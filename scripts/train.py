@@ -24,8 +24,8 @@ from puzzlemix.cli.config import build, build_part, build_recipe, plain
 from puzzlemix.cli.script import script, warn
 from puzzlemix.evaluation.evaluator import Evaluator, attack_errors, check_evaluation
 from puzzlemix.runtime import distributed, preemption
+from puzzlemix.runtime.checkpoint import digest
 from puzzlemix.runtime.errors import RunError, require
-from puzzlemix.training.checkpoint import digest
 from puzzlemix.training.log import RunLog
 from puzzlemix.training.loop import Trainer
 from puzzlemix.training.model_card import check_kept, keep_weights

@@ -30,7 +30,7 @@ GOLDEN = Path(__file__).parent / "golden"
 
 
 # Made once, which takes long: all tests with one of them go to one of pytest-xdist's workers.
-COSTLY = ("two_processes", "trained", "sweep_of_jobs")
+COSTLY = ("two_processes", "trained", "sweep_of_jobs", "sdist")
 
 
 def pytest_itemcollected(item):

@@ -14,8 +14,8 @@ from torch import nn
 
 from puzzlemix import ManifoldMixup
 from puzzlemix.mixing.losses import LOSSES
+from puzzlemix.runtime.checkpoint import load_checkpoint
 from puzzlemix.runtime.errors import InputError
-from puzzlemix.training.checkpoint import load_checkpoint
 from puzzlemix.training.precision import Arithmetic
 
 FIFTY_STEPS = (  # ten an epoch

@@ -9,8 +9,8 @@ import pytest
 import torch
 from conftest import full_disk
 
+from puzzlemix.runtime.checkpoint import load_checkpoint, load_newest, save_checkpoint
 from puzzlemix.runtime.errors import InputError, RunError
-from puzzlemix.training.checkpoint import load_checkpoint, load_newest, save_checkpoint
 
 
 def content(epoch, megabytes=1):

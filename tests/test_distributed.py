@@ -15,7 +15,7 @@ from two_processes import METHODS, STOPPED_AT
 
 from benchmarks.soak import differences
 from puzzlemix.cli.script import ASKED_TO_STOP
-from puzzlemix.training.checkpoint import load_checkpoint
+from puzzlemix.runtime.checkpoint import load_checkpoint
 
 
 @pytest.fixture(scope="module")

@@ -19,8 +19,8 @@ from torch import nn
 
 from puzzlemix.cli.config import build, load_experiment
 from puzzlemix.networks import preactresnet18, wide_resnet
+from puzzlemix.runtime.checkpoint import load_checkpoint, load_weights
 from puzzlemix.runtime.errors import InputError
-from puzzlemix.training.checkpoint import load_checkpoint, load_weights
 from puzzlemix.training.release_checkpoint import read_release_checkpoint
 
 DIGITS = {"mean": (0.305,) * 3, "std": (0.323,) * 3}

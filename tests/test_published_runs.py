@@ -12,7 +12,7 @@ from test_experiments import compose
 
 from puzzlemix.cli.config import load_experiment, plain
 from puzzlemix.reporting.runs import find_runs
-from puzzlemix.training.checkpoint import digest, load_checkpoint
+from puzzlemix.runtime.checkpoint import digest, load_checkpoint
 from puzzlemix.training.model_card import check_kept, model_card
 from puzzlemix.training.settings import differences, fingerprint, settings
 

@@ -97,6 +97,7 @@ def test_the_loop_trains_a_plain_model(names):
 @pytest.mark.parametrize("page", [page for page in DOCS if blocks(page, "python")])
 def test_its_code_runs(page, names, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
+    (tmp_path / "models").symlink_to(ROOT / "models")
     for block in blocks(page, "python"):
         exec(block, names)
 

@@ -23,7 +23,7 @@ from puzzlemix.cli.script import ASKED_TO_STOP
 from puzzlemix.data.image_files import LAST_READS_S
 from puzzlemix.evaluation.attacks import attack
 from puzzlemix.runtime import preemption
-from puzzlemix.training.checkpoint import load_checkpoint
+from puzzlemix.runtime.checkpoint import load_checkpoint
 
 METHODS = {
     "input": ("mixup=input",),

@@ -10,7 +10,7 @@ import torch
 from conftest import SCRIPTS
 
 from benchmarks.soak import differences
-from puzzlemix.training.checkpoint import load_checkpoint, save_checkpoint
+from puzzlemix.runtime.checkpoint import load_checkpoint, save_checkpoint
 
 ROOT = SCRIPTS.parent
 SOAK = sys.executable, "-m", "benchmarks.soak"

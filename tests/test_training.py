@@ -20,7 +20,7 @@ from benchmarks.soak import differences
 from puzzlemix.cli.config import build, plain
 from puzzlemix.reporting.pictures import draw_mixed
 from puzzlemix.reporting.runs import find_runs
-from puzzlemix.training.checkpoint import load_checkpoint
+from puzzlemix.runtime.checkpoint import load_checkpoint
 from puzzlemix.training.log import summary
 from puzzlemix.training.loop import Trainer
 from puzzlemix.training.model_card import model_card

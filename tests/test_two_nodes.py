@@ -13,7 +13,7 @@ import pytest
 from conftest import OF_TWO_PROCESSES, SCRIPTS
 
 from benchmarks.soak import descendants, differences
-from puzzlemix.training.checkpoint import load_checkpoint
+from puzzlemix.runtime.checkpoint import load_checkpoint
 
 pytestmark = pytest.mark.slow
 

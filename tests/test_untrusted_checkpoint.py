@@ -15,8 +15,8 @@ from test_readme import blocks
 import puzzlemix.mixing
 from puzzlemix.cli.config import build, compose, load_experiment, plain
 from puzzlemix.cli.overrides import options
+from puzzlemix.runtime.checkpoint import load_checkpoint, save_checkpoint
 from puzzlemix.runtime.errors import InputError
-from puzzlemix.training.checkpoint import load_checkpoint, save_checkpoint
 
 CPU = torch.device("cpu")
 PARTS = ("dataset", "network", "mixup", "recipe")

@@ -19,6 +19,8 @@ from puzzlemix.mixing import (
     puzzle_mix,
 )
 
+__version__ = "0.1.0"
+
 __all__ = [
     "AugMix",
     "Augmentation",

@@ -14,10 +14,10 @@ from omegaconf import DictConfig, OmegaConf
 from torch import nn
 
 from puzzlemix.mixing import Mixer
+from puzzlemix.runtime.checkpoint import as_input_error, load_checkpoint, load_weights
 from puzzlemix.runtime.errors import InputError, require
 from puzzlemix.runtime.nested import flatten
 from puzzlemix.runtime.seeding import torch_seed
-from puzzlemix.training.checkpoint import as_input_error, load_checkpoint, load_weights
 from puzzlemix.training.recipe import Recipe
 from puzzlemix.training.settings import RESULT_DEPENDS_ON
 

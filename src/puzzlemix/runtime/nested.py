@@ -6,10 +6,6 @@ from math import inf
 from pathlib import Path
 from typing import Any
 
-import yaml
-
-YAML_LOADER = getattr(yaml, "CSafeLoader", yaml.SafeLoader)  # ten times as fast, if PyYAML was built with it
-
 
 def flatten(nested: Mapping[str, Any], separator: str = ".") -> dict[str, Any]:
     """`{"recipe": {"lr": 0.1}}` -> `{"recipe.lr": 0.1}`."""
@@ -80,8 +76,11 @@ def read_nested(path: Path) -> Any:
 
 def parse_nested(text: str, is_yaml: bool = False) -> Any:
     """The plain data (`is_plain`) that a JSON or YAML text describes; None if it describes anything else."""
+    import yaml  # imported here, because networks.load does without it
+
+    loader = getattr(yaml, "CSafeLoader", yaml.SafeLoader)  # ten times as fast, if PyYAML was built with it
     try:
-        value = yaml.load(text, YAML_LOADER) if is_yaml else json.loads(text)
+        value = yaml.load(text, loader) if is_yaml else json.loads(text)
     except Exception:  # on damaged text the parsers also raise RecursionError, IndexError, KeyError and others
         return None
     return value if is_plain(value) else None

@@ -7,10 +7,10 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+from puzzlemix.runtime.checkpoint import load_checkpoint, save_checkpoint
 from puzzlemix.runtime.errors import require
 from puzzlemix.runtime.files import write_text
 from puzzlemix.runtime.nested import flatten
-from puzzlemix.training.checkpoint import load_checkpoint, save_checkpoint
 from puzzlemix.training.settings import RESULT_DEPENDS_ON, WITHOUT_EFFECT, command, fingerprint, key_of
 
 SAID_ELSEWHERE = ("_target_", "name", "root", "workers")

@@ -21,9 +21,9 @@ from typing import Any, NamedTuple, Self
 import numpy as np
 from torch import Tensor
 
+from puzzlemix.runtime.checkpoint import as_input_error, read_saved
 from puzzlemix.runtime.errors import require
 from puzzlemix.runtime.nested import is_percentage
-from puzzlemix.training.checkpoint import as_input_error, read_saved
 
 PREFIX = "module."  # which DataParallel adds
 BEST = ("best_err1", "best_err5", "best_prec1")

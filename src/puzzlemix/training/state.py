@@ -8,10 +8,10 @@ from torch import Tensor, nn
 
 from puzzlemix.mixing import Mixer
 from puzzlemix.runtime import distributed
+from puzzlemix.runtime.checkpoint import as_input_error, load_newest, load_weights, save_checkpoint
 from puzzlemix.runtime.errors import require
 from puzzlemix.runtime.seeding import global_streams, restore_global_streams
 from puzzlemix.runtime.stopwatch import Stopwatch
-from puzzlemix.training.checkpoint import as_input_error, load_newest, load_weights, save_checkpoint
 from puzzlemix.training.log import RunLog
 from puzzlemix.training.settings import fingerprint
 
