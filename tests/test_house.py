@@ -15,7 +15,7 @@ FLOOR_OF = {folder: floor for floor, folders in enumerate(FLOORS) for folder in 
 
 CORE = (  # what a reader of the method, its training and its attacks has to read
     *("mixing/base", "mixing/draws", "mixing/losses", "mixing/input_mixup", "mixing/cutmix", "mixing/manifold_mixup"),
-    *("mixing/saliency", "mixing/puzzle", "mixing/blocks", "mixing/costs"),
+    *("mixing/models", "mixing/saliency", "mixing/puzzle", "mixing/blocks", "mixing/costs"),
     *("mixing/graph", "mixing/cut", "mixing/swap", "mixing/transport", "mixing/assembly", "mixing/parallel"),
     *("networks/normalize", "networks/preact_resnet", "networks/wide_resnet", "networks/resnet"),
     *("training/loop", "training/recipe", "evaluation/attacks"),
@@ -62,7 +62,7 @@ def test_the_loop_has_200_lines_at_most():
 
 def test_the_core_is_small():
     lines = {name: len((SRC / f"{name}.py").read_text().splitlines()) for name in CORE}
-    assert sum(lines.values()) <= 2500, lines
+    assert sum(lines.values()) <= 2800, lines
 
 
 def test_a_reader_follows_nine_calls_from_the_script_to_the_pixels(train, monkeypatch):

@@ -24,7 +24,7 @@ from torch import Tensor, nn
 
 from puzzlemix.mixing.assembly import assemble
 from puzzlemix.mixing.draws import Draws
-from puzzlemix.mixing.models import Loss, Model, eager, scores_of
+from puzzlemix.mixing.models import Loss, Model, scores_of
 from puzzlemix.runtime import distributed
 from puzzlemix.runtime.errors import (
     OVERSHOOT,
@@ -76,7 +76,6 @@ class Mixer:
         self.counts: dict[str, Tensor] = {}
         self._has_seen_values = False
 
-    @eager
     def __call__(self, model: Model, images: Tensor, labels: Tensor, **given: Any) -> tuple[Tensor, Tensor]:
         """Mix a batch.
 
@@ -96,6 +95,8 @@ class Mixer:
                 in every batch on a CPU. On a GPU the check synchronises with the host, so it stops after the first
                 batch that passes it, unless the environment has PUZZLEMIX_DEBUG=1.
         """
+        if torch.compiler.is_compiling():  # it cannot trace our loops; its decorator would take 2 s to import
+            return torch.compiler.disable(self.__call__)(model, images, labels, **given)
         for name in given:
             require_choice("argument", name, self.given_names)
         images, labels = (plain_tensor(name, given) for name, given in (("images", images), ("labels", labels)))
@@ -118,10 +119,7 @@ class Mixer:
         return criterion(scores_of(logits), targets)
 
     def mix_again(self, values: Tensor) -> Tensor:
-        """Mix other values of the last batch, (B, ..., H, W), as its images were mixed; unmixed if they were not.
-
-        Such values are a second input, or one-hot masks of a segmentation.
-        """
+        """Mix other values of the last batch as its images: a second input, one-hot masks, ... (B, ..., H, W)."""
         return values
 
     @property
@@ -252,7 +250,7 @@ def per_channel(mean: Sequence[float], std: Sequence[float]) -> tuple[Tensor, Te
 @cache
 def warn_once(message: str) -> None:
     """Warn the user of a mixer, once in a program."""
-    warnings.warn(message, stacklevel=6)
+    warnings.warn(message, stacklevel=5)
 
 
 def plain_tensor(name: str, given: Tensor) -> Tensor:

@@ -6,9 +6,8 @@ than a tensor.
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from functools import wraps
 from numbers import Real
-from typing import Any, TypeVar
+from typing import Any
 
 import torch
 import torch.nn.functional as F
@@ -18,22 +17,9 @@ from torch.nn.utils import parametrize
 from puzzlemix.runtime.distributed import unwrap
 from puzzlemix.runtime.errors import require, values_are_checked
 
-Function = TypeVar("Function", bound=Callable[..., Any])
 Model = Callable[[Tensor], Any]  # a module, or any function of images
 Loss = Callable[[Tensor, Tensor], Tensor]  # of scores and targets (B, K): a mean, (), or one value for each image
 DETACHED = "a gradient with respect to the images is needed, but the model detaches its scores from them"
-
-
-def eager(function: Function) -> Function:
-    """Keep torch.compile out of a function, also where it compiles a step that calls it: it cannot trace our loops."""
-
-    @wraps(function)
-    def call(*args: Any, **given: Any) -> Any:
-        if torch.compiler.is_compiling():  # a decorator of torch would import its compiler for everybody, for 2 s
-            return torch.compiler.disable(function)(*args, **given)
-        return function(*args, **given)
-
-    return call
 
 
 def network_of(model: Model) -> Model:

@@ -19,7 +19,7 @@ from puzzlemix.mixing.blocks import Grid, as_grid, as_grids, enlarge, resample_g
 from puzzlemix.mixing.costs import block_saliency, border_smoothness, cells_of_blocks, mask_costs
 from puzzlemix.mixing.cut import SOLVERS, solve_mask
 from puzzlemix.mixing.losses import LOSSES, weight_of_cross_entropy
-from puzzlemix.mixing.models import Loss, Model, eager
+from puzzlemix.mixing.models import Loss, Model
 from puzzlemix.mixing.parallel import backend_for
 from puzzlemix.mixing.saliency import PRECISIONS, input_gradient, input_gradient_and_loss, saliency_of
 from puzzlemix.mixing.swap import check_border_weight
@@ -253,7 +253,6 @@ class Puzzle(NamedTuple):
     uniform: Tensor  # (B,) bool, whether this image's saliency was unusable and counted as uniform
 
 
-@eager
 @torch.no_grad()
 def puzzle_mix(
     images: Tensor,
@@ -287,6 +286,9 @@ def puzzle_mix(
 
     Source: the paper's method section; `mixup_graph` of the authors' release.
     """
+    if torch.compiler.is_compiling():
+        given = {"lam": lam, "blocks": blocks, "noise": noise, "noisy": noisy, **parameters}
+        return torch.compiler.disable(puzzle_mix)(images, saliency, partner, **given)
     parameters = PuzzleParameters(**parameters)
     check_pairs(images, saliency, partner, lam, noise, noisy)
     grid = as_grid(blocks)

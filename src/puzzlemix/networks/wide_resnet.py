@@ -44,7 +44,14 @@ class WideResNet(nn.Module):
     """
 
     def __init__(
-        self, depth: int, widen_factor: int, num_classes: int, stride: int, mean: Sequence[float], std: Sequence[float]
+        self,
+        depth: int,
+        widen_factor: int,
+        num_classes: int,
+        stride: int = 1,
+        *,
+        mean: Sequence[float],
+        std: Sequence[float],
     ):
         super().__init__()
         require(depth >= 10 and (depth - 4) % 6 == 0, f"a wide ResNet has depth 6 n + 4 (10, 16, 28), not {depth}")
@@ -70,8 +77,4 @@ class WideResNet(nn.Module):
         return self.linear(hidden.mean((2, 3)))
 
 
-def wide_resnet(
-    depth: int, widen_factor: int, num_classes: int, stride: int = 1, *, mean: Sequence[float], std: Sequence[float]
-) -> WideResNet:
-    """WRN-depth-widen_factor; see `WideResNet` for the arguments."""
-    return WideResNet(depth, widen_factor, num_classes, stride, mean, std)
+wide_resnet = WideResNet  # the name in configs
