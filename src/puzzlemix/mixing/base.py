@@ -161,6 +161,9 @@ class Mixer:
         self.draws.restore(state["draws"])
         self.epoch = state["epoch"]
 
+    def __getstate__(self) -> dict[str, Any]:
+        return {**vars(self), "last": {}}  # copies do not need the last batch
+
     def __repr__(self) -> str:
         state = ("draws", "enabled", "epoch", "last", "stopwatch", "counts")
         settings = {name: value for name, value in vars(self).items() if name not in state and name[0] != "_"}

@@ -218,7 +218,7 @@ class PuzzleMix(PairMixer):
         return 0.0 if loss is None else loss
 
     def __getstate__(self) -> dict[str, Any]:
-        return {**vars(self), "_clean_loss": None}  # its graph cannot be copied
+        return {**super().__getstate__(), "_clean_loss": None}  # its graph cannot be copied
 
     def noise_for_saliency(self, model: Model, pixels: Tensor, targets: Tensor, drawn: Mapping[str, Any]) -> Tensor:
         """The noise on the images whose saliency is computed, (B, C, H, W): uniform within adv_eps / 255."""
