@@ -80,8 +80,7 @@ def _gradients(losses: Tensor, weight: Tensor, leaves: Sequence[Tensor]) -> list
 
     torch's reentrant checkpoints and the shards of FSDP2 work with `backward()` only.
     """
-    is_sharded = any(type(leaf) not in (Tensor, nn.Parameter) for leaf in leaves)
-    if not is_sharded and not _has_reentrant_checkpoints(losses):
+    if not _has_reentrant_checkpoints(losses) and all(type(leaf) in (Tensor, nn.Parameter) for leaf in leaves):
         return [*torch.autograd.grad(losses, leaves, weight, allow_unused=True)]
     before = [leaf.grad for leaf in leaves]
     try:
