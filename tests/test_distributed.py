@@ -11,7 +11,7 @@ import time
 import pytest
 import torch
 from conftest import OF_TWO_PROCESSES, SCRIPTS, TORCHRUN, log_of
-from two_processes import METHODS, STOPPED_AT
+from two_processes import METHODS, STOPPED_AT, WRAPPERS
 
 from benchmarks.soak import differences
 from puzzlemix.cli.script import ASKED_TO_STOP
@@ -50,6 +50,13 @@ def test_the_averaged_gradient_is_one_processs_on_the_joined_batch(ranks, method
         for name, gradient in rank["alone"][method].items():
             assert gradient.abs().max() > 0
             torch.testing.assert_close(rank["together"][method][name], gradient, atol=1e-7, rtol=1e-4)
+
+
+@pytest.mark.parametrize("wrapper", WRAPPERS)
+def test_the_clean_loss_is_in_the_second_step_of_any_wrapper(ranks, wrapper):
+    for rank in ranks:
+        for name, gradient in rank["alone"]["puzzle_clean"].items():
+            torch.testing.assert_close(rank["wrapped"][wrapper][name], gradient, atol=1e-7, rtol=1e-4)
 
 
 def test_counts_are_of_all_processes(ranks):

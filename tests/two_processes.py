@@ -9,6 +9,7 @@ import shutil
 import signal
 import sys
 from contextlib import redirect_stdout
+from copy import deepcopy
 from io import StringIO
 from pathlib import Path
 
@@ -19,6 +20,9 @@ import torch.nn.functional as F
 from conftest import OF_TWO_PROCESSES, TINY, at_step, on_a_terminal, run_script
 from pictures import write_class_folders
 from torch import nn
+from torch.distributed.device_mesh import init_device_mesh
+from torch.distributed.fsdp import fully_shard
+from torch.distributed.tensor import DTensor
 from torch.nn.parallel import DistributedDataParallel
 
 from puzzlemix import CutMix, InputMixup, ManifoldMixup, Mixer, PuzzleMix
@@ -59,6 +63,22 @@ METHODS = {
 }
 
 
+def static_graph(network):
+    """DDP that counts, in its first step, how often each gradient is computed."""
+    return DistributedDataParallel(network, static_graph=True)
+
+
+def sharded(network):
+    """FSDP2."""
+    mesh = init_device_mesh("cpu", (distributed.world_size(),))
+    for stage in (network.layer1, network.layer2):
+        fully_shard(stage, mesh=mesh)
+    return fully_shard(network, mesh=mesh)
+
+
+WRAPPERS = {"static_graph": static_graph, "sharded": sharded}
+
+
 def joined_batch():
     """Images, labels, partners within each half, and start noise of the batch of both processes."""
     generator = torch.Generator().manual_seed(0)
@@ -86,7 +106,8 @@ def gradients(model, method, images, labels, given):
     mixer = METHODS[method]()
     mixed, targets = mixer(model, images, labels, **given)
     mixer.loss(bce_on_softmax, model(mixed), targets).backward()
-    return {name: p.grad.clone() for name, p in distributed.unwrap(model).named_parameters()}
+    found = {name: p.grad for name, p in distributed.unwrap(model).named_parameters()}
+    return {name: g.full_tensor() if isinstance(g, DTensor) else g.clone() for name, g in found.items()}
 
 
 def drawn(method, steps=20):
@@ -131,11 +152,17 @@ def exchanged():
         given = given_of(method, partner[own] - rank * half, noise[own])
         together[method] = gradients(DistributedDataParallel(network), method, images[own], labels[own], given)
         alone[method] = gradients(network, method, images, labels, given_of(method, partner, noise))
+    wrapped, given = {}, given_of("puzzle_clean", partner[own] - rank * half, noise[own])
+    for name, wrap in WRAPPERS.items():
+        model = wrap(deepcopy(network))
+        steps = [gradients(model, "puzzle_clean", images[own], labels[own], given) for _ in range(2)]
+        wrapped[name] = steps[1]
     mixer = Mixer(num_classes=CLASSES)
     mixer.count("seen", torch.tensor([True] * (rank + 1) + [False]))
     counts = mixer.pop_counts()
     evaluations = evaluated(network), evaluated(network, stop=True)
-    return {"draws": draws, "together": together, "alone": alone, "counts": counts, "evaluations": evaluations}
+    found = {"draws": draws, "together": together, "alone": alone, "wrapped": wrapped, "counts": counts}
+    return found | {"evaluations": evaluations}
 
 
 def trained(folder, *overrides, at=None):
