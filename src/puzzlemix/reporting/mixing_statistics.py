@@ -117,22 +117,21 @@ class Pairs:
         network, partner = self.evaluator.network, self.partner(batch, labels)
         mixer.draws.seed(self.evaluator.seed, batch)
         given = {"partner": partner} | ({} if share is None else {"lam": 1 - share})
-        drawn = {**mixer.draw(pixels, given), **given}
         found = {}
         if "saliency" in panels:
             saliency = self.saliency(batch, pixels, labels)
             in_pixels = block_saliency(saliency, pixels.shape[2:])[0][:, None]  # (B, 1, H, W), each with the sum 1
         with torch.no_grad():
             if isinstance(mixer, PuzzleMix):
+                drawn = {**mixer.draw(pixels, given), **given}
                 options = {**vars(mixer.parameters), "blocks": drawn["blocks"], "lam": drawn["lam"]}
-                puzzle = puzzle_mix(
-                    pixels, self.saliency(batch, pixels, labels, mixer.saliency_precision), partner, **options
-                )
-                mixed, targets = puzzle.images, mixer.mixed_targets(labels, partner, puzzle.share)
+                seen = self.saliency(batch, pixels, labels, mixer.saliency_precision)
+                puzzle = puzzle_mix(pixels, seen, partner, **options)
+                mixed, targets = puzzle.images, mixer.mixed_targets(mixer.targets_of(labels), partner, puzzle.share)
                 mixed_saliency = assemble(in_pixels, in_pixels, partner, puzzle.mask, puzzle.sources)
             else:
-                mixed, targets = mixer.mix(network, pixels, labels, drawn)
-                mixed_saliency = mixer.mix(network, in_pixels, labels, drawn)[0] if "saliency" in panels else None
+                mixed, targets = mixer(network, pixels, labels, **given)
+                mixed_saliency = mixer.mix_again(in_pixels) if "saliency" in panels else None
             if "saliency" in panels:
                 found |= {"saliency": mixed_saliency.sum((1, 2, 3)), "variation": total_variation(mixed)}
             if "cross_entropy" in panels:
