@@ -130,6 +130,16 @@ def test_a_step_has_the_gradient_of_mixed_and_clean_images(train, model, data, n
     torch.testing.assert_close(step_between(before, model), wanted_gradients(before, mix.seen), rtol=1e-4, atol=1e-5)
 
 
+@pytest.mark.parametrize("in_place", [True, False])
+def test_a_compiled_model_in_lightning_has_the_same_step(train, model, data, in_place):
+    before, mix = deepcopy(model), Recording(**CLEAN)
+    compiled = model if in_place else torch.compile(model, backend="eager")
+    if in_place:
+        model.compile(backend="eager")
+    train("lightning", compiled, data, 16, mix)
+    torch.testing.assert_close(step_between(before, model), wanted_gradients(before, mix.seen), rtol=1e-4, atol=1e-5)
+
+
 def test_a_model_of_transformers_takes_the_mean_of_accumulated_batches(train, vit, data):
     before, mix = deepcopy(vit), Recording(**CLEAN)
     trainer = train("transformers", vit, data, 16, mix)
