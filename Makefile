@@ -1,6 +1,6 @@
 # make demo      trains five mixing methods on real digits and compares them, in minutes on a CPU
 # make test      runs all tests except the slow ones, in minutes on two cores
-# make test-all  runs all tests
+# make test-all  runs all tests, also those in Lightning and other frameworks
 # make lint      runs the linter and checks the format
 # Each of them first installs what it needs into .venv (some 6 GB); PYTHON=python3.12 chooses the interpreter.
 PYTHON ?= python3
@@ -29,7 +29,7 @@ $(DEMO_SEEDS): demo-seeds-%:
 test: .venv/installed-for-tests
 	OMP_NUM_THREADS=1 .venv/bin/python -m pytest -n 2 --dist loadgroup -m "not slow"
 
-test-all: .venv/installed-for-tests
+test-all: .venv/installed-for-all-tests
 	OMP_NUM_THREADS=1 .venv/bin/python -m pytest -n 2 --dist loadgroup
 
 lint: .venv/installed-for-tests
@@ -45,4 +45,8 @@ lint: .venv/installed-for-tests
 
 .venv/installed-for-tests: .venv/installed requirements-test.txt
 	.venv/bin/python -m pip install --quiet --requirement requirements-test.txt
+	touch $@
+
+.venv/installed-for-all-tests: .venv/installed-for-tests requirements-frameworks.txt
+	.venv/bin/python -m pip install --quiet --requirement requirements-frameworks.txt --constraint requirements.txt
 	touch $@

@@ -39,6 +39,12 @@ def test_the_timm_model_trains_on_spectrograms(example):
     assert 0 <= spectrograms.main(steps=3) <= 1
 
 
+def test_depth_and_masks_are_mixed_as_the_images(example):
+    shapes, pixels = example("masks_and_depth").main(steps=130)
+    assert shapes > 0.8
+    assert pixels > 0.85
+
+
 def test_the_notebook_runs_and_its_steps_give_the_whole():
     notebook = nbformat.read(EXAMPLES / "puzzle_mix.ipynb", as_version=4)
     assert all(cell.outputs == [] for cell in notebook.cells if cell.cell_type == "code")  # kept without

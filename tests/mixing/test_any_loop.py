@@ -188,6 +188,24 @@ def test_a_compiled_step_is_the_eager_one(network, images):
     torch.testing.assert_close(*losses)
 
 
+@pytest.mark.slow
+@pytest.mark.parametrize(("in_place", "passes"), [(True, 1), (False, 0)])
+def test_only_a_model_that_is_compiled_in_place_has_a_compiled_saliency_pass(linear, images, in_place, passes):
+    calls = []
+
+    def backend(graph, inputs):
+        return lambda *given: calls.append(graph) or graph(*given)
+
+    wanted = mixed_by(PuzzleMix(num_classes=K), linear, images)[0]
+    model = linear if in_place else torch.compile(linear, backend=backend)
+    if in_place:
+        linear.compile(backend=backend)
+    assert torch.equal(mixed_by(PuzzleMix(num_classes=K), model, images)[0], wanted)
+    assert len(calls) == passes
+    model(images)
+    assert len(calls) == passes + 1
+
+
 class Output(dict):
     """Like an output of transformers: a dict whose entries are attributes."""
 
