@@ -181,7 +181,7 @@ class Mixer:
             most = self.num_classes - 1 if whole and self.num_classes > 1 else 1
             require_range(f"labels, with num_classes={self.num_classes},", labels, 0, most)
             low, high = require_pixels(self._to_pixels(images), self.overshoot)
-            if low < -OVERSHOOT or high > 1 + OVERSHOOT:
+            if self.overshoot < inf and (low < -OVERSHOOT or high > 1 + OVERSHOOT):
                 warn_once(f"images are pixels from {low:.3g} to {high:.3g} with this mean and std: are they erased?")
             self._has_seen_values = True
 

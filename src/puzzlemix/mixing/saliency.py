@@ -138,7 +138,7 @@ def input_gradient_and_loss(
     gradient, *of_weights = _gradients(losses, torch.full_like(losses, weight / len(losses)), [images, *weights])
     require(gradient is not None, DETACHED)
     known = {parameter: value for parameter, value in zip(weights, of_weights, strict=True) if value is not None}
-    require(bool(known) or not weights, "FSDP1 hides gradients from clean_lam: use fully_shard (FSDP2)")
+    require(bool(known) or not weights, "no gradients for clean_lam: use FSDP2, or FSDP1 without use_orig_params")
     with torch.enable_grad():
         loss = _Known.apply(weight * losses.detach().mean(), [*known.values()], *known)
     return gradient, loss
