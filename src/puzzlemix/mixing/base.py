@@ -99,7 +99,7 @@ class Mixer:
             return torch.compiler.disable(self.__call__)(model, images, labels, **given)
         for name in given:
             require_choice("argument", name, self.given_names)
-        images, labels = (plain_tensor(name, given) for name, given in (("images", images), ("labels", labels)))
+        images, labels = plain_tensor("images", images), plain_tensor("labels", labels)
         self._check_batch(images, labels)
         self.check_given(given, images)
         targets, self.last = self.targets_of(labels), {}
@@ -119,7 +119,7 @@ class Mixer:
         return criterion(scores_of(logits), targets)
 
     def mix_again(self, values: Tensor) -> Tensor:
-        """Mix other values of the last batch as its images: a second input, one-hot masks, ... (B, ..., H, W)."""
+        """Mix other values (B, ..., H, W) as the last batch was mixed, such as a second input or one-hot masks."""
         return values
 
     @property

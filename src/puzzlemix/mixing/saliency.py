@@ -160,7 +160,7 @@ class _Known(torch.autograd.Function):
 def saliency_of(gradient: Tensor, model: Model) -> Tensor:
     """s (B, H, W) from the gradient with respect to the images, (B, C, ..., H, W), times the std of `models.std_of`."""
     gradient = gradient.float()  # squares would underflow in half precision
-    std = std_of(network_of(model), gradient.shape[1])
+    std = std_of(model, gradient.shape[1])
     if std is not None:
         gradient = gradient * on_device(gradient.device, std).to(gradient).view(-1, *[1] * (gradient.ndim - 2))
     return gradient.square().flatten(1, -3).mean(1).sqrt()

@@ -12,7 +12,7 @@ from puzzlemix.reporting.paper import PublishedRow, PublishedSettings, Published
 from puzzlemix.reporting.run_tables import RunTable, list_of_tables, run_tables, tables_of
 from puzzlemix.reporting.runs import Row, find_runs, rows_of
 from puzzlemix.reporting.tables import Table, spread
-from puzzlemix.reporting.verdict import Verdict, compare_order, judge, significant_difference
+from puzzlemix.reporting.verdict import P_VALUE, Verdict, compare_order, judge, significant_difference
 from puzzlemix.runtime.errors import nearest, require
 
 # The mark of each verdict, which stands after the difference in a cell, and its meaning.
@@ -189,7 +189,7 @@ def _order(rows: Iterable[ComparedRow]) -> str:
     here = {row.published.label: row.errors(TOP1) for row in judged}
     published = {row.published.label: float(row.published.numbers[TOP1.key]) for row in judged}
     order = compare_order(
-        published, lambda low, high: significant_difference(here[low], here[high]), "Welch's t-test (p < 0.05)"
+        published, lambda low, high: significant_difference(here[low], here[high]), f"Welch's t-test (p < {P_VALUE:g})"
     )
     return f"order of the methods by top-1 error: {order}" if len(here) > 1 else ""
 
